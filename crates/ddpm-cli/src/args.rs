@@ -1,0 +1,235 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::device::Choice;
+
+/// Train diffusion models (DDPM) and sample from them.
+#[derive(Debug, Parser)]
+#[command(name = "ddpm", version, propagate_version = true)]
+#[command(after_help = "Examples:
+  ddpm train                                train on the built-in digits
+  ddpm train configs/fashion-mnist.toml     train by a recipe
+  ddpm train --resume                       go on with the latest run
+  ddpm sample                               draw from the latest run
+  ddpm inspect runs/digits-001              what a run holds
+
+Exit codes: 0 done, 2 usage or configuration, 3 data, 4 checkpoint or format, 5 diverged,
+6 device or memory, 75 stopped by a signal (resume with --resume), 1 anything else.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Options of every command.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Options of every command.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Common {
+    /// Print one JSON object on stdout instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more on stderr (twice: much more); RUST_LOG overrides it
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Say only warnings and errors on stderr (twice: only errors)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub quiet: u8,
+}
+
+impl Common {
+    /// 0 by default, higher says more.
+    pub fn verbosity(&self) -> i8 {
+        self.verbose.min(9).cast_signed() - self.quiet.min(9).cast_signed()
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a network, on the built-in digits unless a configuration says otherwise
+    Train(TrainArgs),
+    /// Draw images with a trained network
+    Sample(SampleArgs),
+    /// Say what a run, checkpoint, model directory or safetensors file holds
+    Inspect(InspectArgs),
+    /// Evaluate a network once: x, t (and class_labels) in, y out, as safetensors
+    Predict(PredictArgs),
+    /// Print and plot a noise schedule
+    Schedule(ScheduleArgs),
+}
+
+/// `ddpm train`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ddpm train
+  ddpm train configs/sprites.toml --set train.steps=2000 --set optim.lr=1e-4
+  ddpm train configs/fashion-mnist.toml --run runs/fashion --device cpu
+  ddpm train --resume --run runs/fashion
+  ddpm train configs/ddpm-256.toml --dry-run")]
+pub struct TrainArgs {
+    /// Configuration (TOML); without it, the built-in digits recipe
+    pub config: Option<PathBuf>,
+    /// Override one key of the configuration, such as train.steps=500; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Where to keep the run; without it, the next free runs/NAME-001
+    #[arg(long, value_name = "DIR")]
+    pub run: Option<PathBuf>,
+    /// Go on from the newest checkpoint of --run, or of the latest run
+    #[arg(long)]
+    pub resume: bool,
+    /// auto, cpu, cuda:0, wgpu:0, vulkan:0, vulkan:cpu, metal:0 or rocm:0
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: Choice,
+    /// Seed of every random number (the configuration's `seed`)
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Check configuration, data and network, say what would be trained, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// A sampler's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SamplerName {
+    /// Ancestral sampling (Ho et al. 2020)
+    Ddpm,
+    /// Song et al. 2021
+    Ddim,
+}
+
+/// `ddpm sample`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ddpm sample
+  ddpm sample --model runs/digits-001 --n 16 --sampler ddim --steps 50 --grid digits.png
+  ddpm sample --model path/to/diffusers-model --animate denoising.gif
+
+Image i of a seed is the same whatever --n and --batch are.")]
+pub struct SampleArgs {
+    /// A run, a checkpoint or a diffusers directory; without it, the latest run below runs/
+    #[arg(long, value_name = "RUN|DIR")]
+    pub model: Option<PathBuf>,
+    /// How many images
+    #[arg(long, short = 'n', default_value_t = 64)]
+    pub n: usize,
+    /// The sampler; without it, the model's own setting
+    #[arg(long)]
+    pub sampler: Option<SamplerName>,
+    /// Network evaluations per image; without it, the model's own setting
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// DDIM's noise: 0 is deterministic, 1 is as much as DDPM's
+    #[arg(long)]
+    pub eta: Option<f64>,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Images at a time
+    #[arg(long, default_value_t = 64)]
+    pub batch: usize,
+    /// Image size, for models that do not say theirs: 32 or 24x32 (height x width)
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<String>,
+    /// Class of all images, for a class-conditional network
+    #[arg(long, value_name = "CLASS")]
+    pub class: Option<usize>,
+    /// Folder for one PNG an image; without --out, --grid and --animate, samples/NAME
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// File for one PNG of all images
+    #[arg(long, value_name = "FILE")]
+    pub grid: Option<PathBuf>,
+    /// File for an animation of the denoising
+    #[arg(long, value_name = "FILE.gif")]
+    pub animate: Option<PathBuf>,
+    /// auto, cpu, cuda:0, wgpu:0, vulkan:0, vulkan:cpu, metal:0 or rocm:0
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: Choice,
+}
+
+/// `ddpm inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A run, a checkpoint, a diffusers directory or a safetensors file
+    pub path: PathBuf,
+}
+
+/// `ddpm predict`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  ddpm predict --model runs/digits-001 --input x.safetensors --output y.safetensors
+
+The input holds `x` [batch, channels, height, width], `t` [batch] in steps, and for a
+class-conditional network `class_labels` [batch]; the output holds `y`.")]
+pub struct PredictArgs {
+    /// A run, a checkpoint or a diffusers directory
+    #[arg(long, value_name = "RUN|DIR")]
+    pub model: PathBuf,
+    /// Safetensors file with x, t and perhaps class_labels
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// Safetensors file to write y to
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// auto, cpu, cuda:0, wgpu:0, vulkan:0, vulkan:cpu, metal:0 or rocm:0
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: Choice,
+}
+
+/// A schedule's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum ScheduleName {
+    /// β from start to end in equal steps (Ho et al. 2020)
+    Linear,
+    /// √β in equal steps
+    ScaledLinear,
+    /// Nichol & Dhariwal 2021
+    Cosine,
+    /// β along a sigmoid
+    SigmoidBeta,
+    /// ᾱ along a sigmoid (Jabri et al. 2022)
+    SigmoidAlphaBar,
+}
+
+/// `ddpm schedule`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ddpm schedule --kind cosine --plot cosine.png
+  ddpm schedule --kind linear --steps 4000 --scale-ends --rows 20
+  ddpm schedule --config configs/digits.toml")]
+pub struct ScheduleArgs {
+    /// Take the [schedule] section of a configuration as a start
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Which schedule
+    #[arg(long)]
+    pub kind: Option<ScheduleName>,
+    /// Diffusion steps T
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// First β
+    #[arg(long)]
+    pub beta_start: Option<f64>,
+    /// Last β
+    #[arg(long)]
+    pub beta_end: Option<f64>,
+    /// Multiply both ends by 1000/T
+    #[arg(long)]
+    pub scale_ends: bool,
+    /// Rescale so that nothing of the image is left at the last step (Lin et al. 2023)
+    #[arg(long)]
+    pub zero_terminal_snr: bool,
+    /// Rows of the table
+    #[arg(long, default_value_t = 11)]
+    pub rows: usize,
+    /// File for a plot of ᾱ, β and the signal-to-noise ratio
+    #[arg(long, value_name = "FILE.png")]
+    pub plot: Option<PathBuf>,
+}

@@ -1,0 +1,169 @@
+//! `ddpm inspect`.
+
+use std::path::Path;
+
+use anyhow::Result;
+use burn::module::Module;
+use burn::tensor::Device;
+use ddpm_store::tensors::{TensorListing, list_tensors};
+use ddpm_store::{RunDir, checkpoint, read_metrics};
+use ddpm_train::OpenedModel;
+use ddpm_unet::{Model, params};
+use serde_json::{Value, json};
+
+use super::Report;
+use crate::args::InspectArgs;
+use crate::drawing;
+
+/// Says what a path holds.
+///
+/// # Errors   format errors for what is damaged or not known
+pub fn inspect(args: &InspectArgs) -> Result<Report> {
+    let path = &args.path;
+    if path.is_file() {
+        return Ok(tensor_file(path, &list_tensors(path)?));
+    }
+    let run = match path.join("config.toml").is_file() {
+        true => Some(run(path)?),
+        false => None,
+    };
+    let (mut text, mut json) = run.unwrap_or_else(|| (String::new(), json!({ "path": path })));
+    let has_model = json
+        .get("checkpoints")
+        .is_none_or(|list| list != &json!([]));
+    if has_model {
+        let (described, model) = model(path)?;
+        text += &described;
+        json["model"] = model;
+    }
+    Ok(Report::done(text, json))
+}
+
+/// The parts of a run that are not its network.
+fn run(path: &Path) -> Result<(String, Value)> {
+    let run = RunDir::open(path)?;
+    let checkpoints = checkpoint::list(&run)?;
+    let mut text = format!("run {}\n", path.display());
+    let mut listed = Vec::new();
+    for info in &checkpoints {
+        let state = match &info.problem {
+            None => "good".to_owned(),
+            Some(problem) => problem.to_string(),
+        };
+        text += &format!("  checkpoint step-{}: {state}\n", info.step);
+        listed.push(json!({ "step": info.step, "path": info.path, "problem": info.problem.as_ref().map(ToString::to_string) }));
+    }
+    if checkpoints.is_empty() {
+        text += "  no checkpoint yet\n";
+    }
+    let metrics = if run.metrics_jsonl().is_file() {
+        read_metrics(&run.metrics_jsonl())?
+    } else {
+        Vec::new()
+    };
+    if let Some(last) = metrics.last() {
+        let figure = |key: &str| last.get(key).and_then(Value::as_f64);
+        if let (Some(step), Some(loss)) = (figure("step"), figure("loss")) {
+            text += &format!("  last logged step {step}: loss {loss:.4}\n");
+        }
+    }
+    let json = json!({
+        "path": path, "checkpoints": listed, "last_metrics": metrics.last(),
+    });
+    Ok((text, json))
+}
+
+/// A network: figures, schedule and a drawing of its levels.
+fn model(path: &Path) -> Result<(String, Value)> {
+    let opened = OpenedModel::open(path, &host()?)?;
+    let parameters = opened.model.num_params();
+    let mut text = format!("network in {}\n", opened.path.display());
+    let mut line = |what: &str, value: String| text += &format!("  {what:<12}{value}\n");
+    let kind = match &opened.model {
+        Model::Unet(_) => "U-Net (UNet2DModel)",
+        Model::Plain(_) => "plain U-Net",
+    };
+    line("kind", kind.to_owned());
+    line(
+        "parameters",
+        format!("{parameters} ({:.1} MB as f32)", parameters as f64 * 4e-6),
+    );
+    let size = opened.size.map_or_else(
+        || "any size".to_owned(),
+        |[height, width]| format!("{height}x{width}"),
+    );
+    line("images", format!("{} channels, {size}", opened.channels));
+    if let Some(step) = opened.step {
+        line("trained", format!("{step} steps"));
+    }
+    line(
+        "schedule",
+        format!(
+            "{}, {} steps",
+            word(&opened.schedule.kind),
+            opened.schedule.steps
+        ),
+    );
+    line("predicts", word(&opened.prediction));
+    text += "\n";
+    text += &drawing::levels(&opened.model, opened.size);
+    let tensors: Vec<Value> = params::shapes(&opened.model)
+        .into_iter()
+        .map(|(name, shape)| json!({ "name": name, "shape": shape }))
+        .collect();
+    let json = json!({
+        "path": opened.path, "kind": kind, "parameters": parameters, "channels": opened.channels,
+        "size": opened.size, "step": opened.step, "schedule": opened.schedule,
+        "prediction": opened.prediction, "sample": opened.sample,
+        "config": opened.model.to_json(), "tensors": tensors,
+    });
+    Ok((text, json))
+}
+
+fn tensor_file(path: &Path, listing: &TensorListing) -> Report {
+    let count = |shape: &[usize]| shape.iter().product::<usize>();
+    let total: usize = listing
+        .entries
+        .iter()
+        .map(|entry| count(&entry.shape))
+        .sum();
+    let mut text = format!(
+        "{}: {} tensors, {total} numbers\n",
+        path.display(),
+        listing.entries.len()
+    );
+    let widest = listing.entries.iter().map(|entry| entry.name.len()).max();
+    for entry in &listing.entries {
+        let width = widest.unwrap_or_default();
+        text += &format!(
+            "  {:<width$}  {:<5} {:?}\n",
+            entry.name, entry.dtype, entry.shape
+        );
+    }
+    for (key, value) in &listing.metadata {
+        text += &format!("  metadata {key} = {value}\n");
+    }
+    let tensors: Vec<Value> = listing
+        .entries
+        .iter()
+        .map(|entry| json!({ "name": entry.name, "dtype": entry.dtype, "shape": entry.shape }))
+        .collect();
+    let json = json!({
+        "path": path, "tensors": tensors, "numbers": total, "metadata": listing.metadata,
+    });
+    Report::done(text, json)
+}
+
+/// The serde name of a unit variant.
+fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(Value::String(word)) => word,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    }
+}
+
+/// Nothing is computed here, so any device will do.
+fn host() -> Result<Device> {
+    Ok(crate::device::resolve(crate::device::Choice::Auto)?.device)
+}

@@ -1,0 +1,41 @@
+//! One file a command: validated arguments in, a result for people and for programs out.
+
+mod inspect;
+mod predict;
+mod sample;
+mod schedule;
+mod train;
+
+use serde_json::Value;
+
+use crate::exit::Exit;
+
+pub use inspect::inspect;
+pub use predict::predict;
+pub use sample::sample;
+pub use schedule::schedule;
+pub use train::train;
+
+/// Where runs are kept unless `--run` says otherwise.
+pub const RUNS: &str = "runs";
+
+/// What a command has to say at its end.
+#[derive(Debug)]
+pub struct Report {
+    /// For people, on stdout; may be empty.
+    pub text: String,
+    /// For programs, on stdout with `--json`.
+    pub json: Value,
+    /// The exit code.
+    pub exit: Exit,
+}
+
+impl Report {
+    fn done(text: String, json: Value) -> Self {
+        Self {
+            text,
+            json,
+            exit: Exit::Done,
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! `ddpm train`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use burn::module::Module;
+use ddpm_data::Dataset;
+use ddpm_store::{Grid, RunDir, RunWriter};
+use ddpm_train::{Config, Event, Job, Outcome, Stop, model_shape};
+use serde_json::json;
+
+use super::{RUNS, Report};
+use crate::args::{Common, TrainArgs};
+use crate::exit::{Exit, UsageError};
+use crate::terminal::{self, Picture, Progress, Update};
+use crate::{device, recipe, signals};
+
+/// Trains, or goes on training.
+///
+/// # Errors   usage, data, format, device and divergence errors with their exit codes
+pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
+    let resumed = find_resumed(args)?;
+    let config = match (&resumed, &args.config) {
+        (Some(run), None) => recipe::read(Some(&run.config_toml()), &args.set, args.seed)?,
+        (_, path) => recipe::read(path.as_deref(), &args.set, args.seed)?,
+    };
+    let validated = config.validate()?;
+    let config = &validated.config;
+    if let Some(run) = &resumed {
+        refuse_another_run(run, config)?;
+    }
+    let picked = device::resolve(args.device)?;
+    let quiet = common.quiet > 0;
+    let dataset = load(config, quiet)?;
+    let shape = model_shape(config, &dataset);
+    // Built once here so that nothing is written for a network that cannot be.
+    let network = config
+        .model
+        .build(shape, config.seed, &picked.device)
+        .map_err(ddpm_train::TrainError::Model)?;
+    let total = config.train.total_steps(dataset.len());
+    if args.dry_run {
+        let text = format!(
+            "would train for {total} steps of {} images on {}\n  data     {}\n  network  {} parameters\n",
+            config.train.batch,
+            picked.name,
+            dataset.describe(),
+            network.num_params(),
+        );
+        let json = json!({
+            "dry_run": true, "steps": total, "device": picked.name, "images": dataset.len(),
+            "parameters": network.num_params(), "config": config,
+        });
+        return Ok(Report::done(text, json));
+    }
+    drop(network);
+    let stop = signals::listen().context("signals cannot be handled")?;
+    let run = match &resumed {
+        Some(run) => RunDir::resume(run.path())?,
+        None => create(args, config)?,
+    };
+    let path = run.path().to_owned();
+    record(&run, config, &picked.name, resumed.is_some())?;
+    let job = Job {
+        validated,
+        dataset: Arc::new(dataset),
+        run,
+        device: picked.device,
+        stop: Stop::watching(stop.flag()),
+        resume: resumed.is_some(),
+    };
+    let mut watcher = Watcher::new(quiet, &picked.name);
+    let outcome = ddpm_train::train(job, &mut |event| watcher.see(&event));
+    drop(watcher);
+    Ok(report(&path, total, &outcome?))
+}
+
+/// The run that `--resume` means.
+fn find_resumed(args: &TrainArgs) -> Result<Option<RunDir>> {
+    if !args.resume {
+        return Ok(None);
+    }
+    match &args.run {
+        Some(path) => Ok(Some(RunDir::open(path)?)),
+        None => {
+            let latest = if Path::new(RUNS).is_dir() {
+                RunDir::latest(RUNS)?
+            } else {
+                None
+            };
+            match latest {
+                Some(run) => Ok(Some(run)),
+                None => Err(UsageError(format!(
+                    "--resume: there is no run below {RUNS}/; name one with --run, or train without --resume"
+                ))
+                .into()),
+            }
+        }
+    }
+}
+
+/// A run goes on only as what it was: data, network, schedule, objective and seed.
+fn refuse_another_run(run: &RunDir, config: &Config) -> Result<()> {
+    let was = recipe::read(Some(&run.config_toml()), &[], None)?;
+    let differences = [
+        ("seed", was.seed != config.seed),
+        ("data", was.data != config.data),
+        ("model", was.model != config.model),
+        ("schedule", was.schedule != config.schedule),
+        ("objective", was.objective != config.objective),
+    ];
+    let changed: Vec<&str> = differences
+        .into_iter()
+        .filter_map(|(name, differs)| differs.then_some(name))
+        .collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    Err(UsageError(format!(
+        "{}: `{}` differs from the run that is to be resumed; take the change back, or start a new run without --resume",
+        run.path().display(),
+        changed.join("`, `")
+    ))
+    .into())
+}
+
+fn load(config: &Config, quiet: bool) -> Result<Dataset> {
+    let mut progress: Option<Progress> = None;
+    let dataset = Dataset::load(&config.data, config.seed, &mut |done, total| {
+        let progress = progress.get_or_insert_with(|| Progress::start(0, total as u64, quiet));
+        progress.update(Update {
+            step: done as u64,
+            ..Update::default()
+        });
+    })?;
+    for skipped in dataset.skipped() {
+        tracing::warn!("{}: skipped: {}", skipped.path.display(), skipped.reason);
+    }
+    Ok(dataset)
+}
+
+fn create(args: &TrainArgs, config: &Config) -> Result<RunWriter> {
+    Ok(match &args.run {
+        Some(path) => RunDir::create(path)?,
+        None => {
+            let name = match &args.config {
+                Some(path) => path.file_stem().map_or_else(
+                    || config.data.kind.name().to_owned(),
+                    |stem| stem.to_string_lossy().into_owned(),
+                ),
+                None => config.data.kind.name().to_owned(),
+            };
+            RunDir::create_in(RUNS, &name)?
+        }
+    })
+}
+
+/// Writes what is needed to know later what this run was.
+fn record(run: &RunWriter, config: &Config, device: &str, resumed: bool) -> Result<()> {
+    run.write_config(
+        &toml::to_string_pretty(config).context("the configuration has no TOML form")?,
+    )?;
+    let command: Vec<String> = std::env::args_os()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    let started = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs());
+    run.write_run_json(&json!({
+        "ddpm": env!("CARGO_PKG_VERSION"),
+        "burn": "0.22.1",
+        "command": command,
+        "device": device,
+        "seed": config.seed,
+        "threads": std::thread::available_parallelism().map_or(1, usize::from),
+        "started_unix_s": started,
+        "resumed": resumed,
+    }))?;
+    Ok(())
+}
+
+fn report(run: &Path, total: u64, outcome: &Outcome) -> Report {
+    let mut text = if outcome.stopped {
+        format!(
+            "stopped after step {} of {total}; go on with\n  ddpm train --resume --run {}\n",
+            outcome.step,
+            run.display()
+        )
+    } else {
+        format!("trained {} steps\n", outcome.step)
+    };
+    text += &format!("  run         {}\n", run.display());
+    text += &format!("  checkpoint  {}\n", outcome.checkpoint.display());
+    if let Some(grid) = &outcome.grid {
+        text += &format!("  samples     {}\n", grid.display());
+    }
+    if !outcome.stopped {
+        text += &format!("draw more with\n  ddpm sample --model {}\n", run.display());
+    }
+    let json = json!({
+        "run": run,
+        "step": outcome.step,
+        "steps": total,
+        "stopped": outcome.stopped,
+        "checkpoint": outcome.checkpoint,
+        "samples": outcome.grid,
+    });
+    Report {
+        text,
+        json,
+        exit: if outcome.stopped {
+            Exit::Stopped
+        } else {
+            Exit::Done
+        },
+    }
+}
+
+/// Shows a run's events on stderr.
+struct Watcher<'a> {
+    quiet: bool,
+    device: &'a str,
+    steps: Option<Progress>,
+    last: Update,
+    sampling: Option<Progress>,
+}
+
+impl<'a> Watcher<'a> {
+    fn new(quiet: bool, device: &'a str) -> Self {
+        Self {
+            quiet,
+            device,
+            steps: None,
+            last: Update::default(),
+            sampling: None,
+        }
+    }
+
+    fn see(&mut self, event: &Event) {
+        match event {
+            Event::Started {
+                data,
+                model,
+                run,
+                done,
+                total,
+            } => {
+                if !self.quiet {
+                    terminal::show(&format!(
+                        "data     {data}\nnetwork  {model}\ndevice   {}\nrun      {}\n",
+                        self.device,
+                        run.display()
+                    ));
+                    if *done > 0 {
+                        terminal::show(&format!("resumed at step {done} of {total}\n"));
+                    }
+                }
+                self.steps = Some(Progress::start(*done, *total, self.quiet));
+            }
+            Event::Step {
+                report,
+                images_per_s,
+                ..
+            } => {
+                self.last = Update {
+                    step: report.step,
+                    loss: Some(report.loss),
+                    images_per_s: Some(*images_per_s),
+                };
+                if let Some(progress) = &mut self.steps {
+                    progress.update(self.last);
+                }
+            }
+            Event::Sampling { done, total } => {
+                let (quiet, total) = (self.quiet, *total as u64);
+                let progress = self
+                    .sampling
+                    .get_or_insert_with(|| Progress::start(0, total, quiet));
+                progress.update(Update {
+                    step: *done as u64,
+                    ..Update::default()
+                });
+            }
+            Event::Sampled { grid, path } => {
+                self.sampling = None;
+                if !self.quiet {
+                    show(grid);
+                    terminal::show(&format!("samples  {}\n", path.display()));
+                }
+            }
+            Event::Saved { path } => {
+                tracing::info!("checkpoint {}", path.display());
+            }
+        }
+    }
+}
+
+/// A grid as coloured half blocks, where the terminal has colours.
+pub fn show(grid: &Grid) {
+    let picture = Picture::new(&grid.pixels, grid.width, grid.height, grid.channels);
+    if let Some(picture) = picture {
+        terminal::show(&picture.draw(terminal::colours(), terminal::columns()));
+    }
+}

@@ -1,0 +1,128 @@
+//! A network's levels drawn as text.
+
+use ddpm_unet::{DownBlockKind, Model, PlainUNet, UNet2DConfig, UpBlockKind};
+
+/// The way down on the left, the way up on the right, the middle at the bottom.
+pub fn levels(model: &Model, size: Option<[usize; 2]>) -> String {
+    match model {
+        Model::Unet(unet) => unet_levels(unet.config(), size),
+        Model::Plain(plain) => plain_levels(plain, size),
+    }
+}
+
+struct Level {
+    down: String,
+    size: String,
+    up: String,
+}
+
+fn unet_levels(config: &UNet2DConfig, size: Option<[usize; 2]>) -> String {
+    let count = config.block_out_channels.len();
+    let levels = (0..count)
+        .map(|level| {
+            let channels = config.block_out_channels[level];
+            let down = match config.down_block_types[level] {
+                DownBlockKind::DownBlock2D => "",
+                DownBlockKind::AttnDownBlock2D => " + attention",
+                DownBlockKind::ResnetDownsampleBlock2D => " (residual resampling)",
+            };
+            let up = match config.up_block_types[count - 1 - level] {
+                UpBlockKind::UpBlock2D => "",
+                UpBlockKind::AttnUpBlock2D => " + attention",
+                UpBlockKind::ResnetUpsampleBlock2D => " (residual resampling)",
+            };
+            let blocks = config.layers_per_block;
+            Level {
+                down: format!("{blocks} x residual {channels}{down}"),
+                size: side(size, level),
+                up: format!("{} x residual {channels}{up}", blocks + 1),
+            }
+        })
+        .collect();
+    let middle = match (config.mid_block_type, config.add_attention) {
+        (None, _) => "none".to_owned(),
+        (Some(_), true) => "residual, attention, residual".to_owned(),
+        (Some(_), false) => "residual, residual".to_owned(),
+    };
+    let last = config
+        .block_out_channels
+        .last()
+        .copied()
+        .unwrap_or_default();
+    draw(levels, &format!("middle {last}: {middle}"))
+}
+
+fn plain_levels(plain: &PlainUNet, size: Option<[usize; 2]>) -> String {
+    let levels = plain
+        .features()
+        .iter()
+        .enumerate()
+        .map(|(level, features)| Level {
+            down: format!("2 x conv {features}"),
+            size: side(size, level),
+            up: format!("2 x conv {features}"),
+        })
+        .collect();
+    let last = plain.features().last().copied().unwrap_or_default();
+    draw(levels, &format!("bottleneck {}: 2 x conv", 2 * last))
+}
+
+fn side(size: Option<[usize; 2]>, level: usize) -> String {
+    match size {
+        Some([height, width]) => {
+            format!(
+                "{}x{}",
+                height.div_ceil(1 << level),
+                width.div_ceil(1 << level)
+            )
+        }
+        None => format!("1/{}", 1 << level),
+    }
+}
+
+/// Each level stands two characters further in than the one above it.
+fn draw(levels: Vec<Level>, middle: &str) -> String {
+    let widest = |text: &dyn Fn(&Level) -> usize| levels.iter().map(text).max().unwrap_or(0);
+    let down_width = widest(&|level| level.down.len()) + 2 * levels.len();
+    let size_width = widest(&|level| level.size.len());
+    let mut text = String::new();
+    for (i, level) in levels.iter().enumerate() {
+        let indent = "  ".repeat(i + 1);
+        let down_width = down_width - indent.len();
+        text += &format!(
+            "{indent}{:<down_width$}  --{:-^size_width$}->  {}\n",
+            level.down, level.size, level.up
+        );
+    }
+    text += &format!("{}{middle}\n", "  ".repeat(levels.len() + 1));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_level_is_a_line() {
+        let config = UNet2DConfig::default();
+        let text = unet_levels(&config, Some([64, 48]));
+        let expected = "  \
+  2 x residual 224                  --64x48->  3 x residual 224
+    2 x residual 448 + attention    --32x24->  3 x residual 448 + attention
+      2 x residual 672 + attention  --16x12->  3 x residual 672 + attention
+        2 x residual 896 + attention  --8x6->  3 x residual 896 + attention
+          middle 896: residual, attention, residual
+";
+        for line in expected.lines().map(str::trim) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let drawn = text.lines().any(|drawn| {
+                let drawn: String = drawn.replace('-', "");
+                words
+                    .iter()
+                    .all(|word| drawn.contains(&word.replace('-', "")))
+            });
+            assert!(drawn, "{line}\n{text}");
+        }
+        assert_eq!(text.lines().count(), 5);
+    }
+}

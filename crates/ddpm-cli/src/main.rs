@@ -1,0 +1,57 @@
+//! The `ddpm` command.
+
+mod args;
+mod commands;
+mod config_file;
+mod device;
+mod drawing;
+mod exit;
+mod logging;
+mod recipe;
+mod signals;
+mod terminal;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use commands::Report;
+use exit::Exit;
+
+/// burn allocates and frees a buffer for nearly every operation; mimalloc gives them back sooner.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(exit) => exit.into(),
+        Err(error) => exit::report(&error).into(),
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<Exit> {
+    logging::start(cli.common.verbosity())?;
+    let report = match &cli.command {
+        Command::Train(args) => commands::train(args, cli.common),
+        Command::Sample(args) => commands::sample(args, cli.common),
+        Command::Inspect(args) => commands::inspect(args),
+        Command::Predict(args) => commands::predict(args),
+        Command::Schedule(args) => commands::schedule(args),
+    }?;
+    print(&report, cli.common.json)?;
+    Ok(report.exit)
+}
+
+/// The one place that writes to stdout.
+fn print(report: &Report, json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        writeln!(out, "{}", report.json)?;
+    } else {
+        out.write_all(report.text.as_bytes())?;
+    }
+    out.flush()
+}

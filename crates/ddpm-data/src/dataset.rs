@@ -1,0 +1,247 @@
+//! A set of images of one shape; `load` fills it.
+
+mod decode_all;
+mod load;
+
+use std::path::PathBuf;
+
+use crate::config::DataConfig;
+use crate::error::{DataError, Fault, Skipped};
+use crate::pixels::{mirror_rows, write_bytes, write_chw, write_units};
+use crate::raster::Raster;
+use crate::source::{Source, Synthetic};
+use crate::transform::Fitting;
+
+/// A set of images of one shape, each found by its number.
+///
+/// The order is that of the source: sorted paths, or the order within an array file. It does not depend on the
+/// file system or on threads, and leaving bad images out does not change the order of the others.
+#[derive(Debug)]
+pub struct Dataset {
+    name: String,
+    store: Store,
+    len: usize,
+    /// `[channels, height, width]`
+    shape: [usize; 3],
+    labels: Option<Vec<usize>>,
+    num_classes: Option<usize>,
+    class_names: Option<Vec<String>>,
+    skipped: Vec<Skipped>,
+}
+
+/// Where the pixels are.
+#[derive(Debug)]
+enum Store {
+    /// `[len, height, width, channels]`
+    Bytes(Vec<u8>),
+    /// `[len, height, width, channels]`, in [0, 1]
+    Units(Vec<f32>),
+    /// Decoded anew each time: the set is larger than `cache_bytes`.
+    OnDemand {
+        decoder: Box<Decoder>,
+        /// The numbers in the source of the images that are not left out.
+        kept: Vec<usize>,
+    },
+    Synthetic(Synthetic),
+}
+
+/// A source and what is done to each of its images.
+#[derive(Debug)]
+struct Decoder {
+    source: Source,
+    fitting: Fitting,
+}
+
+impl Decoder {
+    fn decode(&self, index: usize) -> Result<Raster, Fault> {
+        self.source
+            .decode(index)
+            .and_then(|raster| self.fitting.apply(raster))
+    }
+
+    fn path_of(&self, index: usize) -> PathBuf {
+        self.source.path_of(index)
+    }
+
+    /// Refuses an image of another shape, `[channels, height, width]`, than the set's.
+    fn check_shape(
+        &self,
+        index: usize,
+        raster: &Raster,
+        expected: [usize; 3],
+    ) -> Result<(), DataError> {
+        let got = raster.shape();
+        if got == expected {
+            return Ok(());
+        }
+        Err(DataError::Shape {
+            path: self.path_of(index),
+            expected,
+            got,
+            key: if got[1..] == expected[1..] {
+                "channels"
+            } else {
+                "size"
+            },
+        })
+    }
+}
+
+/// One image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// `[channels, height, width]`, in [-1, 1] (`synthetic`: standard normal).
+    pub pixels: Vec<f32>,
+    /// Its class, if the set has classes.
+    pub label: Option<usize>,
+}
+
+impl Dataset {
+    /// Opens, lists, checks and decodes a set.
+    ///
+    /// If the decoded set fits into `cache_bytes`, all images are decoded now, on as many threads as the machine
+    /// has, and kept as the fitting leaves them: bytes, or floats for `digits` and floating-point arrays.
+    /// Otherwise they are decoded each time they are asked for; with `on_bad = "skip"` they are still all decoded
+    /// once now, to find the bad ones. `seed` makes the synthetic images and means nothing to other kinds.
+    /// `progress(done, total)` is called from this thread, at the end with `done = total`.
+    ///
+    /// # Errors   every variant of [`DataError`] but `Index` and `Stopped`
+    pub fn load(
+        config: &DataConfig,
+        seed: u64,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self, DataError> {
+        load::load(config, seed, progress)
+    }
+
+    /// How many images there are, without those left out.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Never true of a loaded set: an empty one is an error.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.shape[0]
+    }
+
+    /// Rows of every image.
+    #[must_use]
+    pub fn height(&self) -> usize {
+        self.shape[1]
+    }
+
+    /// Columns of every image.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.shape[2]
+    }
+
+    /// How many classes there are, also those that no image has; `None` for a set without classes.
+    #[must_use]
+    pub fn num_classes(&self) -> Option<usize> {
+        self.num_classes
+    }
+
+    /// The names of the classes in the order of their numbers, where the source has names.
+    #[must_use]
+    pub fn class_names(&self) -> Option<&[String]> {
+        self.class_names.as_deref()
+    }
+
+    /// The class of every image, if the set has classes.
+    #[must_use]
+    pub fn labels(&self) -> Option<&[usize]> {
+        self.labels.as_deref()
+    }
+
+    /// The images that `on_bad = "skip"` left out, in the order of the source.
+    #[must_use]
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// The set in one line: `digits: 1797 images of 1×8×8, 10 classes, in memory (0.5 MB)`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let [channels, height, width] = self.shape;
+        let classes = match self.num_classes {
+            Some(1) => ", 1 class".to_owned(),
+            Some(count) => format!(", {count} classes"),
+            None => String::new(),
+        };
+        let megabytes = |bytes: usize| format!("in memory ({:.1} MB)", bytes as f64 / 1e6);
+        let place = match &self.store {
+            Store::Bytes(bytes) => megabytes(bytes.len()),
+            Store::Units(units) => megabytes(size_of_val(units.as_slice())),
+            Store::OnDemand { .. } => "decoded on demand".to_owned(),
+            Store::Synthetic(_) => "made on demand".to_owned(),
+        };
+        let skipped = match self.skipped.len() {
+            0 => String::new(),
+            count => format!(", {count} bad ones left out"),
+        };
+        format!(
+            "{}: {} images of {channels}×{height}×{width}{classes}, {place}{skipped}",
+            self.name, self.len
+        )
+    }
+
+    /// Image `index`, mirrored left to right if `flip`.
+    ///
+    /// # Errors   [`DataError::Index`]; those of decoding, for a set that is decoded on demand
+    pub fn get(&self, index: usize, flip: bool) -> Result<Item, DataError> {
+        let mut pixels = vec![0.0; self.pixels_per_image()];
+        self.write(index, flip, &mut pixels)?;
+        Ok(Item {
+            pixels,
+            label: self.labels.as_ref().map(|labels| labels[index]),
+        })
+    }
+
+    /// channels × height × width.
+    pub(crate) fn pixels_per_image(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Fills `out`, `[channels, height, width]`, with image `index`.
+    pub(crate) fn write(&self, index: usize, flip: bool, out: &mut [f32]) -> Result<(), DataError> {
+        if index >= self.len {
+            return Err(DataError::Index {
+                index,
+                len: self.len,
+            });
+        }
+        let size = out.len();
+        let slot = index * size..(index + 1) * size;
+        match &self.store {
+            Store::Bytes(bytes) => write_bytes(&bytes[slot], self.shape, flip, out),
+            Store::Units(units) => write_units(&units[slot], self.shape, flip, out),
+            Store::OnDemand { decoder, kept } => {
+                let number = kept[index];
+                let raster = decoder
+                    .decode(number)
+                    .map_err(|fault| fault.at(decoder.path_of(number)))?;
+                decoder.check_shape(number, &raster, self.shape)?;
+                write_chw(&raster, flip, out);
+            }
+            Store::Synthetic(synthetic) => {
+                synthetic.write(index, out);
+                if flip {
+                    mirror_rows(out, self.width());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

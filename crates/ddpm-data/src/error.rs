@@ -1,0 +1,175 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What can go wrong between a `[data]` table and a batch.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A key of the configuration has a value that cannot be, or does not apply to the kind of source.
+    #[error("{}{key}: {reason}", if key.contains('.') { "" } else { "data." })]
+    Config {
+        /// The key: below `[data]`, or with its table in front if it is of another.
+        key: &'static str,
+        /// What is wrong and what to set.
+        reason: String,
+    },
+    /// The operating system refused to open, list or read something.
+    #[error("cannot read {}: {source}; check data.path and its permissions", path.display())]
+    Io {
+        /// What was being read.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// There is no image at all.
+    #[error(
+        "{}: no images found; PNG, JPEG, WebP, GIF, BMP and TIFF files are looked for, in all folders below",
+        path.display()
+    )]
+    Empty {
+        /// The folder or archive that was searched.
+        path: PathBuf,
+    },
+    /// Every image was bad and `on_bad = "skip"` skipped them all.
+    #[error("{}: all {count} images are bad, the first ({}) because it {reason}", path.display(), first.display())]
+    AllBad {
+        /// The source.
+        path: PathBuf,
+        /// How many images were skipped.
+        count: usize,
+        /// The first of them.
+        first: PathBuf,
+        /// Why the first was skipped.
+        reason: String,
+    },
+    /// One image cannot be decoded or does not hold what it says.
+    #[error("{}: {reason}; repair or remove it, or set data.on_bad = \"skip\"", path.display())]
+    Image {
+        /// The image: a file, an entry of an archive (`a.zip/b.png`) or an element of an array file (`a.npy[3]`).
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file is not in the format that the kind of source asks for, or contradicts itself.
+    #[error("{}: expected {expected}, got {got}; check data.kind and data.path", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What the format asks for.
+        expected: String,
+        /// What is there.
+        got: String,
+    },
+    /// Something is larger than a limit of the configuration allows.
+    #[error("{}: {what} {got} is over the limit {limit}; raise data.{key} if you trust it", path.display())]
+    Limit {
+        /// The file or image.
+        path: PathBuf,
+        /// What was measured, with its unit.
+        what: &'static str,
+        /// Its size.
+        got: u64,
+        /// The limit.
+        limit: u64,
+        /// The key below `[data]` that sets the limit.
+        key: &'static str,
+    },
+    /// An image's shape differs from the first image's.
+    #[error(
+        "{}: is {got:?} (channels, height, width) and the first image is {expected:?}; set data.{key} to fit all to one",
+        path.display()
+    )]
+    Shape {
+        /// The first image that differs.
+        path: PathBuf,
+        /// `[channels, height, width]` of the first good image.
+        expected: [usize; 3],
+        /// `[channels, height, width]` of this one.
+        got: [usize; 3],
+        /// The key that removes the difference: `size` or `channels`.
+        key: &'static str,
+    },
+    /// An image number outside the set.
+    #[error("image {index} was asked for but the set holds {len}; ask for an index below {len}")]
+    Index {
+        /// The number asked for.
+        index: usize,
+        /// The number of images.
+        len: usize,
+    },
+    /// The loader ended earlier: its error was delivered before, or one of its threads died.
+    #[error("the loader has stopped: {reason}; make a new one from the last good item")]
+    Stopped {
+        /// Why it stopped.
+        reason: String,
+    },
+}
+
+impl DataError {
+    pub(crate) fn config(key: &'static str, reason: impl Into<String>) -> Self {
+        Self::Config {
+            key,
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            path: path.to_path_buf(),
+            source,
+        }
+    }
+
+    pub(crate) fn format(path: &Path, expected: impl Into<String>, got: impl Into<String>) -> Self {
+        Self::Format {
+            path: path.to_path_buf(),
+            expected: expected.into(),
+            got: got.into(),
+        }
+    }
+}
+
+/// An image that `on_bad = "skip"` left out of the set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// The image, as in [`DataError::Image`].
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What is wrong with one image, before its path is known: the part of the errors that `on_bad` decides on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("{0}")]
+    Bad(String),
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("{what} {got} is over data.{key} = {limit}")]
+    Limit {
+        what: &'static str,
+        got: u64,
+        limit: u64,
+        key: &'static str,
+    },
+}
+
+impl Fault {
+    pub(crate) fn at(self, path: PathBuf) -> DataError {
+        match self {
+            Self::Bad(reason) => DataError::Image { path, reason },
+            Self::Io(source) => DataError::Io { path, source },
+            Self::Limit {
+                what,
+                got,
+                limit,
+                key,
+            } => DataError::Limit {
+                path,
+                what,
+                got,
+                limit,
+                key,
+            },
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Image sources, transforms and a deterministic prefetching loader.
+//!
+//! A [`DataConfig`] names a source; [`Dataset::load`] lists, checks and decodes it; a [`Loader`] hands out
+//! batches in an order that is a pure function of (seed, item number), so a run resumes from one integer.
+//!
+//! Images leave this crate as `f32`, NCHW, in [[`PIXEL_MIN`], [`PIXEL_MAX`]]; the one exception is the
+//! `synthetic` source, whose pixels are unbounded standard normal numbers.
+//!
+//! Nothing here trusts its input: sizes that a file claims are checked against the limits of [`DataConfig`]
+//! and against the file's real length before memory is set aside for them.
+
+mod blob;
+mod classes;
+mod config;
+mod dataset;
+mod decode;
+mod error;
+#[cfg(test)]
+mod fixtures;
+mod loader;
+mod pixels;
+mod raster;
+mod source;
+mod transform;
+mod zipfile;
+
+pub use config::{
+    DEFAULT_CACHE_BYTES, DEFAULT_MAX_EXPANSION, DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_IMAGE_PIXELS,
+    DEFAULT_SYNTHETIC_CHANNELS, DEFAULT_SYNTHETIC_COUNT, DEFAULT_SYNTHETIC_SIZE, DataConfig,
+    DataKind, Fit, FloatRange, MAX_CHANNELS, OnBad, Rgb, Size, Split,
+};
+pub use dataset::{Dataset, Item};
+pub use decode::IMAGE_EXTENSIONS;
+pub use error::{DataError, Skipped};
+pub use loader::{Batch, Loader, LoaderConfig};
+pub use pixels::{PIXEL_MAX, PIXEL_MIN, pixel_from_u8};
+pub use transform::GREY_WEIGHTS;

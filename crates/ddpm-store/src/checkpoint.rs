@@ -1,0 +1,297 @@
+//! Checkpoints: a training state that is on disk in whole, or is not there.
+//!
+//! The protocol: every file is written into `checkpoints/.tmp-step-N-PID/` and fsynced, then
+//! `manifest.json` with their lengths and digests, then the directory is fsynced, renamed to `step-N`,
+//! and its parent is fsynced. Which checkpoint is the latest is computed, never stored.
+//!
+//! ```text
+//! step-1200/manifest.json  state.json  optimiser.safetensors
+//! step-1200/unet/config.json  unet/diffusion_pytorch_model.safetensors
+//! step-1200/ema/config.json   ema/diffusion_pytorch_model.safetensors     (where there is an EMA)
+//! ```
+//! so that a checkpoint is also a model directory that diffusers reads.
+
+mod manifest;
+mod retention;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+pub use self::retention::prune;
+pub(crate) use self::retention::sweep;
+
+use self::manifest::Manifest;
+use crate::atomic::DirCommit;
+use crate::error::{Result, StoreError};
+use crate::io as disk;
+use crate::json;
+use crate::run_dir::{RunDir, RunWriter};
+use crate::tensors::{self, NamedTensor, TensorFile};
+
+const MANIFEST: &str = "manifest.json";
+const STATE: &str = "state.json";
+const OPTIMISER: &str = "optimiser.safetensors";
+const WEIGHTS: [&str; 2] = [
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+];
+const EMA: [&str; 2] = ["ema/config.json", "ema/diffusion_pytorch_model.safetensors"];
+
+/// A training state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// Optimiser updates done.
+    pub step: u64,
+    /// Images trained on.
+    pub images_seen: u64,
+    /// Digest of the configuration that decides what a run is, for whoever resumes to compare.
+    pub config_hash: String,
+    /// Length of the metric log at this step.
+    pub metrics_bytes: u64,
+    /// The network's parameters.
+    pub weights: Vec<NamedTensor>,
+    /// Their moving average; empty without one.
+    pub ema: Vec<NamedTensor>,
+    /// The optimiser's moments, named e.g. `exp_avg/conv_in.weight`; may be empty.
+    pub optimiser: Vec<NamedTensor>,
+    /// Whatever small state the trainer keeps besides.
+    pub state: Value,
+    /// The network's `config.json`.
+    pub config: Value,
+}
+
+/// A directory `step-N` of a run.
+#[derive(Debug)]
+pub struct CheckpointInfo {
+    /// The step of its name.
+    pub step: u64,
+    /// The directory.
+    pub path: PathBuf,
+    /// What is wrong with its manifest or the lengths of its files. `None` does not prove the contents:
+    /// [`verify`] does.
+    pub problem: Option<StoreError>,
+}
+
+/// What a manifest says of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointSummary {
+    /// Optimiser updates done.
+    pub step: u64,
+    /// Images trained on.
+    pub images_seen: u64,
+    /// Digest of the configuration.
+    pub config_hash: String,
+    /// Length of the metric log.
+    pub metrics_bytes: u64,
+    /// Whether there are EMA weights.
+    pub has_ema: bool,
+    /// Bytes of all files together, without the manifest.
+    pub bytes: u64,
+}
+
+/// Commits a checkpoint to `RUN/checkpoints/step-N` and returns that path.
+///
+/// An equal one that is already there is kept; another one of that step (torn, or of an earlier try) is
+/// replaced.
+///
+/// # Errors   [`StoreError::Tensor`] for tensors that cannot be stored, [`StoreError::Io`]; the earlier
+/// checkpoints are untouched then
+pub fn save(run: &RunWriter, checkpoint: &Checkpoint) -> Result<PathBuf> {
+    let name = format!("step-{}", checkpoint.step);
+    let mut commit = DirCommit::begin(&run.checkpoints(), &name)?;
+    let target = commit.target().to_owned();
+    let mut files = BTreeMap::new();
+
+    let config = json::to_bytes(&target, &checkpoint.config)?;
+    let state = json::to_bytes(&target, &checkpoint.state)?;
+    let mut texts = vec![(STATE, &state), (WEIGHTS[0], &config)];
+    let mut weights = vec![
+        (WEIGHTS[1], &checkpoint.weights),
+        (OPTIMISER, &checkpoint.optimiser),
+    ];
+    if !checkpoint.ema.is_empty() {
+        texts.push((EMA[0], &config));
+        weights.push((EMA[1], &checkpoint.ema));
+    }
+    for (name, bytes) in texts {
+        files.insert(
+            name.to_owned(),
+            commit.write(name, |out| out.write_all(bytes))?,
+        );
+    }
+    for (name, tensors) in weights {
+        tensors::check(&target.join(name), tensors)?;
+        let record = commit.write(name, |out| {
+            tensors::write_to(out, tensors, &BTreeMap::new())
+        })?;
+        files.insert(name.to_owned(), record);
+    }
+
+    let manifest = Manifest::new(checkpoint, files);
+    let bytes = manifest.to_bytes(&target)?;
+    commit.write(MANIFEST, |out| out.write_all(&bytes))?;
+    let aside = match verified(&target) {
+        Ok(old) if old == manifest => return Ok(target),
+        _ if target.exists() => Some(retention::move_aside(&target)?),
+        _ => None,
+    };
+    let path = commit.commit()?;
+    if let Some(aside) = aside {
+        disk::remove_dir_all(&aside)?;
+    }
+    Ok(path)
+}
+
+/// The checkpoints of a run by rising step, each with a first look at its manifest and file lengths.
+///
+/// # Errors   [`StoreError::Io`] if the directory cannot be listed
+pub fn list(run: &RunDir) -> Result<Vec<CheckpointInfo>> {
+    list_in(&run.checkpoints())
+}
+
+fn list_in(directory: &Path) -> Result<Vec<CheckpointInfo>> {
+    let mut found = Vec::new();
+    for path in disk::read_dir_sorted(directory)? {
+        if let Some(step) = step_of(&path).filter(|_| path.is_dir()) {
+            let problem = Manifest::read(&path).and_then(|manifest| manifest.check_lengths(&path));
+            found.push(CheckpointInfo {
+                step,
+                path,
+                problem: problem.err(),
+            });
+        }
+    }
+    found.sort_by_key(|info| info.step);
+    Ok(found)
+}
+
+/// The step of a directory named `step-N`, in the one spelling that [`save`] uses.
+fn step_of(path: &Path) -> Option<u64> {
+    let number = path.file_name()?.to_str()?.strip_prefix("step-")?;
+    number
+        .parse()
+        .ok()
+        .filter(|step: &u64| step.to_string() == number)
+}
+
+/// Checks a checkpoint's every byte.
+///
+/// # Errors   [`StoreError::Checkpoint`] naming the first file that differs from the manifest,
+/// [`StoreError::Schema`], [`StoreError::Io`]
+pub fn verify(path: &Path) -> Result<CheckpointSummary> {
+    Ok(verified(path)?.summary())
+}
+
+fn verified(path: &Path) -> Result<Manifest> {
+    let manifest = Manifest::read(path)?;
+    manifest.check_lengths(path)?;
+    manifest.check_contents(path)?;
+    Ok(manifest)
+}
+
+/// As [`verified`], and a failure says from where one can resume instead.
+fn verified_or_advice(path: &Path) -> Result<Manifest> {
+    verified(path).map_err(|error| match error {
+        StoreError::Checkpoint {
+            path,
+            problem,
+            earlier: None,
+        } => {
+            let earlier = earlier_valid(&path);
+            StoreError::Checkpoint {
+                path,
+                problem,
+                earlier,
+            }
+        }
+        other => other,
+    })
+}
+
+fn earlier_valid(path: &Path) -> Option<u64> {
+    let step = step_of(path)?;
+    let siblings = list_in(path.parent()?).ok()?;
+    let mut earlier = siblings.iter().rev().filter(|info| info.step < step);
+    earlier
+        .find(|info| verified(&info.path).is_ok())
+        .map(|info| info.step)
+}
+
+/// Loads a checkpoint after verifying its every byte.
+///
+/// # Errors   [`StoreError::Checkpoint`] naming the file and the earlier step to resume from,
+/// [`StoreError::Schema`], [`StoreError::Io`]
+pub fn load(path: &Path) -> Result<Checkpoint> {
+    let manifest = verified_or_advice(path)?;
+    let summary = manifest.summary();
+    let ema = match summary.has_ema {
+        true => TensorFile::read(&path.join(EMA[1]))?.tensors,
+        false => Vec::new(),
+    };
+    Ok(Checkpoint {
+        step: summary.step,
+        images_seen: summary.images_seen,
+        config_hash: summary.config_hash,
+        metrics_bytes: summary.metrics_bytes,
+        weights: TensorFile::read(&path.join(WEIGHTS[1]))?.tensors,
+        ema,
+        optimiser: TensorFile::read(&path.join(OPTIMISER))?.tensors,
+        state: json::read(&path.join(STATE))?,
+        config: json::read(&path.join(WEIGHTS[0]))?,
+    })
+}
+
+/// What sampling needs of a checkpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForSampling {
+    /// Optimiser updates done.
+    pub step: u64,
+    /// The trainer's small state.
+    pub state: Value,
+    /// The network's `config.json`.
+    pub config: Value,
+    /// The EMA's weights, or the plain ones where there is none.
+    pub weights: Vec<NamedTensor>,
+}
+
+/// Loads what sampling needs, without the moments. Verified as by [`load`].
+///
+/// # Errors   as [`load`]
+pub fn load_for_sampling(path: &Path) -> Result<ForSampling> {
+    let manifest = verified_or_advice(path)?;
+    let summary = manifest.summary();
+    let [config, weights] = if summary.has_ema { EMA } else { WEIGHTS };
+    Ok(ForSampling {
+        step: summary.step,
+        state: json::read(&path.join(STATE))?,
+        config: json::read(&path.join(config))?,
+        weights: TensorFile::read(&path.join(weights))?.tensors,
+    })
+}
+
+/// The checkpoint of the highest step that verifies, with a warning for every later one that does not.
+///
+/// # Errors   that of the newest one if there are checkpoints and none is valid
+pub fn latest_valid(run: &RunDir) -> Result<Option<PathBuf>> {
+    let mut newest_problem = None;
+    for info in list(run)?.into_iter().rev() {
+        match verified(&info.path) {
+            Ok(_) => {
+                if newest_problem.is_some() {
+                    tracing::warn!(step = info.step, "falling back to an earlier checkpoint");
+                }
+                return Ok(Some(info.path));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "skipping a checkpoint that does not verify");
+                newest_problem.get_or_insert(error);
+            }
+        }
+    }
+    newest_problem.map_or(Ok(None), Err)
+}

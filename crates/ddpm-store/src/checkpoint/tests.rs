@@ -1,0 +1,366 @@
+use std::fs::{self, OpenOptions};
+
+use serde_json::json;
+
+use super::*;
+use crate::diffusers::DiffusersModel;
+
+fn tensor(name: &str, seed: u64) -> NamedTensor {
+    let data = (0..6).map(|k| (seed * 10 + k) as f32 / 7.0).collect();
+    NamedTensor {
+        name: name.to_owned(),
+        shape: vec![2, 3],
+        data,
+    }
+}
+
+fn checkpoint(step: u64) -> Checkpoint {
+    Checkpoint {
+        step,
+        images_seen: step * 32,
+        config_hash: "c0ffee".to_owned(),
+        metrics_bytes: step * 100,
+        weights: vec![
+            tensor("conv_in.weight", step),
+            tensor("conv_out.weight", step + 1),
+        ],
+        ema: vec![
+            tensor("conv_in.weight", step + 2),
+            tensor("conv_out.weight", step + 3),
+        ],
+        optimiser: vec![tensor("exp_avg/conv_in.weight", step + 4)],
+        state: json!({"step": step, "skipped": []}),
+        config: json!({"_class_name": "UNet2DModel", "sample_size": 8}),
+    }
+}
+
+struct Run {
+    _root: tempfile::TempDir,
+    writer: RunWriter,
+}
+
+fn run_with(steps: &[u64]) -> Run {
+    let root = tempfile::tempdir().unwrap();
+    let writer = RunDir::create(root.path().join("a")).unwrap();
+    writer.write_config("seed = 0").unwrap();
+    for &step in steps {
+        save(&writer, &checkpoint(step)).unwrap();
+    }
+    Run {
+        _root: root,
+        writer,
+    }
+}
+
+fn steps(run: &RunDir) -> Vec<u64> {
+    list(run).unwrap().iter().map(|info| info.step).collect()
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for path in disk::read_dir_sorted(directory).unwrap() {
+        if path.is_dir() {
+            found.extend(files(&path))
+        } else {
+            found.push(path)
+        }
+    }
+    found
+}
+
+#[test]
+fn a_checkpoint_comes_back_and_is_a_model_directory() {
+    let run = run_with(&[]);
+    let saved = checkpoint(1200);
+    let path = save(&run.writer, &saved).unwrap();
+    assert_eq!(path, run.writer.checkpoint(1200));
+    assert_eq!(load(&path).unwrap(), saved);
+    let found = load_for_sampling(&path).unwrap();
+    assert_eq!(
+        (found.step, &found.state, &found.config, &found.weights),
+        (1200, &saved.state, &saved.config, &saved.ema)
+    );
+    let summary = verify(&path).unwrap();
+    assert_eq!(
+        (summary.step, summary.images_seen, summary.metrics_bytes),
+        (1200, 38_400, 120_000)
+    );
+    assert!(summary.has_ema);
+    let model = DiffusersModel::read(&path).unwrap();
+    assert_eq!(model.tensors.tensors, saved.weights);
+    let names: Vec<_> = disk::read_dir_sorted(&run.writer.checkpoints()).unwrap();
+    assert_eq!(names, [path]);
+
+    let bare = Checkpoint {
+        ema: vec![],
+        optimiser: vec![],
+        ..checkpoint(1300)
+    };
+    let path = save(&run.writer, &bare).unwrap();
+    assert_eq!(load(&path).unwrap(), bare);
+    assert_eq!(load_for_sampling(&path).unwrap().weights, bare.weights);
+    assert!(!path.join("ema").exists());
+}
+
+#[test]
+fn equal_checkpoints_have_equal_bytes() {
+    let (a, b) = (run_with(&[5]), run_with(&[5]));
+    let (a, b) = (a.writer.checkpoint(5), b.writer.checkpoint(5));
+    for file in files(&a) {
+        let other = b.join(file.strip_prefix(&a).unwrap());
+        assert_eq!(
+            fs::read(&file).unwrap(),
+            fs::read(&other).unwrap(),
+            "{}",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn every_cut_of_every_file_is_detected() {
+    let run = run_with(&[10, 20]);
+    let path = run.writer.checkpoint(20);
+    for file in files(&path) {
+        let whole = fs::read(&file).unwrap();
+        for part in 0..64 {
+            fs::write(&file, &whole[..whole.len() * part / 64]).unwrap();
+            let error = load(&path).unwrap_err();
+            let earlier = Some(10);
+            assert!(
+                matches!(&error, StoreError::Checkpoint { earlier: e, .. } if *e == earlier),
+                "{}: {part}/64: {error}",
+                file.display()
+            );
+            let message = error.to_string();
+            let name = file.file_name().unwrap().to_str().unwrap();
+            assert!(
+                message.contains(name) && message.contains("--from 10"),
+                "{message}"
+            );
+        }
+        assert_eq!(
+            latest_valid(&run.writer).unwrap(),
+            Some(run.writer.checkpoint(10))
+        );
+        fs::write(&file, &whole).unwrap();
+    }
+    assert_eq!(latest_valid(&run.writer).unwrap(), Some(path));
+}
+
+#[test]
+fn every_flipped_bit_is_detected() {
+    let run = run_with(&[10]);
+    let path = run.writer.checkpoint(10);
+    for file in files(&path) {
+        let whole = fs::read(&file).unwrap();
+        // Odd strides meet every bit of a byte; closest in the manifest, which guards itself.
+        let stride = if file.ends_with(MANIFEST) { 3 } else { 61 };
+        for bit in (0..whole.len() * 8).step_by(stride) {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&file, &bytes).unwrap();
+            let error = verify(&path).expect_err("a flipped bit");
+            assert!(
+                matches!(
+                    error,
+                    StoreError::Checkpoint { .. } | StoreError::Schema { .. }
+                ),
+                "{} bit {bit}: {error}",
+                file.display()
+            );
+        }
+        fs::write(&file, &whole).unwrap();
+    }
+    verify(&path).unwrap();
+}
+
+#[test]
+fn missing_mixed_and_future_ones_are_refused_by_cause() {
+    let run = run_with(&[10, 20]);
+    let path = run.writer.checkpoint(20);
+    let refused = |expected: &str| {
+        let message = load(&path).unwrap_err().to_string();
+        assert!(
+            message.contains("step-20") && message.contains(expected),
+            "{message}"
+        );
+    };
+    for file in files(&path) {
+        let bytes = fs::read(&file).unwrap();
+        fs::remove_file(&file).unwrap();
+        refused("is missing");
+        fs::write(&file, bytes).unwrap();
+    }
+    // The manifest, then the weights of another step.
+    for name in [MANIFEST, WEIGHTS[1]] {
+        let bytes = fs::read(path.join(name)).unwrap();
+        fs::copy(run.writer.checkpoint(10).join(name), path.join(name)).unwrap();
+        refused(if name == MANIFEST {
+            "belongs to step 10"
+        } else {
+            "checksum of unet/"
+        });
+        fs::write(path.join(name), bytes).unwrap();
+    }
+    let text = fs::read_to_string(path.join(MANIFEST)).unwrap();
+    for (from, to, expected) in [
+        ("\"schema\": 1", "\"schema\": 7", "schema 7"),
+        (
+            "\"images_seen\": 640",
+            "\"images_seen\": 641",
+            "was altered",
+        ),
+        ("\"state.json\"", "\"../state.json\"", "was altered"),
+        ("{", "{ \"extra\": 1,", "extra"),
+    ] {
+        fs::write(path.join(MANIFEST), text.replacen(from, to, 1)).unwrap();
+        refused(expected);
+    }
+}
+
+#[test]
+fn a_sealed_manifest_may_still_not_point_elsewhere() {
+    let run = run_with(&[10]);
+    let path = run.writer.checkpoint(10);
+    let manifest = Manifest::read(&path).unwrap();
+    let text = String::from_utf8(manifest.to_bytes(&path).unwrap()).unwrap();
+    for (from, to, expected) in [
+        ("state.json", "stat.json", "does not list state.json"),
+        ("ema/config.json", "../x", "lies elsewhere"),
+    ] {
+        let mut value: Manifest = serde_json::from_str(&text.replace(from, to)).unwrap();
+        value = serde_json::from_slice(&value.to_bytes(&path).unwrap()).unwrap();
+        fs::write(path.join(MANIFEST), value.to_bytes(&path).unwrap()).unwrap();
+        let message = verify(&path).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn the_first_of_all_has_no_earlier_one() {
+    let run = run_with(&[10]);
+    fs::remove_file(run.writer.checkpoint(10).join(STATE)).unwrap();
+    let message = load(&run.writer.checkpoint(10)).unwrap_err().to_string();
+    assert!(message.contains("no earlier valid checkpoint"), "{message}");
+    assert!(latest_valid(&run.writer).is_err());
+    let infos = list(&run.writer).unwrap();
+    assert!(infos[0].problem.is_some());
+    assert_eq!(latest_valid(&run_with(&[]).writer).unwrap(), None);
+}
+
+#[test]
+fn steps_are_ordered_as_numbers_and_foreign_names_are_passed_over() {
+    let run = run_with(&[900, 1000, 90]);
+    for name in ["step-x", "step-007", "notes", ".tmp-step-5-1"] {
+        fs::create_dir(run.writer.checkpoints().join(name)).unwrap();
+    }
+    assert_eq!(steps(&run.writer), [90, 900, 1000]);
+    assert_eq!(
+        latest_valid(&run.writer).unwrap(),
+        Some(run.writer.checkpoint(1000))
+    );
+}
+
+#[test]
+fn saving_again_keeps_an_equal_one_and_replaces_another() {
+    let run = run_with(&[10]);
+    let path = run.writer.checkpoint(10);
+    let modified = || {
+        fs::metadata(path.join(MANIFEST))
+            .unwrap()
+            .modified()
+            .unwrap()
+    };
+    let before = modified();
+    save(&run.writer, &checkpoint(10)).unwrap();
+    assert_eq!(modified(), before);
+
+    let other = Checkpoint {
+        state: json!({"another": "try"}),
+        ..checkpoint(10)
+    };
+    save(&run.writer, &other).unwrap();
+    assert_eq!(load(&path).unwrap(), other);
+
+    OpenOptions::new()
+        .write(true)
+        .open(path.join(OPTIMISER))
+        .unwrap()
+        .set_len(5)
+        .unwrap();
+    save(&run.writer, &other).unwrap();
+    assert_eq!(load(&path).unwrap(), other);
+    assert_eq!(
+        disk::read_dir_sorted(&run.writer.checkpoints()).unwrap(),
+        [path]
+    );
+}
+
+#[test]
+fn a_failed_save_leaves_the_earlier_ones_and_no_rest() {
+    let run = run_with(&[10]);
+    let twice = vec![tensor("a", 1), tensor("a", 2)];
+    let failed = save(
+        &run.writer,
+        &Checkpoint {
+            optimiser: twice,
+            ..checkpoint(20)
+        },
+    );
+    assert!(matches!(failed, Err(StoreError::Tensor { .. })));
+    let names = disk::read_dir_sorted(&run.writer.checkpoints()).unwrap();
+    assert_eq!(names, [run.writer.checkpoint(10)]);
+}
+
+#[test]
+fn retention_keeps_the_newest_and_never_the_damaged_instead() {
+    let run = run_with(&[10, 20, 30, 40]);
+    assert_eq!(prune(&run.writer, 9).unwrap(), Vec::<PathBuf>::new());
+    let removed = prune(&run.writer, 3).unwrap();
+    assert_eq!(removed, [run.writer.checkpoint(10)]);
+    fs::remove_file(run.writer.checkpoint(30).join(STATE)).unwrap();
+    prune(&run.writer, 2).unwrap();
+    assert_eq!(steps(&run.writer), [20, 30, 40]);
+    prune(&run.writer, 0).unwrap();
+    assert_eq!(steps(&run.writer), [40]);
+    assert_eq!(
+        files(&run.writer.checkpoints()).len(),
+        files(&run.writer.checkpoint(40)).len()
+    );
+}
+
+#[test]
+fn retention_stops_if_the_newest_does_not_verify() {
+    let run = run_with(&[10, 20, 30]);
+    let weights = run.writer.checkpoint(30).join(WEIGHTS[1]);
+    let mut bytes = fs::read(&weights).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&weights, bytes).unwrap();
+    let message = prune(&run.writer, 1).unwrap_err().to_string();
+    assert!(message.contains("--from 20"), "{message}");
+    assert_eq!(steps(&run.writer), [10, 20, 30]);
+}
+
+#[test]
+fn a_start_sweeps_what_a_crash_left() {
+    let run = run_with(&[10, 20]);
+    let path = run.writer.path().to_owned();
+    let checkpoints = run.writer.checkpoints();
+    fs::create_dir_all(checkpoints.join(".tmp-step-30-77/unet")).unwrap();
+    // Killed between moving step 20 aside and giving its name to the new one.
+    fs::rename(
+        checkpoints.join("step-20"),
+        checkpoints.join(".replaced-step-20"),
+    )
+    .unwrap();
+    // Killed after that, before the old one was removed.
+    fs::create_dir_all(checkpoints.join(".replaced-step-10")).unwrap();
+    let Run { _root, writer } = run;
+    drop(writer);
+    let writer = RunDir::resume(&path).unwrap();
+    let names = disk::read_dir_sorted(&checkpoints).unwrap();
+    assert_eq!(names, [writer.checkpoint(10), writer.checkpoint(20)]);
+    assert_eq!(load(&writer.checkpoint(20)).unwrap(), checkpoint(20));
+}

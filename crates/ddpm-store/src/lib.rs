@@ -1,0 +1,25 @@
+//! Bytes on disk: atomic writes, checkpoints, run directories, safetensors, diffusers directories, image grids and metric logs.
+//!
+//! Invariants: nothing here knows a network, a device or a random number: weights are named tensors.
+//! Nothing is read before its length is checked, nothing is written but through [`atomic`] or appended to
+//! the metric log, and only a [`RunWriter`] writes below a run directory.
+
+pub mod atomic;
+pub mod checkpoint;
+pub mod diffusers;
+mod error;
+pub mod images;
+mod io;
+mod json;
+pub mod metrics;
+pub mod plot;
+mod run_dir;
+pub mod tensors;
+
+pub use checkpoint::{Checkpoint, CheckpointInfo, CheckpointSummary};
+pub use diffusers::{DiffusersModel, SchedulerSettings};
+pub use error::{Result, StoreError};
+pub use images::{Grid, GridOptions, ImageBatch};
+pub use metrics::{MetricsLog, read_metrics};
+pub use run_dir::{RunDir, RunWriter};
+pub use tensors::{NamedTensor, TensorFile};

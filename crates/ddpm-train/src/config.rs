@@ -1,0 +1,268 @@
+//! The whole configuration of a run, as one TOML file states it.
+
+use ddpm_data::DataConfig;
+use ddpm_diffusion::{Objective, ObjectiveConfig, Plan, SampleConfig};
+use ddpm_schedule::{Schedule, ScheduleConfig};
+use ddpm_unet::{ModelConfig, UnetSection};
+use serde::{Deserialize, Serialize};
+
+use crate::ema::EmaConfig;
+use crate::error::TrainError;
+use crate::optim::OptimConfig;
+
+/// A run's configuration; every field has a default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Seed of every random number of the run.
+    pub seed: u64,
+    /// The images.
+    pub data: DataConfig,
+    /// The network.
+    pub model: ModelConfig,
+    /// The noise schedule.
+    pub schedule: ScheduleConfig,
+    /// What the network predicts and how its error is weighted.
+    pub objective: ObjectiveConfig,
+    /// The optimiser.
+    pub optim: OptimConfig,
+    /// The moving average of the weights.
+    pub ema: EmaConfig,
+    /// Length and rhythm of the run.
+    pub train: TrainConfig,
+    /// How samples are drawn, during training and by default afterwards.
+    pub sample: SampleConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            data: DataConfig::default(),
+            model: ModelConfig::Unet(UnetSection::default()),
+            schedule: ScheduleConfig::default(),
+            objective: ObjectiveConfig::default(),
+            optim: OptimConfig::default(),
+            ema: EmaConfig::default(),
+            train: TrainConfig::default(),
+            sample: SampleConfig::default(),
+        }
+    }
+}
+
+/// The `[train]` section of a configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Optimiser steps; without `steps` and `epochs`, 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Passes over the data set, instead of `steps`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<u64>,
+    /// Images per optimiser step, over all accumulated parts.
+    pub batch: usize,
+    /// Parts that a batch is split into, one after the other, to save memory.
+    pub accumulate: usize,
+    /// Steps between lines of the metric log; a line holds the means since the last one.
+    pub log_every: u64,
+    /// Steps between sample grids; 0 draws only one at the end.
+    pub sample_every: u64,
+    /// Steps between checkpoints; 0 writes only one at the end.
+    pub checkpoint_every: u64,
+    /// Checkpoints that are kept, the newest.
+    pub keep: usize,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            steps: None,
+            epochs: None,
+            batch: 64,
+            accumulate: 1,
+            log_every: 10,
+            sample_every: 1000,
+            checkpoint_every: 1000,
+            keep: 3,
+        }
+    }
+}
+
+/// Steps of a run that says neither `steps` nor `epochs`.
+const DEFAULT_STEPS: u64 = 1000;
+
+impl TrainConfig {
+    /// Optimiser steps of a run over `images` images.
+    pub fn total_steps(&self, images: usize) -> u64 {
+        match (self.steps, self.epochs) {
+            (Some(steps), _) => steps,
+            (None, Some(epochs)) => epochs
+                .saturating_mul(images as u64)
+                .div_ceil(self.batch.max(1) as u64),
+            (None, None) => DEFAULT_STEPS,
+        }
+    }
+}
+
+/// A configuration that has been checked, with what follows from it.
+#[derive(Debug, Clone)]
+pub struct Validated {
+    /// The configuration.
+    pub config: Config,
+    /// The tables of its noise schedule.
+    pub schedule: Schedule,
+    /// Its objective.
+    pub objective: Objective,
+    /// How samples are drawn during training.
+    pub plan: Plan,
+}
+
+impl Config {
+    /// Checks every value that does not depend on the data set.
+    ///
+    /// # Errors   [`TrainError::Config`], [`TrainError::Schedule`], [`TrainError::Diffusion`] or
+    ///            [`TrainError::Data`] naming the key
+    pub fn validate(self) -> Result<Validated, TrainError> {
+        self.data.validate()?;
+        let schedule = self
+            .schedule
+            .build()
+            .map_err(|source| TrainError::Schedule {
+                section: "[schedule]",
+                source,
+            })?;
+        let objective = self.objective.build()?;
+        self.validate_optim()?;
+        self.validate_train()?;
+        let plan = self.sample.plan(&schedule, self.objective.prediction)?;
+        Ok(Validated {
+            config: self,
+            schedule,
+            objective,
+            plan,
+        })
+    }
+
+    fn validate_optim(&self) -> Result<(), TrainError> {
+        let optim = &self.optim;
+        let [beta1, beta2] = optim.betas;
+        let unit = 0.0..1.0;
+        let checks = [
+            (
+                "optim.lr",
+                optim.lr.to_string(),
+                optim.lr > 0.0 && optim.lr.is_finite(),
+                "must be a positive number",
+            ),
+            (
+                "optim.betas",
+                format!("{:?}", optim.betas),
+                unit.contains(&beta1) && unit.contains(&beta2),
+                "must be two numbers in [0, 1)",
+            ),
+            (
+                "optim.eps",
+                optim.eps.to_string(),
+                optim.eps > 0.0 && optim.eps.is_finite(),
+                "must be a positive number",
+            ),
+            (
+                "optim.weight_decay",
+                optim.weight_decay.to_string(),
+                optim.weight_decay >= 0.0 && optim.weight_decay.is_finite(),
+                "must be 0 or a positive number",
+            ),
+            (
+                "optim.clip_norm",
+                optim.clip_norm.to_string(),
+                optim.clip_norm >= 0.0,
+                "must be a positive number, or 0 for no clipping",
+            ),
+            (
+                "ema.decay",
+                self.ema.decay.to_string(),
+                unit.contains(&self.ema.decay),
+                "must be in [0, 1); 0 switches the average off",
+            ),
+            (
+                "ema.inv_gamma",
+                self.ema.inv_gamma.to_string(),
+                self.ema.inv_gamma > 0.0 && self.ema.inv_gamma.is_finite(),
+                "must be a positive number",
+            ),
+            (
+                "ema.power",
+                self.ema.power.to_string(),
+                self.ema.power > 0.0 && self.ema.power.is_finite(),
+                "must be a positive number",
+            ),
+        ];
+        first_failure(checks)
+    }
+
+    fn validate_train(&self) -> Result<(), TrainError> {
+        let train = &self.train;
+        let accumulates = train.accumulate > 0 && train.batch.is_multiple_of(train.accumulate);
+        let checks = [
+            (
+                "train.epochs",
+                train.epochs.unwrap_or_default().to_string(),
+                !(train.steps.is_some() && train.epochs.is_some()),
+                "give either `steps` or `epochs`, not both",
+            ),
+            (
+                "train.steps",
+                "0".to_owned(),
+                train.steps != Some(0),
+                "must be at least 1",
+            ),
+            (
+                "train.epochs",
+                "0".to_owned(),
+                train.epochs != Some(0),
+                "must be at least 1",
+            ),
+            (
+                "train.batch",
+                train.batch.to_string(),
+                (1..=1 << 20).contains(&train.batch),
+                "must be between 1 and 1048576",
+            ),
+            (
+                "train.accumulate",
+                train.accumulate.to_string(),
+                accumulates,
+                "must divide `train.batch`",
+            ),
+            (
+                "train.log_every",
+                train.log_every.to_string(),
+                train.log_every > 0,
+                "must be at least 1",
+            ),
+            (
+                "train.keep",
+                train.keep.to_string(),
+                train.keep > 0,
+                "must be at least 1",
+            ),
+        ];
+        first_failure(checks)
+    }
+}
+
+fn first_failure<const N: usize>(
+    checks: [(&'static str, String, bool, &str); N],
+) -> Result<(), TrainError> {
+    for (key, got, good, expected) in checks {
+        if !good {
+            return Err(TrainError::Config {
+                key,
+                got,
+                expected: expected.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}

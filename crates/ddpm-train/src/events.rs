@@ -1,0 +1,53 @@
+//! What a run tells whoever watches it.
+
+use std::path::Path;
+
+use ddpm_store::Grid;
+
+use crate::state::StepReport;
+
+/// Something that happened in a run.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Everything is ready; the first step comes next.
+    Started {
+        /// The data set in one line.
+        data: &'a str,
+        /// The network in one line.
+        model: &'a str,
+        /// The run directory.
+        run: &'a Path,
+        /// Steps already done, when a run is resumed.
+        done: u64,
+        /// Steps of the whole run.
+        total: u64,
+    },
+    /// An optimiser step was done.
+    Step {
+        /// Its figures.
+        report: &'a StepReport,
+        /// Images trained on per second, lately.
+        images_per_s: f64,
+        /// Steps of the whole run.
+        total: u64,
+    },
+    /// A sampler step was done.
+    Sampling {
+        /// Sampler steps done.
+        done: usize,
+        /// Sampler steps in all.
+        total: usize,
+    },
+    /// A sample grid was written.
+    Sampled {
+        /// The picture.
+        grid: &'a Grid,
+        /// Its file.
+        path: &'a Path,
+    },
+    /// A checkpoint was committed.
+    Saved {
+        /// Its directory.
+        path: &'a Path,
+    },
+}

@@ -1,0 +1,33 @@
+//! The training loop: step, optimiser, learning rate, EMA, events and stop.
+//!
+//! This crate prints nothing and picks no device: it tells an observer what happens, and is told
+//! where to compute and when to stop. All it writes goes through `ddpm-store`. A run is a function
+//! of its configuration and its data set: no random number depends on the history of the process.
+
+mod config;
+mod denoise;
+mod ema;
+mod error;
+mod events;
+mod lr;
+mod open;
+mod optim;
+mod snapshot;
+mod state;
+mod stop;
+mod trainer;
+mod window;
+
+pub use config::{Config, TrainConfig, Validated};
+pub use denoise::ModelDenoiser;
+pub use ema::EmaConfig;
+pub use error::TrainError;
+pub use events::Event;
+pub use lr::{Decay, learning_rate};
+pub use open::OpenedModel;
+pub use optim::{OptimConfig, OptimKind, ParamGrads, Slot, Update, ema_network, new_slots, update};
+pub use snapshot::{SavedState, identity_hash};
+pub use state::{Part, Recipe, StepReport, TrainState};
+pub use stop::Stop;
+pub use trainer::{Job, Outcome, image_batch, model_shape, train};
+pub use window::MetricLine;

@@ -1,0 +1,152 @@
+//! A finished network from wherever it lies: a run, a checkpoint or a diffusers directory.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use ddpm_diffusion::SampleConfig;
+use ddpm_schedule::{Prediction, Schedule, ScheduleConfig};
+use ddpm_store::{DiffusersModel, NamedTensor, RunDir, SchedulerSettings, checkpoint};
+use ddpm_unet::{Model, SampleSize};
+use serde_json::{Map, Value};
+
+use crate::error::TrainError;
+use crate::snapshot::{SavedState, load_weights};
+
+/// A network for sampling, with all that sampling needs to know.
+#[derive(Debug)]
+pub struct OpenedModel {
+    /// The network (EMA weights where there are any), without autodiff.
+    pub model: Model,
+    /// Where it came from: the checkpoint or the model directory.
+    pub path: PathBuf,
+    /// Optimiser steps it was trained for, where that is known.
+    pub step: Option<u64>,
+    /// The noise schedule.
+    pub schedule: ScheduleConfig,
+    /// What the network predicts.
+    pub prediction: Prediction,
+    /// How samples are drawn by default.
+    pub sample: SampleConfig,
+    /// Channels of an image.
+    pub channels: usize,
+    /// `[height, width]` of an image, where that is known.
+    pub size: Option<[usize; 2]>,
+    /// The run's seed, or 0.
+    pub seed: u64,
+}
+
+impl OpenedModel {
+    /// Opens the newest valid checkpoint of a run, a checkpoint, or a diffusers directory.
+    ///
+    /// # Errors   [`TrainError::Store`] if nothing of the kind is there or it is damaged,
+    ///            [`TrainError::Model`] or [`TrainError::Format`] if it holds a network that this
+    ///            program cannot build
+    pub fn open(path: &Path, device: &Device) -> Result<Self, TrainError> {
+        if path.join("config.toml").is_file() {
+            let run = RunDir::open(path)?;
+            return match checkpoint::latest_valid(&run)? {
+                Some(newest) => Self::from_checkpoint(&newest, device),
+                None => Err(TrainError::Format {
+                    path: path.to_owned(),
+                    problem: "this run has no checkpoint yet; wait for its first one".into(),
+                }),
+            };
+        }
+        if path.join("manifest.json").is_file() {
+            return Self::from_checkpoint(path, device);
+        }
+        Self::from_diffusers(path, device)
+    }
+
+    fn from_checkpoint(path: &Path, device: &Device) -> Result<Self, TrainError> {
+        let found = checkpoint::load_for_sampling(path)?;
+        let saved = SavedState::read(path, found.state)?;
+        let Value::Object(json) = found.config else {
+            return Err(TrainError::Format {
+                path: path.to_owned(),
+                problem: "the network's config.json is not an object".into(),
+            });
+        };
+        Ok(Self {
+            model: build(path, &json, found.weights, device)?,
+            path: path.to_owned(),
+            step: Some(found.step),
+            schedule: saved.config.schedule.clone(),
+            prediction: saved.config.objective.prediction,
+            sample: saved.config.sample.clone(),
+            channels: saved.channels,
+            size: Some([saved.height, saved.width]),
+            seed: saved.config.seed,
+        })
+    }
+
+    fn from_diffusers(path: &Path, device: &Device) -> Result<Self, TrainError> {
+        let found = DiffusersModel::read(path)?;
+        let settings = found.scheduler.unwrap_or_else(|| {
+            tracing::warn!(
+                "{}: no scheduler_config.json; taking diffusers' defaults (linear, 1000 steps, ε)",
+                path.display()
+            );
+            SchedulerSettings::default()
+        });
+        let model = build(path, &found.config, found.tensors.tensors, device)?;
+        let (channels, size) = match &model {
+            Model::Unet(unet) => {
+                let config = unet.config();
+                (
+                    config.in_channels,
+                    config.sample_size.map(SampleSize::height_width),
+                )
+            }
+            Model::Plain(plain) => (plain.channels(), None),
+        };
+        Ok(Self {
+            model,
+            path: found.unet_dir,
+            step: None,
+            sample: SampleConfig {
+                variance: settings.variance,
+                clip: settings.clip,
+                clip_range: settings.clip_range,
+                spacing: Some(settings.spacing),
+                ..SampleConfig::default()
+            },
+            schedule: settings.schedule,
+            prediction: settings.prediction,
+            channels,
+            size,
+            seed: 0,
+        })
+    }
+
+    /// The tables of the noise schedule.
+    ///
+    /// # Errors   [`TrainError::Schedule`] if the model's schedule makes no table
+    pub fn tables(&self) -> Result<Schedule, TrainError> {
+        self.schedule
+            .build()
+            .map_err(|source| TrainError::Schedule {
+                section: "the model's schedule",
+                source,
+            })
+    }
+}
+
+fn build(
+    path: &Path,
+    json: &Map<String, Value>,
+    weights: Vec<NamedTensor>,
+    device: &Device,
+) -> Result<Model, TrainError> {
+    let (model, unknown) = Model::from_json(json, device).map_err(|error| TrainError::Format {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    })?;
+    for key in unknown {
+        tracing::warn!(
+            "{}: key `{key}` of config.json is not known and has no effect",
+            path.display()
+        );
+    }
+    load_weights(path, model, weights)
+}

@@ -1,0 +1,292 @@
+//! Adam and AdamW with clipping by the global norm, and the EMA, over a network's parameters by name.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use ddpm_unet::params::{self, ParamPath};
+use serde::{Deserialize, Serialize};
+
+use crate::lr::Decay;
+
+/// The optimisers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimKind {
+    /// Kingma & Ba 2015; weight decay is added to the gradient.
+    #[default]
+    Adam,
+    /// Loshchilov & Hutter 2019; weight decay shrinks the weights directly.
+    Adamw,
+}
+
+/// The `[optim]` section of a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OptimConfig {
+    /// Which optimiser.
+    pub kind: OptimKind,
+    /// Learning rate after the warm-up.
+    pub lr: f64,
+    /// Decay rates of the first and second moment.
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Steps over which the learning rate rises from 0.
+    pub warmup_steps: u64,
+    /// What the learning rate does after the warm-up.
+    pub decay: Decay,
+    /// Gradients are scaled down to this global norm; 0 switches clipping off.
+    pub clip_norm: f64,
+}
+
+impl Default for OptimConfig {
+    fn default() -> Self {
+        Self {
+            kind: OptimKind::Adam,
+            lr: 2e-4,
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            weight_decay: 0.0,
+            warmup_steps: 0,
+            decay: Decay::Constant,
+            clip_norm: 1.0,
+        }
+    }
+}
+
+/// The gradient of each parameter, flat, in the network's order; `None` for what is not trained.
+#[derive(Debug, Default)]
+pub struct ParamGrads {
+    flat: Vec<Option<Tensor<1>>>,
+}
+
+impl ParamGrads {
+    /// Adds the gradients of one backward pass.
+    pub fn add<M: Module>(&mut self, module: &M, grads: &mut Gradients) {
+        struct Collect<'a> {
+            grads: &'a mut Gradients,
+            flat: &'a mut Vec<Option<Tensor<1>>>,
+            next: usize,
+        }
+        impl ModuleVisitor for Collect<'_> {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let value = param.val();
+                let count = value.shape().num_elements();
+                let grad = value
+                    .grad_remove(self.grads)
+                    .map(|grad| grad.reshape([count]));
+                let i = self.next;
+                self.next += 1;
+                match (self.flat.get_mut(i), grad) {
+                    (None, grad) => self.flat.push(grad),
+                    (Some(_), None) => {}
+                    (Some(sum), Some(grad)) => {
+                        *sum = Some(match sum.take() {
+                            Some(sum) => sum + grad,
+                            None => grad,
+                        });
+                    }
+                }
+            }
+        }
+        module.visit(&mut Collect {
+            grads,
+            flat: &mut self.flat,
+            next: 0,
+        });
+    }
+
+    /// The norm over all parameters together, read back in one transfer.
+    pub fn global_norm(&self) -> f64 {
+        let squares: Vec<Tensor<1>> = self
+            .flat
+            .iter()
+            .flatten()
+            .map(|grad| (grad.clone() * grad.clone()).sum())
+            .collect();
+        if squares.is_empty() {
+            return 0.0;
+        }
+        f64::from(Tensor::cat(squares, 0).sum().into_scalar::<f32>()).sqrt()
+    }
+}
+
+/// What the optimiser keeps of one parameter, flat.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    /// The parameter's name in the network.
+    pub name: String,
+    /// The parameter's shape.
+    pub shape: Vec<usize>,
+    /// First moment.
+    pub exp_avg: Tensor<1>,
+    /// Second moment.
+    pub exp_avg_sq: Tensor<1>,
+    /// Moving average of the parameter.
+    pub ema: Tensor<1>,
+}
+
+/// One update's scalars.
+#[derive(Debug, Clone, Copy)]
+pub struct Update {
+    /// Learning rate.
+    pub lr: f64,
+    /// Optimiser steps done before this one.
+    pub step: u64,
+    /// What the gradients are multiplied with: accumulation and clipping.
+    pub grad_scale: f64,
+    /// The EMA's decay after this update.
+    pub ema_decay: f64,
+}
+
+/// Fresh slots for a network: zero moments, averages equal to the weights.
+pub fn new_slots<M: Module>(module: &M) -> Vec<Slot> {
+    struct Fresh {
+        path: ParamPath,
+        slots: Vec<Slot>,
+    }
+    impl ModuleVisitor for Fresh {
+        fn enter_module(&mut self, name: &str, container_type: &str) {
+            self.path.enter(name, container_type);
+        }
+        fn exit_module(&mut self, _name: &str, container_type: &str) {
+            self.path.exit(container_type);
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let value = param.val().without_autodiff();
+            let shape = value.dims().to_vec();
+            let ema = value.reshape([shape.iter().product::<usize>()]);
+            self.slots.push(Slot {
+                name: self.path.name(),
+                shape,
+                exp_avg: ema.zeros_like(),
+                exp_avg_sq: ema.zeros_like(),
+                ema,
+            });
+        }
+    }
+    let mut visitor = Fresh {
+        path: ParamPath::default(),
+        slots: Vec::new(),
+    };
+    module.visit(&mut visitor);
+    visitor.slots
+}
+
+/// One optimiser step: each parameter and its slot move once.
+pub fn update<M: Module>(
+    module: M,
+    slots: &mut [Slot],
+    grads: ParamGrads,
+    config: &OptimConfig,
+    update: Update,
+) -> M {
+    struct Step<'a> {
+        slots: std::slice::IterMut<'a, Slot>,
+        grads: std::vec::IntoIter<Option<Tensor<1>>>,
+        config: &'a OptimConfig,
+        update: Update,
+    }
+    impl ModuleMapper for Step<'_> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (Some(slot), Some(grad)) = (self.slots.next(), self.grads.next()) else {
+                return param;
+            };
+            let Some(grad) = grad else { return param };
+            let (id, tensor, mapper) = param.consume();
+            let shape = tensor.shape();
+            let require_grad = tensor.is_require_grad();
+            let flat = tensor.inner().reshape([shape.num_elements()]);
+            let flat = adam(flat, grad, slot, self.config, self.update);
+            let decay = self.update.ema_decay;
+            slot.ema = slot.ema.clone() * decay + flat.clone() * (1.0 - decay);
+            let value = Tensor::from_inner(flat.reshape(shape)).set_require_grad(require_grad);
+            Param::from_mapped_value(id, value, mapper)
+        }
+    }
+    module.map(&mut Step {
+        slots: slots.iter_mut(),
+        grads: grads.flat.into_iter(),
+        config,
+        update,
+    })
+}
+
+fn adam(
+    mut weight: Tensor<1>,
+    grad: Tensor<1>,
+    slot: &mut Slot,
+    config: &OptimConfig,
+    update: Update,
+) -> Tensor<1> {
+    let [beta1, beta2] = config.betas;
+    let mut grad = if update.grad_scale == 1.0 {
+        grad
+    } else {
+        grad * update.grad_scale
+    };
+    if config.weight_decay != 0.0 {
+        match config.kind {
+            OptimKind::Adam => grad = grad + weight.clone() * config.weight_decay,
+            OptimKind::Adamw => weight = weight * (1.0 - update.lr * config.weight_decay),
+        }
+    }
+    slot.exp_avg = slot.exp_avg.clone() * beta1 + grad.clone() * (1.0 - beta1);
+    slot.exp_avg_sq = slot.exp_avg_sq.clone() * beta2 + grad.clone() * grad * (1.0 - beta2);
+    let updates = (update.step + 1) as i32;
+    let correction1 = 1.0 - beta1.powi(updates);
+    let correction2 = 1.0 - beta2.powi(updates);
+    let denominator = slot.exp_avg_sq.clone().sqrt() / correction2.sqrt() + config.eps;
+    weight - slot.exp_avg.clone() / denominator * (update.lr / correction1)
+}
+
+/// The network with the averaged weights, without autodiff: what samples are drawn from.
+pub fn ema_network<M: Module>(module: &M, slots: &[Slot]) -> M {
+    struct Replace<'a> {
+        slots: std::slice::Iter<'a, Slot>,
+    }
+    impl ModuleMapper for Replace<'_> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let Some(slot) = self.slots.next() else {
+                return param;
+            };
+            let (id, tensor, mapper) = param.consume();
+            let value = slot.ema.clone().reshape(tensor.shape());
+            Param::from_mapped_value(id, value, mapper)
+        }
+    }
+    module.valid().map(&mut Replace {
+        slots: slots.iter(),
+    })
+}
+
+/// Slots from saved values; `values` looks a (kind, name) up, kinds being `exp_avg`, `exp_avg_sq`, `ema`.
+///
+/// # Errors   the first name that is missing or has another length than its parameter
+pub fn restore_slots<M: Module>(
+    module: &M,
+    device: &Device,
+    mut values: impl FnMut(&str, &str) -> Option<Vec<f32>>,
+) -> Result<Vec<Slot>, String> {
+    let device = device.clone().inner();
+    params::shapes(module)
+        .into_iter()
+        .map(|(name, shape)| {
+            let count: usize = shape.iter().product();
+            let mut tensor = |kind: &str| match values(kind, &name) {
+                Some(data) if data.len() == count => {
+                    Ok(Tensor::from_data(TensorData::new(data, [count]), &device))
+                }
+                _ => Err(format!("{kind}/{name}")),
+            };
+            Ok(Slot {
+                exp_avg: tensor("exp_avg")?,
+                exp_avg_sq: tensor("exp_avg_sq")?,
+                ema: tensor("ema")?,
+                name,
+                shape,
+            })
+        })
+        .collect()
+}

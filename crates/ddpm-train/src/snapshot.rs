@@ -1,0 +1,168 @@
+//! A training state as a checkpoint, and back.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use burn::tensor::{Device, TensorData};
+use ddpm_store::{Checkpoint, NamedTensor};
+use ddpm_unet::{Model, ModelShape, params};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::error::TrainError;
+use crate::optim::{self, Slot};
+use crate::state::TrainState;
+
+/// What a checkpoint keeps besides tensors, so that it can be understood without its run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SavedState {
+    /// The run's resolved configuration.
+    pub config: Config,
+    /// Channels of an image.
+    pub channels: usize,
+    /// Rows of an image.
+    pub height: usize,
+    /// Columns of an image.
+    pub width: usize,
+}
+
+impl SavedState {
+    /// What the network reads and writes.
+    pub fn shape(&self) -> ModelShape {
+        ModelShape {
+            channels: self.channels,
+            height: self.height,
+            width: self.width,
+            steps: self.config.schedule.steps,
+        }
+    }
+
+    /// # Errors   [`TrainError::Format`] if the JSON of `path` is of another form
+    pub fn read(path: &Path, state: Value) -> Result<Self, TrainError> {
+        serde_json::from_value(state).map_err(|error| TrainError::Format {
+            path: path.join("state.json"),
+            problem: format!("not a training state of this program: {error}"),
+        })
+    }
+}
+
+const EXP_AVG: &str = "exp_avg";
+const EXP_AVG_SQ: &str = "exp_avg_sq";
+const EMA: &str = "ema";
+
+/// The whole state of a run at this moment.
+///
+/// # Errors   [`TrainError::Device`] if tensors cannot be read back
+pub fn save(
+    state: &TrainState,
+    saved: &SavedState,
+    metrics_bytes: u64,
+) -> Result<Checkpoint, TrainError> {
+    let weights = params::export(&state.model)
+        .into_iter()
+        .map(|(name, data)| named(name, data))
+        .collect::<Result<_, _>>()?;
+    let mut ema = Vec::new();
+    let mut optimiser = Vec::new();
+    for slot in &state.slots {
+        ema.push(flat(&slot.name, slot, &slot.ema)?);
+        let name = |kind| format!("{kind}/{}", slot.name);
+        optimiser.push(flat(&name(EXP_AVG), slot, &slot.exp_avg)?);
+        optimiser.push(flat(&name(EXP_AVG_SQ), slot, &slot.exp_avg_sq)?);
+    }
+    Ok(Checkpoint {
+        step: state.step,
+        images_seen: state.images_seen,
+        config_hash: identity_hash(&saved.config),
+        metrics_bytes,
+        weights,
+        ema,
+        optimiser,
+        state: serde_json::to_value(saved).map_err(|error| TrainError::Device {
+            message: format!("the configuration has no JSON form: {error}"),
+        })?,
+        config: Value::Object(state.model.to_json()),
+    })
+}
+
+/// The state that a checkpoint holds; `model` is the network of the same configuration.
+///
+/// # Errors   [`TrainError::Model`] if the weights are another network's, [`TrainError::Format`] if
+///            moments or averages are missing
+pub fn restore(
+    path: &Path,
+    checkpoint: Checkpoint,
+    model: Model,
+    device: &Device,
+) -> Result<TrainState, TrainError> {
+    let model = load_weights(path, model, checkpoint.weights)?;
+    let prefixed = |tensor: NamedTensor| (format!("{EMA}/{}", tensor.name), tensor.data);
+    let mut values: HashMap<String, Vec<f32>> = checkpoint.ema.into_iter().map(prefixed).collect();
+    let moments = checkpoint.optimiser.into_iter();
+    values.extend(moments.map(|tensor| (tensor.name, tensor.data)));
+    let slots = optim::restore_slots(&model, device, |kind, name| {
+        values.remove(&format!("{kind}/{name}"))
+    })
+    .map_err(|missing| TrainError::Format {
+        path: path.to_owned(),
+        problem: format!(
+            "`{missing}` is missing or of another size; the checkpoint is not this network's"
+        ),
+    })?;
+    Ok(TrainState {
+        model,
+        slots,
+        step: checkpoint.step,
+        images_seen: checkpoint.images_seen,
+    })
+}
+
+/// `model` with the weights of `path`.
+///
+/// # Errors   [`TrainError::Format`] naming the tensor that does not fit
+pub(crate) fn load_weights(
+    path: &Path,
+    model: Model,
+    weights: Vec<NamedTensor>,
+) -> Result<Model, TrainError> {
+    let tensors = weights
+        .into_iter()
+        .map(|tensor| (tensor.name, tensor.shape, tensor.data));
+    params::load(model, tensors).map_err(|error| TrainError::Format {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    })
+}
+
+/// Digest of what makes a run the run it is: data, network, schedule, objective and seed.
+pub fn identity_hash(config: &Config) -> String {
+    let identity = serde_json::json!({
+        "seed": config.seed,
+        "data": config.data,
+        "model": config.model,
+        "schedule": config.schedule,
+        "objective": config.objective,
+    });
+    blake3::hash(identity.to_string().as_bytes())
+        .to_hex()
+        .to_string()
+}
+
+fn flat(
+    name: &str,
+    slot: &Slot,
+    values: &burn::tensor::Tensor<1>,
+) -> Result<NamedTensor, TrainError> {
+    let mut tensor = named(name.to_owned(), values.to_data())?;
+    tensor.shape.clone_from(&slot.shape);
+    Ok(tensor)
+}
+
+fn named(name: String, data: TensorData) -> Result<NamedTensor, TrainError> {
+    let shape = data.shape().to_vec();
+    let data = data.try_to_vec().map_err(|error| TrainError::Device {
+        message: format!("`{name}` cannot be read back: {error:?}"),
+    })?;
+    Ok(NamedTensor { name, shape, data })
+}

@@ -1,0 +1,191 @@
+//! A network in training: one optimiser step after the other.
+
+use burn::tensor::{Device, Tensor};
+use ddpm_diffusion::Objective;
+use ddpm_schedule::Schedule;
+use ddpm_unet::{ClassLabels, DropoutRng, Model};
+
+use crate::ema::EmaConfig;
+use crate::error::TrainError;
+use crate::lr::learning_rate;
+use crate::optim::{self, OptimConfig, ParamGrads, Slot, Update};
+
+/// Everything that one optimiser step depends on besides the images.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// Seed of the dropout masks.
+    pub seed: u64,
+    /// The noise schedule.
+    pub schedule: Schedule,
+    /// What is predicted, and the weights of its error.
+    pub objective: Objective,
+    /// The optimiser.
+    pub optim: OptimConfig,
+    /// The moving average.
+    pub ema: EmaConfig,
+    /// Steps of the whole run, which the learning rate decays over.
+    pub total_steps: u64,
+}
+
+/// Some of the images of one optimiser step.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Images, `[batch, channels, height, width]`.
+    pub x0: Tensor<4>,
+    /// The noise that is added to them, of the same shape.
+    pub eps: Tensor<4>,
+    /// The time step of each image.
+    pub t: Vec<usize>,
+    /// The classes, for a class-conditional network.
+    pub labels: Option<ClassLabels>,
+}
+
+/// What one optimiser step did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepReport {
+    /// The step, counted from 1.
+    pub step: u64,
+    /// Mean weighted loss over the batch.
+    pub loss: f64,
+    /// Global norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Learning rate of this step.
+    pub lr: f64,
+    /// Decay of the EMA after this step.
+    pub ema_decay: f64,
+    /// Time step and weighted loss of each image.
+    pub per_image: Vec<(usize, f32)>,
+}
+
+/// A network, its optimiser state and its position in the run.
+#[derive(Debug)]
+pub struct TrainState {
+    /// The network, on a device with autodiff.
+    pub model: Model,
+    /// Moments and averages of its parameters.
+    pub slots: Vec<Slot>,
+    /// Optimiser steps done.
+    pub step: u64,
+    /// Images trained on.
+    pub images_seen: u64,
+}
+
+impl TrainState {
+    /// A state before the first step.
+    pub fn new(model: Model) -> Self {
+        let slots = optim::new_slots(&model);
+        Self {
+            model,
+            slots,
+            step: 0,
+            images_seen: 0,
+        }
+    }
+
+    /// The network with the averaged weights, for sampling.
+    pub fn ema_model(&self) -> Model {
+        optim::ema_network(&self.model, &self.slots)
+    }
+
+    /// One optimiser step over the images of all parts; each part is one forward and backward pass.
+    ///
+    /// The loss is the mean over all images, so the parts must be of one size.
+    ///
+    /// # Errors   [`TrainError::Diverged`] if the loss or the gradient is not finite; the state
+    ///            before the step is what the last checkpoint holds
+    pub fn step(self, parts: Vec<Part>, recipe: &Recipe) -> Result<(Self, StepReport), TrainError> {
+        let parts_count = parts.len().max(1) as f64;
+        let mut grads = ParamGrads::default();
+        let mut loss_sum = 0.0;
+        let mut per_image = Vec::new();
+        let mut rows = 0u64;
+        for part in parts {
+            let rng = DropoutRng::new(recipe.seed, self.step, rows);
+            rows += part.t.len() as u64;
+            let device = part.x0.device();
+            let xt = ddpm_diffusion::q_sample(
+                part.x0.clone(),
+                part.eps.clone(),
+                &part.t,
+                &recipe.schedule,
+            )?;
+            let t = time_tensor(&part.t, &device);
+            let output = self
+                .model
+                .forward(xt, t, part.labels, Some(&rng))
+                .map_err(TrainError::Model)?;
+            let loss =
+                recipe
+                    .objective
+                    .loss(output, part.x0, part.eps, &part.t, &recipe.schedule)?;
+            let mut backward = loss.loss.backward();
+            grads.add(&self.model, &mut backward);
+            loss_sum += read(loss.loss)?.first().copied().map_or(0.0, f64::from);
+            per_image.extend(part.t.into_iter().zip(read(loss.per_image)?));
+        }
+        let step = self.step + 1;
+        let diverged = |quantity, value| TrainError::Diverged {
+            quantity,
+            step,
+            value,
+            last_good: "nothing was saved yet".to_owned(),
+        };
+        let loss = loss_sum / parts_count;
+        if !loss.is_finite() {
+            return Err(diverged("loss", loss));
+        }
+        let grad_norm = grads.global_norm() / parts_count;
+        if !grad_norm.is_finite() {
+            return Err(diverged("gradient norm", grad_norm));
+        }
+        let optim = &recipe.optim;
+        // The 1e-6 is PyTorch's (clip_grad_norm_).
+        let clip = match optim.clip_norm {
+            0.0 => 1.0,
+            max => (max / (grad_norm + 1e-6)).min(1.0),
+        };
+        let update = Update {
+            lr: learning_rate(
+                optim.lr,
+                optim.warmup_steps,
+                optim.decay,
+                self.step,
+                recipe.total_steps,
+            ),
+            step: self.step,
+            grad_scale: clip / parts_count,
+            ema_decay: recipe.ema.decay_at(self.step),
+        };
+        let mut slots = self.slots;
+        let model = optim::update(self.model, &mut slots, grads, optim, update);
+        let report = StepReport {
+            step,
+            loss,
+            grad_norm,
+            lr: update.lr,
+            ema_decay: update.ema_decay,
+            per_image,
+        };
+        let state = Self {
+            model,
+            slots,
+            step,
+            images_seen: self.images_seen + rows,
+        };
+        Ok((state, report))
+    }
+}
+
+/// Time steps as the network reads them, `[batch]`.
+fn time_tensor(t: &[usize], device: &Device) -> Tensor<1> {
+    let t: Vec<f32> = t.iter().map(|&t| t as f32).collect();
+    Tensor::from_floats(t.as_slice(), device)
+}
+
+fn read(x: Tensor<1>) -> Result<Vec<f32>, TrainError> {
+    let device_failed = |message: String| TrainError::Device { message };
+    x.try_into_data()
+        .map_err(|error| device_failed(error.to_string()))?
+        .try_to_vec()
+        .map_err(|error| device_failed(format!("{error:?}")))
+}

@@ -1,0 +1,113 @@
+//! Means over the steps between two lines of the metric log.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::state::StepReport;
+
+/// One line of `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MetricLine {
+    /// The last step of the window, counted from 1.
+    pub step: u64,
+    /// Images trained on so far.
+    pub images_seen: u64,
+    /// Mean loss.
+    pub loss: f64,
+    /// Mean global norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Learning rate of the last step.
+    pub lr: f64,
+    /// EMA decay of the last step.
+    pub ema_decay: f64,
+    /// Mean loss of the images whose time step lies in each quarter of 0..T; `null` where none did.
+    pub loss_by_t: [Option<f64>; 4],
+    /// Images trained on per second of training time.
+    pub images_per_s: f64,
+}
+
+/// Collects steps until a line is written.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    steps: u64,
+    loss: f64,
+    grad_norm: f64,
+    by_t: [(f64, u64); 4],
+    images: u64,
+    time: Duration,
+}
+
+impl Window {
+    /// `steps_t` is T.
+    pub(crate) fn add(&mut self, report: &StepReport, steps_t: usize, time: Duration) {
+        self.steps += 1;
+        self.loss += report.loss;
+        self.grad_norm += report.grad_norm;
+        self.time += time;
+        self.images += report.per_image.len() as u64;
+        for &(t, loss) in &report.per_image {
+            let (sum, count) = &mut self.by_t[(4 * t / steps_t).min(3)];
+            *sum += f64::from(loss);
+            *count += 1;
+        }
+    }
+
+    pub(crate) fn images_per_s(&self) -> f64 {
+        self.images as f64 / self.time.as_secs_f64().max(1e-9)
+    }
+
+    /// The line, if any step was added; starts the next window.
+    pub(crate) fn take(&mut self, last: &StepReport, images_seen: u64) -> Option<MetricLine> {
+        let window = std::mem::take(self);
+        if window.steps == 0 {
+            return None;
+        }
+        let steps = window.steps as f64;
+        Some(MetricLine {
+            step: last.step,
+            images_seen,
+            loss: window.loss / steps,
+            grad_norm: window.grad_norm / steps,
+            lr: last.lr,
+            ema_decay: last.ema_decay,
+            loss_by_t: window
+                .by_t
+                .map(|(sum, count)| (count > 0).then(|| sum / count as f64)),
+            images_per_s: window.images_per_s(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(step: u64, loss: f64, per_image: Vec<(usize, f32)>) -> StepReport {
+        StepReport {
+            step,
+            loss,
+            grad_norm: 2.0 * loss,
+            lr: 0.1,
+            ema_decay: 0.5,
+            per_image,
+        }
+    }
+
+    #[test]
+    fn means_and_quarters() {
+        let mut window = Window::default();
+        let last = report(2, 3.0, vec![(999, 4.0), (250, 2.0)]);
+        window.add(
+            &report(1, 1.0, vec![(0, 0.5), (249, 1.5)]),
+            1000,
+            Duration::from_secs(1),
+        );
+        window.add(&last, 1000, Duration::from_secs(3));
+        let line = window.take(&last, 4).unwrap();
+        assert_eq!((line.step, line.loss, line.grad_norm), (2, 2.0, 4.0));
+        assert_eq!(line.loss_by_t, [Some(1.0), Some(2.0), None, Some(4.0)]);
+        assert_eq!(line.images_per_s, 1.0);
+        assert_eq!(window.take(&last, 4), None);
+    }
+}

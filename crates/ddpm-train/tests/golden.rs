@@ -1,0 +1,147 @@
+//! Twenty optimiser steps against PyTorch's (see `fixtures/README.md`).
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use ddpm_diffusion::ObjectiveConfig;
+use ddpm_schedule::{Prediction, ScheduleConfig, Weighting};
+use ddpm_store::{DiffusersModel, NamedTensor, TensorFile};
+use ddpm_train::{Decay, EmaConfig, OptimConfig, OptimKind, Part, Recipe, TrainState};
+use ddpm_unet::{Model, params};
+use serde_json::Value;
+
+fn network(folder: &Path, device: &Device) -> Model {
+    let found = DiffusersModel::read(folder).unwrap();
+    let (model, _) = Model::from_json(&found.config, device).unwrap();
+    let tensors = found.tensors.tensors.into_iter();
+    params::load(model, tensors.map(|t| (t.name, t.shape, t.data))).unwrap()
+}
+
+/// Part `j` of step `i` of a tensor `[steps, parts, batch, …]`.
+fn part(tensor: &NamedTensor, i: usize, j: usize) -> (Vec<f32>, Vec<usize>) {
+    let rest: usize = tensor.shape[2..].iter().product();
+    let first = (i * tensor.shape[1] + j) * rest;
+    (
+        tensor.data[first..first + rest].to_vec(),
+        tensor.shape[2..].to_vec(),
+    )
+}
+
+fn image(tensor: &NamedTensor, i: usize, j: usize, device: &Device) -> Tensor<4> {
+    let (data, shape) = part(tensor, i, j);
+    Tensor::from_data(TensorData::new(data, shape), device)
+}
+
+#[track_caller]
+fn close(what: &str, step: usize, got: f64, expected: f64) {
+    let error = (got - expected).abs();
+    assert!(
+        error <= 1e-3 * expected.abs() + 1e-12,
+        "{what} at step {step}: {got}, expected {expected}"
+    );
+}
+
+/// ‖got - expected‖ / ‖expected‖ over all parameters together.
+fn relative(got: &[(String, TensorData)], expected: &[NamedTensor]) -> f64 {
+    let (mut difference, mut size) = (0.0, 0.0);
+    assert_eq!(got.len(), expected.len());
+    for tensor in expected {
+        let (_, data) = got.iter().find(|(name, _)| *name == tensor.name).unwrap();
+        let data: Vec<f32> = data.clone().try_to_vec().unwrap();
+        assert_eq!(data.len(), tensor.data.len(), "{}", tensor.name);
+        for (a, b) in data.iter().zip(&tensor.data) {
+            difference += f64::from(a - b).powi(2);
+            size += f64::from(*b).powi(2);
+        }
+    }
+    (difference / size).sqrt()
+}
+
+fn check(name: &str, objective: ObjectiveConfig) {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name);
+    let curve: Value =
+        serde_json::from_slice(&std::fs::read(folder.join("curve.json")).unwrap()).unwrap();
+    let batches = TensorFile::read(&folder.join("batches.safetensors")).unwrap();
+    let [x0, eps, t] = ["x0", "eps", "t"].map(|name| batches.get(name).unwrap());
+    let device = Device::flex().autodiff();
+    let recipe = Recipe {
+        seed: 0,
+        schedule: ScheduleConfig::default().build().unwrap(),
+        objective: objective.build().unwrap(),
+        optim: OptimConfig {
+            kind: OptimKind::Adamw,
+            lr: 1e-3,
+            betas: [0.95, 0.999],
+            eps: 1e-8,
+            weight_decay: 1e-2,
+            warmup_steps: 5,
+            decay: Decay::Cosine,
+            clip_norm: 1.0,
+        },
+        ema: EmaConfig {
+            decay: 0.9999,
+            inv_gamma: 1.0,
+            power: 0.75,
+        },
+        total_steps: 20,
+    };
+    let figure = |key: &str, i: usize| curve[key][i].as_f64().unwrap();
+    let mut state = TrainState::new(network(&folder.join("start"), &device));
+    for i in 0..20 {
+        let parts = (0..x0.shape[1])
+            .map(|j| Part {
+                x0: image(x0, i, j, &device),
+                eps: image(eps, i, j, &device),
+                t: part(t, i, j).0.into_iter().map(|t| t as usize).collect(),
+                labels: None,
+            })
+            .collect();
+        let (next, report) = state.step(parts, &recipe).unwrap();
+        state = next;
+        close("loss", i, report.loss, figure("loss", i));
+        close(
+            "gradient norm",
+            i,
+            report.grad_norm,
+            figure("grad_norm_before_clip", i),
+        );
+        close("learning rate", i, report.lr, figure("lr", i));
+        close("EMA decay", i, report.ema_decay, figure("ema_decay", i));
+    }
+    let end = DiffusersModel::read(&folder.join("end"))
+        .unwrap()
+        .tensors
+        .tensors;
+    let error = relative(&params::export(&state.model), &end);
+    assert!(error < 1e-3, "end weights: {error:e}");
+    let end_ema = DiffusersModel::read(&folder.join("end_ema"))
+        .unwrap()
+        .tensors
+        .tensors;
+    let error = relative(&params::export(&state.ema_model()), &end_ema);
+    assert!(error < 1e-3, "end EMA weights: {error:e}");
+    // The test must be able to tell: the network moved by far more than the tolerance.
+    let start = DiffusersModel::read(&folder.join("start"))
+        .unwrap()
+        .tensors
+        .tensors;
+    assert!(relative(&params::export(&state.model), &start) > 1e-2);
+}
+
+#[test]
+fn eps_prediction() {
+    check("epsilon", ObjectiveConfig::default());
+}
+
+#[test]
+fn v_prediction_with_min_snr_weights_and_accumulation() {
+    check(
+        "v_minsnr_accum2",
+        ObjectiveConfig {
+            prediction: Prediction::V,
+            weighting: Weighting::MinSnr { gamma: 5.0 },
+        },
+    );
+}

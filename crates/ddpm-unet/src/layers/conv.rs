@@ -1,0 +1,92 @@
+//! Convolutions.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use burn::tensor::module::{conv_transpose2d, conv2d};
+use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
+
+use crate::init::Init;
+
+/// Square-kernel 2-d convolution with bias; weight `[out, in, k, k]`.
+#[derive(Module, Debug)]
+pub struct Conv2d {
+    weight: Param<Tensor<4>>,
+    bias: Param<Tensor<1>>,
+    #[module(skip)]
+    stride: usize,
+    #[module(skip)]
+    padding: (usize, usize),
+}
+
+impl Conv2d {
+    /// A `kernel`×`kernel` convolution that keeps the size (odd kernels).
+    pub fn same(input: usize, output: usize, kernel: usize, init: &mut Init) -> Self {
+        let fan_in = input * kernel * kernel;
+        Self {
+            weight: init.fan_in([output, input, kernel, kernel], fan_in),
+            bias: init.fan_in([output], fan_in),
+            stride: 1,
+            padding: (kernel / 2, kernel / 2),
+        }
+    }
+
+    /// The last convolution of a residual branch (zero under [`crate::InitKind::Zero`]).
+    pub fn last_of_branch(input: usize, output: usize, init: &mut Init) -> Self {
+        let fan_in = input * 9;
+        Self {
+            weight: init.last_of_branch([output, input, 3, 3], fan_in),
+            bias: init.last_of_branch([output], fan_in),
+            stride: 1,
+            padding: (1, 1),
+        }
+    }
+
+    /// A 3×3 convolution of stride 2. `padding = 0` pads one row below and one column right
+    /// instead of all around, as diffusers' `downsample_padding` does.
+    pub fn halve(channels: usize, padding: usize, init: &mut Init) -> Self {
+        let mut conv = Self::same(channels, channels, 3, init);
+        conv.stride = 2;
+        conv.padding = if padding == 0 {
+            (0, 1)
+        } else {
+            (padding, padding)
+        };
+        conv
+    }
+
+    /// # Shapes   `x`: `[batch, in, height, width]`; returns `[batch, out, height', width']`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let options = ConvOptions {
+            stride: [self.stride; 2],
+            padding: [self.padding; 2],
+            dilation: [1; 2],
+            groups: 1,
+        };
+        conv2d(x, self.weight.val(), Some(self.bias.val()), options)
+    }
+}
+
+/// 2×2 transposed convolution of stride 2 with bias: doubles height and width;
+/// weight `[in, out, 2, 2]`.
+#[derive(Module, Debug)]
+pub struct ConvTranspose2d {
+    weight: Param<Tensor<4>>,
+    bias: Param<Tensor<1>>,
+}
+
+impl ConvTranspose2d {
+    /// A layer with PyTorch's default initial values (its fan-in counts the output channels).
+    pub fn new(input: usize, output: usize, init: &mut Init) -> Self {
+        let fan_in = output * 4;
+        Self {
+            weight: init.fan_in([input, output, 2, 2], fan_in),
+            bias: init.fan_in([output], fan_in),
+        }
+    }
+
+    /// # Shapes   `x`: `[batch, in, height, width]`; returns `[batch, out, 2·height, 2·width]`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let options = ConvTransposeOptions::new([2, 2], [0, 0], [0, 0], [1, 1], 1);
+        conv_transpose2d(x, self.weight.val(), Some(self.bias.val()), options)
+    }
+}

@@ -1,0 +1,73 @@
+//! Dropout whose mask is a pure function of (seed, step, layer, image).
+
+use std::cell::Cell;
+
+use burn::module::Module;
+use burn::tensor::{Tensor, TensorData};
+use ddpm_schedule::noise::{Stream, uniform_fill};
+
+/// Where the masks of one training forward come from; `None` in a forward call means inference.
+///
+/// Image r of the global batch gets the same mask in layer l of step s, however the batch is split.
+#[derive(Debug)]
+pub struct DropoutRng {
+    seed: u64,
+    step: u64,
+    first_row: u64,
+    layer: Cell<u64>,
+}
+
+impl DropoutRng {
+    /// Masks for optimiser step `step`, whose first image here is row `first_row` of the global batch.
+    pub fn new(seed: u64, step: u64, first_row: u64) -> Self {
+        Self {
+            seed,
+            step,
+            first_row,
+            layer: Cell::new(0),
+        }
+    }
+}
+
+/// Zeroes each element with probability p and scales the rest by 1/(1-p) (Srivastava et al. 2014).
+#[derive(Module, Debug)]
+pub struct Dropout {
+    #[module(skip)]
+    probability: f64,
+}
+
+/// Rows of one global batch that a mask address has room for.
+const ROWS_PER_LAYER: u64 = 1 << 24;
+
+impl Dropout {
+    /// `probability` in [0, 1).
+    pub fn new(probability: f64) -> Self {
+        Self { probability }
+    }
+
+    /// # Shapes   `x`: `[batch, channels, height, width]`; returns the same
+    pub fn forward(&self, x: Tensor<4>, rng: Option<&DropoutRng>) -> Tensor<4> {
+        let Some(rng) = rng.filter(|_| self.probability > 0.0) else {
+            return x;
+        };
+        let shape = x.dims();
+        let [batch, channels, height, width] = shape;
+        let layer = rng.layer.replace(rng.layer.get() + 1);
+        let keep = 1.0 / (1.0 - self.probability);
+        let mut mask = Vec::with_capacity(shape.iter().product());
+        let mut unit = vec![0.0f64; channels * height * width];
+        for row in 0..batch as u64 {
+            let index = layer * ROWS_PER_LAYER + rng.first_row + row;
+            uniform_fill(rng.seed, Stream::Dropout, rng.step, index, &mut unit);
+            mask.extend(unit.iter().map(|&u| {
+                if u < self.probability {
+                    0.0
+                } else {
+                    keep as f32
+                }
+            }));
+        }
+        let device = x.device();
+        x * Tensor::from_data(TensorData::new(mask, shape), &device)
+    }
+}

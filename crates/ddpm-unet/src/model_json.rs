@@ -1,0 +1,81 @@
+//! A network's own description, saved beside its weights.
+
+use burn::tensor::Device;
+use serde_json::{Map, Value, json};
+
+use crate::config::UNet2DConfig;
+use crate::error::UnetError;
+use crate::init::{Init, InitKind};
+use crate::model::Model;
+use crate::plain::PlainUNet;
+use crate::unet::UNet2D;
+
+const CLASS: &str = "_class_name";
+const PLAIN: &str = "PlainUNet";
+/// Private to this program: Python's diffusers passes over keys with an underscore.
+const PAD: &str = "_pad";
+
+impl Model {
+    /// The object of the `config.json` that belongs to the network's weights.
+    pub fn to_json(&self) -> Map<String, Value> {
+        match self {
+            Self::Unet(unet) => {
+                let mut json = unet.config().to_json();
+                if unet.pads() {
+                    json.insert(PAD.into(), true.into());
+                }
+                json
+            }
+            Self::Plain(plain) => Map::from_iter([
+                (CLASS.to_owned(), json!(PLAIN)),
+                ("channels".to_owned(), json!(plain.channels())),
+                ("features".to_owned(), json!(plain.features())),
+                ("steps".to_owned(), json!(plain.steps())),
+            ]),
+        }
+    }
+
+    /// The network that a `config.json` describes, with initial weights that are to be replaced,
+    /// and the keys of the file that were not known.
+    ///
+    /// # Errors   [`UnetError::Unsupported`] or [`UnetError::Config`] naming the key
+    pub fn from_json(
+        json: &Map<String, Value>,
+        device: &Device,
+    ) -> Result<(Self, Vec<String>), UnetError> {
+        match json.get(CLASS).and_then(Value::as_str) {
+            Some(PLAIN) => {
+                let init = &mut Init::new(0, InitKind::Default, device);
+                let count = |key: &str| {
+                    let value = json.get(key).unwrap_or(&Value::Null);
+                    let number = value.as_u64().and_then(|n| usize::try_from(n).ok());
+                    number.ok_or_else(|| unsupported(key, value, "a positive integer"))
+                };
+                let value = json.get("features").unwrap_or(&Value::Null);
+                let features: Vec<usize> = serde_json::from_value(value.clone())
+                    .map_err(|_| unsupported("features", value, "a list of positive integers"))?;
+                let plain = PlainUNet::new(count("channels")?, &features, count("steps")?, init)?;
+                Ok((Self::Plain(plain), Vec::new()))
+            }
+            Some("UNet2DModel") | None => {
+                let (config, unknown) = UNet2DConfig::from_json(json)?;
+                let pad = json.get(PAD).and_then(Value::as_bool).unwrap_or(false);
+                let init = &mut Init::new(0, InitKind::Default, device);
+                Ok((Self::Unet(UNet2D::new(&config, pad, init)?), unknown))
+            }
+            Some(other) => Err(unsupported(
+                CLASS,
+                &Value::from(other),
+                "UNet2DModel (unconditional 2-d networks)",
+            )),
+        }
+    }
+}
+
+fn unsupported(key: &str, got: &Value, supported: &str) -> UnetError {
+    UnetError::Unsupported {
+        key: key.into(),
+        got: got.to_string(),
+        supported: supported.into(),
+    }
+}

@@ -1,0 +1,140 @@
+//! The residual block.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+
+use crate::error::UnetError;
+use crate::init::Init;
+use crate::layers::{Activation, Conv2d, Dropout, DropoutRng, GroupNorm, Linear};
+use crate::resample::{double, halve_by_mean};
+
+/// How the time embedding acts on a residual block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeShift {
+    /// Added after the first convolution (Ho et al. 2020).
+    Default,
+    /// Scales and shifts the second normalisation (Nichol & Dhariwal 2021, section 3: AdaGN).
+    ScaleShift,
+}
+
+/// Whether a residual block changes the resolution inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inside {
+    /// It keeps the resolution.
+    Keep,
+    /// It halves by 2×2 means.
+    Halve,
+    /// It doubles by nearest neighbour.
+    Double,
+}
+
+/// What all residual blocks of a network share.
+#[derive(Debug, Clone, Copy)]
+pub struct ResnetOptions {
+    /// Channels of the time embedding.
+    pub temb_channels: usize,
+    /// Groups of the normalisations; `None` is a quarter of the channels, at most 32.
+    pub groups: Option<usize>,
+    /// Added to the variance in the normalisations.
+    pub eps: f64,
+    /// Dropout before the second convolution.
+    pub dropout: f64,
+    /// The nonlinearity.
+    pub activation: Activation,
+    /// How the time embedding acts.
+    pub time_shift: TimeShift,
+    /// The sum of both branches is divided by this.
+    pub output_scale: f64,
+}
+
+impl ResnetOptions {
+    /// The group count for `channels` channels.
+    pub fn groups_for(&self, channels: usize) -> usize {
+        self.groups.unwrap_or_else(|| (channels / 4).clamp(1, 32))
+    }
+}
+
+/// norm → act → conv, time embedding, norm → act → dropout → conv, plus the input
+/// (Ho et al. 2020, appendix B; Dhariwal & Nichol 2021 for the resolution change inside).
+#[derive(Module, Debug)]
+pub struct ResnetBlock {
+    norm1: GroupNorm,
+    conv1: Conv2d,
+    time_emb_proj: Linear,
+    norm2: GroupNorm,
+    dropout: Dropout,
+    conv2: Conv2d,
+    conv_shortcut: Option<Conv2d>,
+    #[module(skip)]
+    options: ResnetOptions,
+    #[module(skip)]
+    inside: Inside,
+}
+
+impl ResnetBlock {
+    /// # Errors   [`UnetError::Config`] if the groups do not divide the channels
+    pub fn new(
+        input: usize,
+        output: usize,
+        inside: Inside,
+        options: ResnetOptions,
+        init: &mut Init,
+    ) -> Result<Self, UnetError> {
+        let projected = match options.time_shift {
+            TimeShift::Default => output,
+            TimeShift::ScaleShift => 2 * output,
+        };
+        Ok(Self {
+            norm1: GroupNorm::new(options.groups_for(input), input, options.eps, init)?,
+            conv1: Conv2d::same(input, output, 3, init),
+            time_emb_proj: Linear::new(options.temb_channels, projected, init),
+            norm2: GroupNorm::new(options.groups_for(output), output, options.eps, init)?,
+            dropout: Dropout::new(options.dropout),
+            conv2: Conv2d::last_of_branch(output, output, init),
+            conv_shortcut: (input != output).then(|| Conv2d::same(input, output, 1, init)),
+            options,
+            inside,
+        })
+    }
+
+    /// # Shapes   `x`: `[batch, in, height, width]`, `temb`: `[batch, temb_channels]`;
+    ///            returns `[batch, out, height', width']`
+    pub fn forward(&self, x: Tensor<4>, temb: &Tensor<2>, rng: Option<&DropoutRng>) -> Tensor<4> {
+        let act = self.options.activation;
+        let mut x = x;
+        let mut h = act.apply(self.norm1.forward(x.clone()));
+        match self.inside {
+            Inside::Keep => {}
+            Inside::Halve => (x, h) = (halve_by_mean(x), halve_by_mean(h)),
+            Inside::Double => (x, h) = (double(x), double(h)),
+        }
+        h = self.conv1.forward(h);
+        // [batch, projected] -> [batch, projected, 1, 1]
+        let temb = self
+            .time_emb_proj
+            .forward(act.apply(temb.clone()))
+            .unsqueeze_dims::<4>(&[2, 3]);
+        h = match self.options.time_shift {
+            TimeShift::Default => self.norm2.forward(h + temb),
+            TimeShift::ScaleShift => {
+                let [scale, shift]: [Tensor<4>; 2] = temb
+                    .chunk(2, 1)
+                    .try_into()
+                    .unwrap_or_else(|_| unreachable!("an even channel count has two halves"));
+                self.norm2.forward(h) * (scale + 1.0) + shift
+            }
+        };
+        h = self.dropout.forward(act.apply(h), rng);
+        h = self.conv2.forward(h);
+        let x = match &self.conv_shortcut {
+            Some(conv) => conv.forward(x),
+            None => x,
+        };
+        scale_down(x + h, self.options.output_scale)
+    }
+}
+
+/// x / `scale`, without touching x when the scale is 1.
+pub(crate) fn scale_down<const D: usize>(x: Tensor<D>, scale: f64) -> Tensor<D> {
+    if scale == 1.0 { x } else { x / scale }
+}

@@ -1,0 +1,252 @@
+//! The U-Net of denoising diffusion, weight-compatible with diffusers' `UNet2DModel`.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use burn::tensor::activation::silu;
+
+use crate::blocks::{DownBlock, LevelOptions, MidBlock, ResampleKind, UpBlock};
+use crate::class_embedding::{ClassEmbedding, ClassLabels};
+use crate::config::{
+    ClassEmbedKind, DownBlockKind, ResampleStyle, TimeEmbeddingKind, TimeScaleShift, UNet2DConfig,
+    UpBlockKind,
+};
+use crate::error::UnetError;
+use crate::fit::fit;
+use crate::init::Init;
+use crate::layers::{Conv2d, DropoutRng, GroupNorm};
+use crate::resnet::ResnetOptions;
+use crate::time_embedding::{TimeProjection, TimestepEmbedding};
+
+/// U-Net over noisy images and time steps (Ho et al. 2020, appendix B; Dhariwal & Nichol 2021).
+///
+/// Parameters carry the names and layouts of `UNet2DModel` (Python's diffusers).
+#[derive(Module, Debug)]
+pub struct UNet2D {
+    conv_in: Conv2d,
+    time_proj: TimeProjection,
+    time_embedding: TimestepEmbedding,
+    class_embedding: Option<ClassEmbedding>,
+    down_blocks: Vec<DownBlock>,
+    mid_block: Option<MidBlock>,
+    up_blocks: Vec<UpBlock>,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv2d,
+    #[module(skip)]
+    config: UNet2DConfig,
+    #[module(skip)]
+    pad: bool,
+}
+
+impl UNet2D {
+    /// Builds the network with initial values from `init`.
+    ///
+    /// With `pad`, images whose sides the levels do not divide are padded with zeros on all sides
+    /// and the output is cropped; without, they are an error.
+    ///
+    /// # Errors   [`UnetError::Config`] for a configuration that no network can have
+    pub fn new(config: &UNet2DConfig, pad: bool, init: &mut Init) -> Result<Self, UnetError> {
+        config.validate()?;
+        let channels = &config.block_out_channels;
+        let (first, last) = (channels[0], channels[channels.len() - 1]);
+        let temb = config.temb_channels();
+        let resnet = config.resnet_options();
+        let head_dim = |level: usize| config.attention_head_dim.unwrap_or(level);
+
+        let conv_in = Conv2d::same(config.in_channels, first, 3, init);
+        let (time_proj, features) = match config.time_embedding_type {
+            TimeEmbeddingKind::Positional => (
+                TimeProjection::positional(first, config.flip_sin_to_cos, config.freq_shift),
+                first,
+            ),
+            TimeEmbeddingKind::Fourier => (TimeProjection::fourier(first, init), 2 * first),
+            TimeEmbeddingKind::Learned => {
+                let steps = config.num_train_timesteps.unwrap_or(1);
+                (TimeProjection::learned(steps, first, init), first)
+            }
+        };
+        let time_embedding = TimestepEmbedding::new(features, temb, init);
+        let class_embedding = match (config.class_embed_type, config.num_class_embeds) {
+            (None, Some(classes)) => Some(ClassEmbedding::table(classes, temb, init)),
+            (Some(ClassEmbedKind::Timestep), _) => {
+                Some(ClassEmbedding::timestep(features, temb, init))
+            }
+            (Some(ClassEmbedKind::Identity), _) => Some(ClassEmbedding::identity(temb)),
+            (None, None) => None,
+        };
+
+        let final_level = channels.len() - 1;
+        // Channels of everything that the up path will concatenate, in the order it is pushed.
+        let mut skips = vec![first];
+        let mut down_blocks = Vec::new();
+        let mut entering = first;
+        for (i, kind) in config.down_block_types.iter().enumerate() {
+            let level = LevelOptions {
+                input: entering,
+                output: channels[i],
+                layers: config.layers_per_block,
+                attention_head_dim: (*kind == DownBlockKind::AttnDownBlock2D)
+                    .then(|| head_dim(channels[i])),
+                resample: match (i == final_level, kind) {
+                    (true, _) => ResampleKind::None,
+                    (_, DownBlockKind::DownBlock2D) => ResampleKind::Conv,
+                    (_, DownBlockKind::AttnDownBlock2D) => style(config.downsample_type),
+                    (_, DownBlockKind::ResnetDownsampleBlock2D) => ResampleKind::Resnet,
+                },
+                downsample_padding: config.downsample_padding,
+                resnet,
+            };
+            let pushed = config.layers_per_block + usize::from(i != final_level);
+            skips.extend(std::iter::repeat_n(channels[i], pushed));
+            down_blocks.push(DownBlock::new(level, init)?);
+            entering = channels[i];
+        }
+
+        let mid_block = match config.mid_block_type {
+            None => None,
+            Some(_) => {
+                let groups = match (config.attn_norm_num_groups, config.resnet_time_scale_shift) {
+                    (Some(groups), _) => Some(groups),
+                    (None, TimeScaleShift::Default) => Some(resnet.groups_for(last)),
+                    (None, TimeScaleShift::ScaleShift) => None,
+                };
+                let attention = config.add_attention.then(|| (head_dim(last), groups));
+                let resnet = ResnetOptions {
+                    output_scale: config.mid_block_scale_factor,
+                    ..resnet
+                };
+                Some(MidBlock::new(last, attention, resnet, init)?)
+            }
+        };
+
+        let mut up_blocks = Vec::new();
+        for (i, kind) in config.up_block_types.iter().enumerate() {
+            let output = channels[final_level - i];
+            let layers = config.layers_per_block + 1;
+            let level = LevelOptions {
+                input: entering,
+                output,
+                layers,
+                attention_head_dim: (*kind == UpBlockKind::AttnUpBlock2D).then(|| head_dim(output)),
+                resample: match (i == final_level, kind) {
+                    (true, _) => ResampleKind::None,
+                    (_, UpBlockKind::UpBlock2D) => ResampleKind::Conv,
+                    (_, UpBlockKind::AttnUpBlock2D) => style(config.upsample_type),
+                    (_, UpBlockKind::ResnetUpsampleBlock2D) => ResampleKind::Resnet,
+                },
+                downsample_padding: config.downsample_padding,
+                resnet,
+            };
+            let mut popped = skips.split_off(skips.len() - layers);
+            popped.reverse();
+            up_blocks.push(UpBlock::new(level, &popped, init)?);
+            entering = output;
+        }
+
+        Ok(Self {
+            conv_in,
+            time_proj,
+            time_embedding,
+            class_embedding,
+            down_blocks,
+            mid_block,
+            up_blocks,
+            conv_norm_out: GroupNorm::new(resnet.groups_for(first), first, config.norm_eps, init)?,
+            conv_out: Conv2d::last_of_branch(first, config.out_channels, init),
+            config: config.clone(),
+            pad,
+        })
+    }
+
+    /// The configuration the network was built from.
+    pub fn config(&self) -> &UNet2DConfig {
+        &self.config
+    }
+
+    /// Whether sizes that the levels do not divide are padded and cropped.
+    pub fn pads(&self) -> bool {
+        self.pad
+    }
+
+    /// One network evaluation. `rng` switches dropout on (training).
+    ///
+    /// # Shapes   `x`: `[batch, in_channels, height, width]`, `t`: `[batch]`;
+    ///            returns `[batch, out_channels, height, width]`
+    /// # Units    `t` in steps 0..T-1 (in σ for the Fourier time embedding)
+    /// # Errors   [`UnetError::Shape`], [`UnetError::Size`] or [`UnetError::Labels`] for inputs
+    ///            that do not fit the configuration
+    pub fn forward(
+        &self,
+        x: Tensor<4>,
+        t: Tensor<1>,
+        labels: Option<ClassLabels>,
+        rng: Option<&DropoutRng>,
+    ) -> Result<Tensor<4>, UnetError> {
+        let [batch, channels, height, width] = x.dims();
+        if channels != self.config.in_channels {
+            return Err(UnetError::Shape {
+                input: "x",
+                got: x.dims().to_vec(),
+                expected: format!("[batch, {}, height, width]", self.config.in_channels),
+            });
+        }
+        if t.dims() != [batch] {
+            return Err(UnetError::Shape {
+                input: "t",
+                got: t.dims().to_vec(),
+                expected: format!("[{batch}]"),
+            });
+        }
+        let levels = self.config.block_out_channels.len();
+        let fit = fit(height, width, levels, self.pad)?;
+
+        let x = if self.config.center_input_sample {
+            x * 2.0 - 1.0
+        } else {
+            x
+        };
+        let mut temb = self
+            .time_embedding
+            .forward(self.time_proj.forward(t.clone()));
+        temb = match (&self.class_embedding, labels) {
+            (Some(embedding), Some(labels)) => {
+                temb + embedding.forward(labels, batch, &self.time_proj)?
+            }
+            (None, None) => temb,
+            (Some(_), None) => {
+                return Err(UnetError::Labels {
+                    problem: "this network is class-conditional; give `class_labels`".into(),
+                });
+            }
+            (None, Some(_)) => {
+                return Err(UnetError::Labels {
+                    problem: "this network has no classes; leave `class_labels` out".into(),
+                });
+            }
+        };
+
+        let mut x = self.conv_in.forward(fit.pad(x));
+        let mut skips = vec![x.clone()];
+        for block in &self.down_blocks {
+            x = block.forward(x, &temb, &mut skips, rng);
+        }
+        if let Some(mid) = &self.mid_block {
+            x = mid.forward(x, &temb, rng);
+        }
+        for block in &self.up_blocks {
+            x = block.forward(x, &temb, &mut skips, rng);
+        }
+        let x = fit.crop(self.conv_out.forward(silu(self.conv_norm_out.forward(x))));
+        Ok(match self.config.time_embedding_type {
+            // Score networks over σ predict -ε/σ.
+            TimeEmbeddingKind::Fourier => x / t.unsqueeze_dims::<4>(&[1, 2, 3]),
+            TimeEmbeddingKind::Positional | TimeEmbeddingKind::Learned => x,
+        })
+    }
+}
+
+fn style(style: ResampleStyle) -> ResampleKind {
+    match style {
+        ResampleStyle::Conv => ResampleKind::Conv,
+        ResampleStyle::Resnet => ResampleKind::Resnet,
+    }
+}

@@ -1,0 +1,170 @@
+//! Runs the `ddpm` binary the way a person does, in a folder of its own.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Overrides that make a run of a second: a network of some ten thousand parameters on the digits.
+pub const TINY: &[&str] = &[
+    "model.channels=8",
+    "model.multipliers=[1,2]",
+    "model.blocks=1",
+    "model.groups=4",
+    "train.batch=4",
+    "train.steps=6",
+    "train.log_every=1",
+    "train.checkpoint_every=2",
+    "train.sample_every=0",
+    "sample.steps=2",
+    "sample.count=4",
+    "optim.warmup_steps=2",
+];
+
+/// An empty folder in which `ddpm` is run.
+#[derive(Debug)]
+pub struct Workplace {
+    folder: TempDir,
+}
+
+/// How one call of `ddpm` ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code; `None` if a signal killed it.
+    pub code: Option<i32>,
+    /// Everything on stdout.
+    pub stdout: String,
+    /// Everything on stderr.
+    pub stderr: String,
+}
+
+impl Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// The one JSON object that `--json` prints.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}\n{}", self.stdout, self.stderr))
+    }
+
+    /// Asserts success and hands itself on.
+    #[track_caller]
+    pub fn done(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Asserts a failure that is one sentence without a panic, with this code and these words.
+    #[track_caller]
+    pub fn failed(self, code: i32, words: &[&str]) -> Self {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
+        let errors: Vec<&str> = self
+            .stderr
+            .lines()
+            .filter(|line| line.starts_with("error: "))
+            .collect();
+        assert_eq!(errors.len(), 1, "{}", self.stderr);
+        for word in words {
+            assert!(errors[0].contains(word), "no `{word}` in: {}", self.stderr);
+        }
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self
+    }
+}
+
+impl Default for Workplace {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Workplace {
+    /// A new one.
+    pub fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+        }
+    }
+
+    /// A path inside.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file inside and returns its path.
+    pub fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).expect("a folder");
+        }
+        std::fs::write(&path, bytes).expect("a file");
+        path
+    }
+
+    /// `ddpm` with these arguments, not started yet.
+    pub fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .args(args)
+            .current_dir(self.folder.path())
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `ddpm` with these arguments.
+    pub fn ddpm<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Ended {
+        Ended::from(self.command(args).output().expect("ddpm starts"))
+    }
+
+    /// `ddpm train --run NAME` with [`TINY`] and further arguments.
+    pub fn train_tiny(&self, run: &str, more: &[&str]) -> Ended {
+        self.ddpm(
+            tiny(run)
+                .iter()
+                .map(String::as_str)
+                .chain(more.iter().copied()),
+        )
+    }
+}
+
+/// The arguments of a tiny training run.
+pub fn tiny(run: &str) -> Vec<String> {
+    let mut args: Vec<String> = ["train", "--json", "--device", "cpu", "--run", run]
+        .map(String::from)
+        .to_vec();
+    for set in TINY {
+        args.push("--set".into());
+        args.push((*set).into());
+    }
+    args
+}
+
+/// The binary beside the test's own executable, `target/PROFILE/deps/TEST` → `target/PROFILE/ddpm`.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    let profile = test.ancestors().nth(2).expect("target/PROFILE");
+    let path = profile.join(format!("ddpm{}", std::env::consts::EXE_SUFFIX));
+    assert!(
+        path.is_file(),
+        "{} is not there; run the tests of the whole workspace",
+        path.display()
+    );
+    path
+}
+
+/// The top of the repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the repository")
+        .to_owned()
+}

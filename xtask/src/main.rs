@@ -1,0 +1,63 @@
+//! Developer commands of the workspace: `cargo xtask ci|tidy|bench`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod ci;
+mod step;
+mod tidy;
+
+/// Developer commands of the workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Check everything that a change must pass: format, lints, tests, documentation.
+    Ci,
+    /// Check the rules that the compiler does not know: who uses whom, where printing happens, …
+    Tidy,
+    /// Build optimised and run the benchmarks.
+    Bench {
+        /// Only benchmarks whose name contains this.
+        filter: Option<String>,
+        /// Compile the benchmarks and run each once, without measuring.
+        #[arg(long)]
+        test: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            step::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<()> {
+    let root = root()?;
+    match task {
+        Task::Ci => ci::run(&root),
+        Task::Tidy => tidy::run(&root),
+        Task::Bench { filter, test } => bench::run(&root, filter.as_deref(), test),
+    }
+}
+
+/// The folder of the workspace, in which every command runs.
+fn root() -> anyhow::Result<PathBuf> {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_owned)
+        .context("xtask lies in no workspace; build it where it is used")
+}

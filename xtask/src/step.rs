@@ -1,0 +1,104 @@
+//! One command with its name and its time.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+
+/// A command of the checks or benchmarks. It runs in the workspace's folder.
+#[derive(Debug)]
+pub struct Step {
+    /// What it is called in the output.
+    pub name: &'static str,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Environment variables that it needs.
+    pub environment: &'static [(&'static str, &'static str)],
+}
+
+impl Step {
+    /// The step that runs cargo with arguments separated by spaces.
+    pub fn cargo(name: &'static str, arguments: &str) -> Self {
+        let command = std::iter::once("cargo").chain(arguments.split_whitespace());
+        Self {
+            name,
+            command: command.map(str::to_owned).collect(),
+            environment: &[],
+        }
+    }
+
+    /// The same with environment variables.
+    pub fn with(self, environment: &'static [(&'static str, &'static str)]) -> Self {
+        Self {
+            environment,
+            ..self
+        }
+    }
+
+    /// The step as one would type it.
+    pub fn typed(&self) -> String {
+        let variables = self.environment.iter();
+        let mut words: Vec<String> = variables
+            .map(|(name, value)| format!("{name}={value:?}"))
+            .collect();
+        words.extend(self.command.iter().cloned());
+        words.join(" ")
+    }
+
+    /// Runs it with its output shown, and says how many seconds it took.
+    ///
+    /// # Errors
+    /// If the command cannot be started or fails.
+    pub fn run(&self, root: &Path) -> anyhow::Result<f64> {
+        say(&format!("== {}: {}", self.name, self.typed()));
+        let (program, arguments) = self.command.split_first().context("an empty step")?;
+        let start = Instant::now();
+        let status = Command::new(program)
+            .args(arguments)
+            .envs(self.environment.iter().copied())
+            .current_dir(root)
+            .status()
+            .with_context(|| format!("{}: `{program}` does not start", self.name))?;
+        let seconds = start.elapsed().as_secs_f64();
+        ensure!(
+            status.success(),
+            "{}: failed after {seconds:.0} s ({status}); repeat it with {}",
+            self.name,
+            self.typed()
+        );
+        say(&format!("== {}: {seconds:.1} s", self.name));
+        Ok(seconds)
+    }
+}
+
+/// Writes a line to stderr, between the lines of the commands.
+pub fn say(line: &str) {
+    // With stderr gone there is nobody left to tell.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_reads_as_typed() {
+        let step = Step::cargo("docs", "doc --no-deps").with(&[("RUSTDOCFLAGS", "-D warnings")]);
+        assert_eq!(
+            step.typed(),
+            "RUSTDOCFLAGS=\"-D warnings\" cargo doc --no-deps"
+        );
+    }
+
+    #[test]
+    fn a_step_that_fails_is_an_error() {
+        let root = Path::new(".");
+        assert!(Step::cargo("version", "--version").run(root).is_ok());
+        let error = Step::cargo("nothing", "--no-such-flag")
+            .run(root)
+            .unwrap_err();
+        assert!(error.to_string().starts_with("nothing: failed"), "{error}");
+    }
+}
