@@ -69,8 +69,7 @@ impl SampleConfig {
     /// Warns, and takes the small variance, where the large one meets skipped steps unasked
     /// (Nichol & Dhariwal 2021, section 4: FID 46 instead of 11 at 100 of 1000 steps).
     ///
-    /// # Errors   [`DiffusionError::Config`] for a value without meaning, [`DiffusionError::Schedule`] for an
-    ///            impossible number of steps or an objective that the schedule cannot serve
+    /// # Errors   [`DiffusionError::Config`] for a value without meaning, [`DiffusionError::Schedule`] for an impossible number of steps or an objective that the schedule cannot serve
     pub fn plan(
         &self,
         schedule: &Schedule,

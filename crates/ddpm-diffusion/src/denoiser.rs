@@ -12,8 +12,7 @@ pub type DenoiserError = Box<dyn std::error::Error + Send + Sync>;
 pub trait Denoiser {
     /// The prediction for noisy images.
     ///
-    /// # Shapes   `xt`: `[batch, channels, height, width]`; `t`: `[batch]`, steps `0..T` as
-    ///            floats; `class_labels`: `[batch]`; returns the shape of `xt`
+    /// # Shapes   `xt`: `[batch, channels, height, width]`; `t`: `[batch]`, steps `0..T` as floats; `class_labels`: `[batch]`; returns the shape of `xt`
     /// # Errors   whatever the network cannot work with
     fn predict(
         &self,

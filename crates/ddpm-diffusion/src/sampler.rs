@@ -42,8 +42,7 @@ pub struct ImageBatch {
 ///
 /// # Shapes   returns `batch.shape`
 /// # Units    pixels in [-1, 1] if the plan clips
-/// # Errors   [`DiffusionError::Denoiser`] if the network fails, [`DiffusionError::Stopped`] if the
-///            observer says so, [`DiffusionError::Shape`] and [`DiffusionError::Batch`] for what does not fit
+/// # Errors   [`DiffusionError::Denoiser`] if the network fails, [`DiffusionError::Stopped`] if the observer says so, [`DiffusionError::Shape`] and [`DiffusionError::Batch`] for what does not fit
 pub fn sample(
     denoiser: &(impl Denoiser + ?Sized),
     plan: &Plan,

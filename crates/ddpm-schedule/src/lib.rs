@@ -5,7 +5,7 @@
 //! to f32, in the crates above.
 //!
 //! - [`schedule`]: β and ᾱ of a noise schedule, and its configuration
-//! - [`timesteps`]: which steps a sampler visits, and respacing to them
+//! - [`mod@timesteps`]: which steps a sampler visits, and respacing to them
 //! - [`posterior`]: mean coefficients and variances of q(x_{t-1} | x_t, x0)
 //! - [`prediction`]: conversions among ε, x0 and v
 //! - [`weighting`]: loss weights as functions of the signal-to-noise ratio

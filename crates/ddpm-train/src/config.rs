@@ -122,7 +122,7 @@ impl Config {
     /// Checks every value that does not depend on the data set.
     ///
     /// # Errors   [`TrainError::Config`], [`TrainError::Schedule`], [`TrainError::Diffusion`] or
-    ///            [`TrainError::Data`] naming the key
+    /// [`TrainError::Data`] naming the key
     pub fn validate(self) -> Result<Validated, TrainError> {
         self.data.validate()?;
         let schedule = self

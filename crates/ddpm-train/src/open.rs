@@ -39,8 +39,8 @@ impl OpenedModel {
     /// Opens the newest valid checkpoint of a run, a checkpoint, or a diffusers directory.
     ///
     /// # Errors   [`TrainError::Store`] if nothing of the kind is there or it is damaged,
-    ///            [`TrainError::Model`] or [`TrainError::Format`] if it holds a network that this
-    ///            program cannot build
+    /// [`TrainError::Model`] or [`TrainError::Format`] if it holds a network that this
+    /// program cannot build
     pub fn open(path: &Path, device: &Device) -> Result<Self, TrainError> {
         if path.join("config.toml").is_file() {
             let run = RunDir::open(path)?;

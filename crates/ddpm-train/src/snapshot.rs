@@ -89,7 +89,7 @@ pub fn save(
 /// The state that a checkpoint holds; `model` is the network of the same configuration.
 ///
 /// # Errors   [`TrainError::Model`] if the weights are another network's, [`TrainError::Format`] if
-///            moments or averages are missing
+/// moments or averages are missing
 pub fn restore(
     path: &Path,
     checkpoint: Checkpoint,

@@ -92,7 +92,7 @@ impl TrainState {
     /// The loss is the mean over all images, so the parts must be of one size.
     ///
     /// # Errors   [`TrainError::Diverged`] if the loss or the gradient is not finite; the state
-    ///            before the step is what the last checkpoint holds
+    /// before the step is what the last checkpoint holds
     pub fn step(self, parts: Vec<Part>, recipe: &Recipe) -> Result<(Self, StepReport), TrainError> {
         let parts_count = parts.len().max(1) as f64;
         let mut grads = ParamGrads::default();

@@ -64,7 +64,7 @@ pub fn model_shape(config: &Config, dataset: &Dataset) -> ModelShape {
 /// Trains until the last step, a stop or an error.
 ///
 /// # Errors   [`TrainError::Diverged`] with the earlier checkpoints intact, and whatever the data
-///            set, the disk or the device reports
+/// set, the disk or the device reports
 pub fn train(job: Job, observe: &mut dyn FnMut(Event)) -> Result<Outcome, TrainError> {
     let mut trainer = Trainer::prepare(job)?;
     trainer.announce(observe);

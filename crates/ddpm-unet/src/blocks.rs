@@ -95,7 +95,7 @@ impl DownBlock {
     /// Pushes what the up path will concatenate onto `skips`.
     ///
     /// # Shapes   `x`: `[batch, in, height, width]`; returns `[batch, out, height/2, width/2]`
-    ///            (the same height and width on the last level)
+    /// (the same height and width on the last level)
     pub fn forward(
         &self,
         mut x: Tensor<4>,
@@ -216,7 +216,7 @@ impl UpBlock {
     /// Pops one skip a residual block.
     ///
     /// # Shapes   `x`: `[batch, in, height, width]`; returns `[batch, out, 2·height, 2·width]`
-    ///            (the same height and width on the last level)
+    /// (the same height and width on the last level)
     pub fn forward(
         &self,
         mut x: Tensor<4>,

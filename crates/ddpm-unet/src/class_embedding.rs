@@ -60,7 +60,7 @@ impl ClassEmbedding {
 
     /// # Shapes   returns `[batch, dim]`
     /// # Errors   [`UnetError::Labels`] if the labels are of the other kind, [`UnetError::Shape`]
-    ///            if their number is not `batch`
+    /// if their number is not `batch`
     pub fn forward(
         &self,
         labels: ClassLabels,

@@ -119,7 +119,7 @@ macro_rules! config {
             /// value lists the keys that were not known (and have no effect).
             ///
             /// # Errors   [`UnetError::Unsupported`] for a value of a known key that this crate
-            ///            does not implement, [`UnetError::Config`] for impossible combinations
+            /// does not implement, [`UnetError::Config`] for impossible combinations
             pub fn from_json(json: &Map<String, Value>) -> Result<(Self, Vec<String>), UnetError> {
                 let mut config = Self::default();
                 $(if let Some(value) = json.get(stringify!($key)) {

@@ -114,7 +114,7 @@ impl UnetSection {
     /// The network's full configuration for images of `shape`.
     ///
     /// # Errors   [`UnetError::Config`] if `attention_at` names a side that no level has,
-    ///            [`UnetError::Size`] if the levels do not divide the image and `pad` is off
+    /// [`UnetError::Size`] if the levels do not divide the image and `pad` is off
     pub fn resolve(&self, shape: ModelShape) -> Result<UNet2DConfig, UnetError> {
         let levels = self.multipliers.len();
         if levels == 0 || levels > 12 {

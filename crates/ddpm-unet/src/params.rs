@@ -90,7 +90,7 @@ pub fn export<M: Module>(module: &M) -> Vec<(String, TensorData)> {
 /// The network with all its parameters replaced by the named tensors (f32, row-major).
 ///
 /// # Errors   [`UnetError::Parameters`] if the names differ from the network's,
-///            [`UnetError::ParameterShape`] if a shape does
+/// [`UnetError::ParameterShape`] if a shape does
 pub fn load<M: Module>(
     module: M,
     tensors: impl IntoIterator<Item = (String, Vec<usize>, Vec<f32>)>,

@@ -48,7 +48,7 @@ impl Resample {
     }
 
     /// # Shapes   `x`: `[batch, channels, height, width]`, `temb`: `[batch, time_embedding_dim]`;
-    ///            returns `[batch, channels, height/2, width/2]` or `[…, 2·height, 2·width]`
+    /// returns `[batch, channels, height/2, width/2]` or `[…, 2·height, 2·width]`
     pub fn forward(&self, x: Tensor<4>, temb: &Tensor<2>, rng: Option<&DropoutRng>) -> Tensor<4> {
         match self {
             Self::ConvDown(down) => down.conv.forward(x),

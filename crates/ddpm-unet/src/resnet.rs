@@ -98,11 +98,11 @@ impl ResnetBlock {
     }
 
     /// # Shapes   `x`: `[batch, in, height, width]`, `temb`: `[batch, temb_channels]`;
-    ///            returns `[batch, out, height', width']`
+    /// returns `[batch, out, height', width']`
     pub fn forward(&self, x: Tensor<4>, temb: &Tensor<2>, rng: Option<&DropoutRng>) -> Tensor<4> {
         let act = self.options.activation;
         let mut x = x;
-        let mut h = act.apply(self.norm1.forward(x.clone()));
+        let mut h = self.norm1.forward_then(x.clone(), act);
         match self.inside {
             Inside::Keep => {}
             Inside::Halve => (x, h) = (halve_by_mean(x), halve_by_mean(h)),
@@ -115,16 +115,16 @@ impl ResnetBlock {
             .forward(act.apply(temb.clone()))
             .unsqueeze_dims::<4>(&[2, 3]);
         h = match self.options.time_shift {
-            TimeShift::Default => self.norm2.forward(h + temb),
+            TimeShift::Default => self.norm2.forward_then(h + temb, act),
             TimeShift::ScaleShift => {
                 let [scale, shift]: [Tensor<4>; 2] = temb
                     .chunk(2, 1)
                     .try_into()
                     .unwrap_or_else(|_| unreachable!("an even channel count has two halves"));
-                self.norm2.forward(h) * (scale + 1.0) + shift
+                act.apply(self.norm2.forward(h) * (scale + 1.0) + shift)
             }
         };
-        h = self.dropout.forward(act.apply(h), rng);
+        h = self.dropout.forward(h, rng);
         h = self.conv2.forward(h);
         let x = match &self.conv_shortcut {
             Some(conv) => conv.forward(x),

@@ -2,7 +2,6 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn::tensor::activation::silu;
 
 use crate::blocks::{DownBlock, LevelOptions, MidBlock, ResampleKind, UpBlock};
 use crate::class_embedding::{ClassEmbedding, ClassLabels};
@@ -13,7 +12,7 @@ use crate::config::{
 use crate::error::UnetError;
 use crate::fit::fit;
 use crate::init::Init;
-use crate::layers::{Conv2d, DropoutRng, GroupNorm};
+use crate::layers::{Activation, Conv2d, DropoutRng, GroupNorm};
 use crate::resnet::ResnetOptions;
 use crate::time_embedding::{TimeProjection, TimestepEmbedding};
 
@@ -170,10 +169,10 @@ impl UNet2D {
     /// One network evaluation. `rng` switches dropout on (training).
     ///
     /// # Shapes   `x`: `[batch, in_channels, height, width]`, `t`: `[batch]`;
-    ///            returns `[batch, out_channels, height, width]`
+    /// returns `[batch, out_channels, height, width]`
     /// # Units    `t` in steps 0..T-1 (in σ for the Fourier time embedding)
     /// # Errors   [`UnetError::Shape`], [`UnetError::Size`] or [`UnetError::Labels`] for inputs
-    ///            that do not fit the configuration
+    /// that do not fit the configuration
     pub fn forward(
         &self,
         x: Tensor<4>,
@@ -235,7 +234,10 @@ impl UNet2D {
         for block in &self.up_blocks {
             x = block.forward(x, &temb, &mut skips, rng);
         }
-        let x = fit.crop(self.conv_out.forward(silu(self.conv_norm_out.forward(x))));
+        let x = fit.crop(
+            self.conv_out
+                .forward(self.conv_norm_out.forward_then(x, Activation::Silu)),
+        );
         Ok(match self.config.time_embedding_type {
             // Score networks over σ predict -ε/σ.
             TimeEmbeddingKind::Fourier => x / t.unsqueeze_dims::<4>(&[1, 2, 3]),

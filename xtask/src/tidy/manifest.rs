@@ -45,6 +45,11 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Arrows that only tests, benchmarks and examples may draw: (crate, dependency, why).
 const DEV_ARROWS: &[(&str, &str, &str)] = &[
+    (
+        "ddpm-train",
+        "ddpm-kernels",
+        "trains on the processor as the binary does",
+    ),
     ("ddpm-tests", "ddpm-data", "makes the inputs of the binary"),
     (
         "ddpm-tests",

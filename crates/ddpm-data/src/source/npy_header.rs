@@ -1,8 +1,7 @@
 //! The header of NumPy's `.npy` format (NEP 1).
 //!
-//! Read here and not by a library: npyz 0.9 and ndarray-npy parse the header as a Python expression by a
-//! recursive grammar, set aside as many bytes as it claims (up to 4 GiB) and multiply the axes unchecked, so that
-//! a crafted file ends the process. The header is a flat dictionary of three keys.
+//! The header is a flat dictionary of three keys. It is read here, and not as the Python expression that the format
+//! allows, so that a crafted file can neither nest it without end nor claim gigabytes or axes that overflow.
 
 /// NumPy's own headers are below 200 bytes.
 const MAX_HEADER_BYTES: usize = 64 << 10;

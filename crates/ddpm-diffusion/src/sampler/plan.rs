@@ -33,8 +33,7 @@ impl Plan {
     ///
     /// `clip` clamps x̂0 to ± that many pixels of [-1, 1].
     ///
-    /// # Errors   [`DiffusionError::Config`] unless 0 ≤ η ≤ 1 and the clipping range is above 0,
-    ///            [`DiffusionError::Schedule`] for ε prediction from a step without signal
+    /// # Errors   [`DiffusionError::Config`] unless 0 ≤ η ≤ 1 and the clipping range is above 0, [`DiffusionError::Schedule`] for ε prediction from a step without signal
     pub fn new(
         respaced: Respaced,
         prediction: Prediction,

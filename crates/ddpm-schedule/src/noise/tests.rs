@@ -172,16 +172,3 @@ const PINNED_NORMALS: [u32; 6] = [
     1_060_699_980,
 ];
 const PINNED_BITS: [u32; 4] = [678_298_416, 2_057_118_517, 3_985_977_607, 3_184_025_273];
-
-/// Not a test of correctness: run with `--ignored --nocapture` to see the time of a CIFAR batch.
-#[test]
-#[ignore = "a measurement"]
-fn time_of_a_batch() {
-    let mut out = vec![0f32; 3 * 32 * 32];
-    let start = std::time::Instant::now();
-    for index in 0..128 {
-        normal_fill(0, Stream::TrainNoise, 0, index, &mut out);
-        std::hint::black_box(&mut out);
-    }
-    println!("128 × 3 × 32 × 32 normals in {:?}", start.elapsed());
-}

@@ -2,8 +2,9 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use burn::tensor::module::{conv_transpose2d, conv2d};
-use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
+use burn::tensor::module::conv_transpose2d;
+use burn::tensor::ops::ConvTransposeOptions;
+use ddpm_kernels::{Conv2dOptions, conv2d};
 
 use crate::init::Init;
 
@@ -56,13 +57,11 @@ impl Conv2d {
 
     /// # Shapes   `x`: `[batch, in, height, width]`; returns `[batch, out, height', width']`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let options = ConvOptions {
-            stride: [self.stride; 2],
-            padding: [self.padding; 2],
-            dilation: [1; 2],
-            groups: 1,
+        let options = Conv2dOptions {
+            stride: self.stride,
+            padding: self.padding,
         };
-        conv2d(x, self.weight.val(), Some(self.bias.val()), options)
+        conv2d(x, self.weight.val(), self.bias.val(), options)
     }
 }
 

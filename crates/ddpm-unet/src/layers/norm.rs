@@ -2,9 +2,11 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
+use ddpm_kernels::{GroupNormOptions, group_norm};
 
 use crate::error::UnetError;
 use crate::init::Init;
+use crate::layers::Activation;
 
 /// Group normalisation (Wu & He 2018): each image's channels are split into groups, each group is
 /// brought to mean 0 and variance 1 (biased), then scaled and shifted per channel.
@@ -43,15 +45,27 @@ impl GroupNorm {
 
     /// # Shapes   `x`: `[batch, channels, height, width]`; returns the same
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [batch, channels, height, width] = x.dims();
-        // [batch, channels, height, width] -> [batch, groups, channels/groups · height · width]
-        let grouped = x.reshape([batch, self.groups, channels / self.groups * height * width]);
-        let centred = grouped.clone() - grouped.mean_dim(2);
-        let variance = (centred.clone() * centred.clone()).mean_dim(2);
-        let normal = centred / (variance + self.eps).sqrt();
-        // back to [batch, channels, height, width]
-        let normal = normal.reshape([batch, channels, height, width]);
-        let per_channel = [1, channels, 1, 1];
-        normal * self.weight.val().reshape(per_channel) + self.bias.val().reshape(per_channel)
+        self.apply(x, false)
+    }
+
+    /// The normalisation, then `activation`.
+    ///
+    /// # Shapes   `x`: `[batch, channels, height, width]`; returns the same
+    pub fn forward_then(&self, x: Tensor<4>, activation: Activation) -> Tensor<4> {
+        match activation {
+            Activation::Silu => self.apply(x, true),
+            Activation::Relu | Activation::Gelu | Activation::Mish => {
+                activation.apply(self.apply(x, false))
+            }
+        }
+    }
+
+    fn apply(&self, x: Tensor<4>, silu: bool) -> Tensor<4> {
+        let options = GroupNormOptions {
+            groups: self.groups,
+            eps: self.eps,
+            silu,
+        };
+        group_norm(x, self.weight.val(), self.bias.val(), options)
     }
 }

@@ -1,0 +1,24 @@
+//! Tensor operations that burn runs slowly on the CPU, with gradients; other devices use burn's own.
+//!
+//! Each operation is one function over tensors of any device. On burn's CPU backend it is a kernel of
+//! this crate, joined to autodiff by burn's extension mechanism; all use of that mechanism stays here.
+//!
+//! Sums run in a fixed order: the same number of threads gives the same bits.
+
+mod conv2d;
+#[cfg(feature = "flex")]
+mod cpu;
+mod group_norm;
+
+pub use conv2d::{Conv2dOptions, conv2d};
+pub use group_norm::{GroupNormOptions, group_norm};
+
+/// Whether a device is burn's CPU backend.
+#[cfg(feature = "flex")]
+fn is_cpu(device: &burn::tensor::Device) -> bool {
+    use burn::backend::DispatchDevice;
+    matches!(
+        device.clone().inner().as_dispatch(),
+        DispatchDevice::Flex(_)
+    )
+}
