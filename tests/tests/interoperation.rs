@@ -98,3 +98,11 @@ fn schedule_prints_and_plots() {
         .ddpm(["schedule", "--steps", "20000"])
         .failed(2, &["20000"]);
 }
+
+#[test]
+fn devices_are_listed() {
+    let place = Workplace::new();
+    let json = place.ddpm(["devices", "--json"]).done().json();
+    let cpu = &json["devices"][0];
+    assert_eq!((&cpu["feature"], &cpu["devices"][0]), (&"cpu".into(), &"cpu".into()));
+}

@@ -61,6 +61,8 @@ pub enum Command {
     Predict(PredictArgs),
     /// Print and plot a noise schedule
     Schedule(ScheduleArgs),
+    /// List the devices that this binary can use here
+    Devices,
 }
 
 /// `ddpm train`.

@@ -40,6 +40,7 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Inspect(args) => commands::inspect(args),
         Command::Predict(args) => commands::predict(args),
         Command::Schedule(args) => commands::schedule(args),
+        Command::Devices => Ok(commands::devices()),
     }?;
     print(&report, cli.common.json)?;
     Ok(report.exit)

@@ -178,7 +178,7 @@ config! {
     /// The middle's residual sums are divided by this.
     mid_block_scale_factor: f64 = 1.0, "a number";
     /// Padding of the strided convolutions; 0 pads right and bottom by one.
-    downsample_padding: usize = 1, "an integer";
+    downsample_padding: usize = 1, "0 or 1";
     /// How attention levels halve.
     downsample_type: ResampleStyle = ResampleStyle::Conv, "conv or resnet";
     /// How attention levels double.
@@ -292,6 +292,14 @@ impl UNet2DConfig {
                 );
             }
         }
+        // More padding makes a level larger than half of the one before, so the skips do not fit.
+        if self.downsample_padding > 1 {
+            return fail(
+                "downsample_padding",
+                self.downsample_padding.to_string(),
+                "must be 0 or 1".into(),
+            );
+        }
         if !(0.0..1.0).contains(&self.dropout) {
             return fail(
                 "dropout",
@@ -350,3 +358,6 @@ impl UNet2DConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

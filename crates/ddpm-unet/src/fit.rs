@@ -64,3 +64,68 @@ impl Fit {
         x.narrow(2, top, self.size[0]).narrow(3, left, self.size[1])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::testing::{normal_tensor, values};
+
+    #[test]
+    fn pads_on_all_sides_and_crops_back() {
+        let device = Device::flex();
+        for (size, padded, corner) in [
+            ([28, 28], [32, 32], [2, 2]),
+            ([27, 32], [32, 32], [2, 0]),
+            ([8, 1], [8, 8], [0, 3]),
+            ([16, 24], [16, 24], [0, 0]),
+        ] {
+            let fit = fit(size[0], size[1], 4, true).unwrap();
+            let x = normal_tensor(0, [2, 3, size[0], size[1]], &device);
+            let larger = fit.pad(x.clone());
+            assert_eq!(larger.dims(), [2, 3, padded[0], padded[1]]);
+            let inner = larger
+                .clone()
+                .narrow(2, corner[0], size[0])
+                .narrow(3, corner[1], size[1]);
+            assert_eq!(values(inner), values(x.clone()));
+            // All else is zero.
+            let total = |x: Tensor<4>| values(x.abs()).into_iter().map(f64::from).sum::<f64>();
+            assert!((total(larger.clone()) - total(x.clone())).abs() < 1e-9);
+            assert_eq!(values(fit.crop(larger)), values(x));
+        }
+    }
+
+    #[test]
+    fn gradient_flows_through() {
+        let device = Device::flex().autodiff();
+        let fit = fit(5, 7, 3, true).unwrap();
+        let x = normal_tensor(0, [2, 1, 5, 7], &device).require_grad();
+        let w = normal_tensor(1, [2, 1, 5, 7], &device);
+        let grads = (fit.crop(fit.pad(x.clone())) * w.clone()).sum().backward();
+        assert_eq!(values(x.grad(&grads).unwrap()), values(w));
+    }
+
+    #[test]
+    fn sizes_that_do_not_divide_are_named_with_their_neighbours() {
+        for ([height, width], smaller, larger) in [
+            ([28, 28], "24x24", "32x32"),
+            ([32, 30], "32x24", "32x32"),
+            ([3, 17], "8x16", "8x24"),
+            ([0, 8], "8x8", "8x8"),
+        ] {
+            let error = fit(height, width, 4, false).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "{height}x{width} images do not fit 4 levels: height and width must be multiples of 8; \
+                     the nearest sizes that fit are {smaller} and {larger}, or set `pad = true`"
+                )
+            );
+        }
+        assert!(fit(0, 8, 4, true).is_err());
+        assert!(fit(32, 8, 4, false).is_ok());
+        assert!(fit(5, 7, 1, false).is_ok());
+    }
+}

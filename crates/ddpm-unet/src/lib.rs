@@ -19,6 +19,8 @@ pub mod params;
 mod plain;
 mod resample;
 mod resnet;
+#[cfg(test)]
+mod testing;
 mod time_embedding;
 mod unet;
 

@@ -162,7 +162,7 @@ impl UnetSection {
             block_out_channels: self
                 .multipliers
                 .iter()
-                .map(|multiplier| multiplier * self.channels)
+                .map(|multiplier| multiplier.saturating_mul(self.channels))
                 .collect(),
             layers_per_block: self.blocks,
             downsample_padding: 0,
@@ -272,3 +272,6 @@ pub enum Conditioning {
     /// A ready-made embedding.
     Embedding,
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,3 +79,73 @@ fn unsupported(key: &str, got: &Value, supported: &str) -> UnetError {
         supported: supported.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ModelConfig, ModelShape, PlainSection, UnetSection};
+    use crate::params;
+
+    #[test]
+    fn networks_of_both_kinds_round_trip() {
+        let device = Device::flex();
+        let shape = ModelShape {
+            channels: 1,
+            height: 28,
+            width: 20,
+            steps: 50,
+        };
+        let unet = |pad: bool, multipliers: &[usize]| {
+            ModelConfig::Unet(UnetSection {
+                channels: 4,
+                multipliers: multipliers.to_vec(),
+                attention_at: vec![],
+                groups: 2,
+                pad,
+                ..UnetSection::default()
+            })
+        };
+        let plain = ModelConfig::Plain(PlainSection {
+            features: vec![2, 3],
+        });
+        for (config, pads) in [
+            (unet(false, &[1, 2, 2]), false),
+            (unet(true, &[1, 2, 2, 2]), true),
+            (plain, false),
+        ] {
+            let model = config.build(shape, 1, &device).unwrap();
+            let json = model.to_json();
+            let (read, unknown) = Model::from_json(&json, &device).unwrap();
+            assert_eq!(unknown, Vec::<String>::new());
+            assert_eq!(read.to_json(), json);
+            assert_eq!(params::shapes(&read), params::shapes(&model));
+            assert_eq!(matches!(&read, Model::Unet(unet) if unet.pads()), pads);
+        }
+    }
+
+    #[test]
+    fn other_descriptions_name_the_key() {
+        for (json, key) in [
+            (
+                json!({"_class_name": "UNet2DConditionModel"}),
+                "_class_name",
+            ),
+            (json!({"_class_name": "PlainUNet"}), "features"),
+            (
+                json!({"_class_name": "PlainUNet", "features": [2], "channels": -1, "steps": 5}),
+                "channels",
+            ),
+            (
+                json!({"_class_name": "PlainUNet", "features": [2], "channels": 1}),
+                "steps",
+            ),
+            (json!({"act_fn": 3}), "act_fn"),
+        ] {
+            let json = json.as_object().unwrap();
+            match Model::from_json(json, &Device::flex()).unwrap_err() {
+                UnetError::Unsupported { key: got, .. } => assert_eq!(got, key),
+                other => panic!("{key}: {other}"),
+            }
+        }
+    }
+}

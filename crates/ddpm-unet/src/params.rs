@@ -152,3 +152,70 @@ pub fn load<M: Module>(
     }
     Ok(module)
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::testing::{network, tiny_config};
+
+    type Named = (String, Vec<usize>, Vec<f32>);
+
+    fn weights() -> Vec<Named> {
+        let net = network(&tiny_config(), &Device::flex());
+        export(&net)
+            .into_iter()
+            .map(|(name, data)| (name, data.shape().to_vec(), data.try_to_vec().unwrap()))
+            .collect()
+    }
+
+    fn try_load(tensors: Vec<Named>) -> Result<Vec<(String, TensorData)>, UnetError> {
+        load(network(&tiny_config(), &Device::flex()), tensors).map(|net| export(&net))
+    }
+
+    #[test]
+    fn what_was_loaded_comes_out() {
+        let mut tensors = weights();
+        for (i, value) in tensors.iter_mut().flat_map(|(_, _, data)| data).enumerate() {
+            *value = i as f32;
+        }
+        for ((name, _, data), (got_name, got)) in
+            tensors.clone().into_iter().zip(try_load(tensors).unwrap())
+        {
+            assert_eq!(got_name, name);
+            assert_eq!(got.try_to_vec::<f32>().unwrap(), data, "{name}");
+        }
+    }
+
+    #[test]
+    fn other_names_and_shapes_are_refused() {
+        let missing = |tensors: &mut Vec<Named>| drop(tensors.remove(0));
+        let unused = |tensors: &mut Vec<Named>| tensors.push(("extra".into(), vec![1], vec![0.0]));
+        let renamed = |tensors: &mut Vec<Named>| tensors[0].0 = "conv_in.w".into();
+        let transposed = |tensors: &mut Vec<Named>| tensors[0].1.reverse();
+        let short = |tensors: &mut Vec<Named>| tensors[0].2.truncate(1);
+        let start = "the weights do not fit this network: ";
+        let cases: [(&dyn Fn(&mut Vec<Named>), String); 5] = [
+            (&missing, format!("{start}missing `conv_in.weight`")),
+            (&unused, format!("{start}unexpected `extra`")),
+            (
+                &renamed,
+                format!("{start}missing `conv_in.weight`, unexpected `conv_in.w`"),
+            ),
+            (
+                &transposed,
+                "tensor `conv_in.weight` has shape [3, 3, 1, 4], the network's parameter has [4, 1, 3, 3]".into(),
+            ),
+            (
+                &short,
+                "tensor `conv_in.weight` has shape [4, 1, 3, 3], the network's parameter has [4, 1, 3, 3]".into(),
+            ),
+        ];
+        for (change, expected) in cases {
+            let mut tensors = weights();
+            change(&mut tensors);
+            assert_eq!(try_load(tensors).unwrap_err().to_string(), expected);
+        }
+    }
+}

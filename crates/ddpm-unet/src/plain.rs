@@ -187,3 +187,6 @@ fn no_levels(features: &[usize]) -> UnetError {
         expected: "must list 1 to 12 channel counts between 1 and 65536".into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

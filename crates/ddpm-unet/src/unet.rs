@@ -252,3 +252,6 @@ fn style(style: ResampleStyle) -> ResampleKind {
         ResampleStyle::Resnet => ResampleKind::Resnet,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -98,7 +98,11 @@ impl ModuleVisitor for GradNorms<'_> {
         self.path.exit(container_type);
     }
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let grad = values(param.val().grad(self.grads).unwrap());
+        // Parameters that are not trained have no gradient.
+        let Some(grad) = param.val().grad(self.grads) else {
+            return;
+        };
+        let grad = values(grad);
         let norm = grad
             .iter()
             .map(|g| f64::from(*g).powi(2))
@@ -161,4 +165,14 @@ fn class_conditional_network_with_scale_and_shift() {
 #[test]
 fn network_of_library_defaults() {
     check("library_defaults");
+}
+
+#[test]
+fn network_that_resamples_in_residual_blocks() {
+    check("resnet_resampling_many_heads");
+}
+
+#[test]
+fn score_network_over_noise_levels() {
+    check("fourier_score_class_number");
 }

@@ -1,5 +1,6 @@
 //! One file a command: validated arguments in, a result for people and for programs out.
 
+mod devices;
 mod inspect;
 mod predict;
 mod sample;
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use crate::exit::Exit;
 
+pub use devices::devices;
 pub use inspect::inspect;
 pub use predict::predict;
 pub use sample::sample;

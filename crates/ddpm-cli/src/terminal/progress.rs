@@ -75,11 +75,6 @@ impl Progress {
             Form::Quiet => {}
         }
     }
-
-    /// Takes the live line away. What was done is for the caller to say.
-    pub fn finish(self) {
-        drop(self);
-    }
 }
 
 impl Drop for Progress {
@@ -259,7 +254,7 @@ mod tests {
                     images_per_s: None,
                 });
             }
-            progress.finish();
+            drop(progress);
         }
         let live = Progress {
             from: 0,
@@ -268,6 +263,6 @@ mod tests {
             form: Form::Live(super::live(0, 3)),
         };
         super::super::above_progress(|| {});
-        live.finish();
+        drop(live);
     }
 }
