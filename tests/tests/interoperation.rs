@@ -104,5 +104,8 @@ fn devices_are_listed() {
     let place = Workplace::new();
     let json = place.ddpm(["devices", "--json"]).done().json();
     let cpu = &json["devices"][0];
-    assert_eq!((&cpu["feature"], &cpu["devices"][0]), (&"cpu".into(), &"cpu".into()));
+    assert_eq!(
+        (&cpu["feature"], &cpu["devices"][0]),
+        (&"cpu".into(), &"cpu".into())
+    );
 }

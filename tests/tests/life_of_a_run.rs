@@ -1,5 +1,7 @@
 //! Training, stopping, resuming, sampling, inspecting.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may stop it")]
+
 use std::path::Path;
 
 use ddpm_store::TensorFile;

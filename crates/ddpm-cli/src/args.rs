@@ -207,7 +207,7 @@ pub enum ScheduleName {
   ddpm schedule --kind linear --steps 4000 --scale-ends --rows 20
   ddpm schedule --config configs/digits.toml")]
 pub struct ScheduleArgs {
-    /// Take the [schedule] section of a configuration as a start
+    /// Take the `schedule` section of a configuration as a start
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Which schedule

@@ -45,5 +45,6 @@ pub(crate) fn reference(
     burn::tensor::module::conv2d(x, weight, Some(bias), options)
 }
 
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
+#[cfg(feature = "flex")]
 mod tests;

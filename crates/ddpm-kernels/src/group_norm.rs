@@ -52,5 +52,6 @@ pub(crate) fn reference(
     if options.silu { silu(y) } else { y }
 }
 
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
+#[cfg(feature = "flex")]
 mod tests;

@@ -1,5 +1,7 @@
 //! Twenty optimiser steps against PyTorch's (see `fixtures/README.md`).
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may stop it")]
+
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};

@@ -30,6 +30,7 @@ pub struct Identity {
 }
 
 /// The kinds of class embedding.
+#[expect(clippy::large_enum_variant, reason = "a network has one of these")]
 #[derive(Module, Debug)]
 pub enum ClassEmbedding {
     /// A table of vectors.

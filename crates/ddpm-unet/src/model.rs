@@ -187,6 +187,7 @@ impl UnetSection {
 }
 
 /// A network of either kind.
+#[expect(clippy::large_enum_variant, reason = "there is one of these a process")]
 #[derive(Module, Debug)]
 pub enum Model {
     /// [`UNet2D`].

@@ -196,7 +196,8 @@ mod tests {
         let transposed = |tensors: &mut Vec<Named>| tensors[0].1.reverse();
         let short = |tensors: &mut Vec<Named>| tensors[0].2.truncate(1);
         let start = "the weights do not fit this network: ";
-        let cases: [(&dyn Fn(&mut Vec<Named>), String); 5] = [
+        type Change<'a> = &'a dyn Fn(&mut Vec<Named>);
+        let cases: [(Change, String); 5] = [
             (&missing, format!("{start}missing `conv_in.weight`")),
             (&unused, format!("{start}unexpected `extra`")),
             (

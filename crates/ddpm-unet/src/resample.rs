@@ -22,6 +22,10 @@ pub struct ConvUpsample {
 }
 
 /// One change of resolution at the end of a level.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a network has a handful of these"
+)]
 #[derive(Module, Debug)]
 pub enum Resample {
     /// Halving by a strided convolution.

@@ -1,5 +1,7 @@
 //! Outputs and gradients against networks that diffusers built (see `fixtures/README.md`).
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may stop it")]
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 

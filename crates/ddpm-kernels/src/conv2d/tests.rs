@@ -36,12 +36,12 @@ fn exact(
             .filter(|&at| at < side)
     };
     for b in 0..batch {
-        for o in 0..output {
+        for (o, bias) in bias.iter().enumerate() {
             for i in 0..oh {
                 for j in 0..ow {
                     let to = ((b * output + o) * oh + i) * ow + j;
                     let dy = f64::from(w[to]);
-                    let mut sum = f64::from(bias[o]);
+                    let mut sum = f64::from(*bias);
                     found.dbias[o] += dy;
                     for c in 0..input {
                         for u in 0..kernel {
@@ -71,25 +71,43 @@ fn close<const D: usize>(what: &str, got: Tensor<D>, expected: &[f64]) {
     let got: Vec<f32> = got.into_data().try_to_vec().unwrap();
     assert_eq!(got.len(), expected.len(), "{what}");
     let square = |x: f64| x * x;
-    let difference: f64 = got.iter().zip(expected).map(|(a, b)| square(f64::from(*a) - b)).sum();
+    let difference: f64 = got
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| square(f64::from(*a) - b))
+        .sum();
     let size: f64 = expected.iter().map(|b| square(*b)).sum();
     // Sums of at most some thousand products in f32: about √n·2^-24, a hundredth of this bound.
-    assert!((difference / size.max(1e-30)).sqrt() < 1e-5, "{what}: {}", (difference / size).sqrt());
+    assert!(
+        (difference / size.max(1e-30)).sqrt() < 1e-5,
+        "{what}: {}",
+        (difference / size).sqrt()
+    );
 }
 
 fn check(shape: [usize; 4], [output, kernel]: [usize; 2], options: Conv2dOptions, seed: u64) {
     let [batch, input, height, width] = shape;
-    let extent = |side: usize| (side + options.padding.0 + options.padding.1 - kernel) / options.stride + 1;
+    let extent =
+        |side: usize| (side + options.padding.0 + options.padding.1 - kernel) / options.stride + 1;
     let (oh, ow) = (extent(height), extent(width));
     let x = random(4 * seed, shape);
     let weight = random(4 * seed + 1, [output, input, kernel, kernel]);
     let bias = random(4 * seed + 2, [output]);
     let w = random(4 * seed + 3, [batch, output, oh, ow]);
-    let exact = exact([&x, &weight, &bias, &w], shape, [output, kernel], options, [oh, ow]);
+    let exact = exact(
+        [&x, &weight, &bias, &w],
+        shape,
+        [output, kernel],
+        options,
+        [oh, ow],
+    );
 
     let device = Device::flex().autodiff();
     let x = Tensor::<4>::from_data(TensorData::new(x, shape), &device).require_grad();
-    let weight = Tensor::<4>::from_data(TensorData::new(weight, [output, input, kernel, kernel]), &device);
+    let weight = Tensor::<4>::from_data(
+        TensorData::new(weight, [output, input, kernel, kernel]),
+        &device,
+    );
     let weight = weight.require_grad();
     let bias = Tensor::<1>::from_data(TensorData::new(bias, [output]), &device).require_grad();
     let w = Tensor::<4>::from_data(TensorData::new(w, [batch, output, oh, ow]), &device);
@@ -113,20 +131,54 @@ fn kernel_is_the_definition_on_random_shapes() {
             stride: 1 + draw(1, 2),
             padding: [(0, 0), (1, 1), (0, 1), (2, 0)][draw(2, 4)],
         };
-        let shape = [1 + draw(3, 9), 1 + draw(4, 12), 3 + draw(5, 9), 3 + draw(6, 9)];
+        let shape = [
+            1 + draw(3, 9),
+            1 + draw(4, 12),
+            3 + draw(5, 9),
+            3 + draw(6, 9),
+        ];
         check(shape, [1 + draw(7, 12), kernel], options, seed);
     }
     // Many channels; many small images in one group; one image.
-    check([2, 300, 5, 4], [33, 3], Conv2dOptions { stride: 1, padding: (1, 1) }, 50);
-    check([70, 3, 2, 2], [5, 3], Conv2dOptions { stride: 1, padding: (1, 1) }, 51);
-    check([1, 8, 32, 31], [9, 3], Conv2dOptions { stride: 2, padding: (0, 1) }, 52);
+    check(
+        [2, 300, 5, 4],
+        [33, 3],
+        Conv2dOptions {
+            stride: 1,
+            padding: (1, 1),
+        },
+        50,
+    );
+    check(
+        [70, 3, 2, 2],
+        [5, 3],
+        Conv2dOptions {
+            stride: 1,
+            padding: (1, 1),
+        },
+        51,
+    );
+    check(
+        [1, 8, 32, 31],
+        [9, 3],
+        Conv2dOptions {
+            stride: 2,
+            padding: (0, 1),
+        },
+        52,
+    );
 }
 
 #[test]
 fn views_are_read_as_what_they_show() {
     let device = Device::flex();
-    let options = Conv2dOptions { stride: 1, padding: (1, 1) };
-    let make = |index, shape: [usize; 4]| Tensor::<4>::from_data(TensorData::new(random(index, shape), shape), &device);
+    let options = Conv2dOptions {
+        stride: 1,
+        padding: (1, 1),
+    };
+    let make = |index, shape: [usize; 4]| {
+        Tensor::<4>::from_data(TensorData::new(random(index, shape), shape), &device)
+    };
     let (x, weight) = (make(0, [2, 6, 5, 3]), make(1, [3, 4, 3, 3]));
     let view = x.swap_dims(1, 2).narrow(1, 1, 4);
     let bias = Tensor::<1>::zeros([4], &device);

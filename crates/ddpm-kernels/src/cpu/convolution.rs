@@ -71,7 +71,9 @@ impl Shape {
 
     fn groups(&self, run: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
         let (end, group) = (run.end, self.group());
-        run.clone().step_by(group).map(move |first| first..(first + group).min(end))
+        run.clone()
+            .step_by(group)
+            .map(move |first| first..(first + group).min(end))
     }
 }
 
@@ -145,7 +147,9 @@ pub(super) fn backward(
             if sum.is_empty() {
                 *sum = part;
             } else {
-                sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+                sum.iter_mut()
+                    .zip(part)
+                    .for_each(|(sum, part)| *sum += part);
             }
         }
     }
@@ -254,8 +258,12 @@ fn unroll_plane(shape: Shape, source: &[f32], [u, v]: [usize; 2], plane: &mut [f
         if stride == 1 {
             line.copy_from_slice(&source[first_column..][..line.len()]);
         } else {
-            let source = source[first_column.min(shape.width)..].iter().step_by(stride);
-            line.iter_mut().zip(source).for_each(|(to, from)| *to = *from);
+            let source = source[first_column.min(shape.width)..]
+                .iter()
+                .step_by(stride);
+            line.iter_mut()
+                .zip(source)
+                .for_each(|(to, from)| *to = *from);
         }
     }
 }
@@ -283,7 +291,9 @@ fn roll_plane(shape: Shape, plane: &[f32], [u, v]: [usize; 2], target: &mut [f32
         let row = first_row + (i - rows.start) * stride;
         let line = &plane[i * out_width..][columns.clone()];
         let target = &mut target[row * shape.width..][..shape.width];
-        let target = target[first_column.min(shape.width)..].iter_mut().step_by(stride);
+        let target = target[first_column.min(shape.width)..]
+            .iter_mut()
+            .step_by(stride);
         target.zip(line).for_each(|(to, from)| *to += from);
     }
 }

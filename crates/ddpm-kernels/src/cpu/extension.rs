@@ -37,8 +37,14 @@ pub(crate) fn conv2d(
     bias: Tensor<1>,
     options: Conv2dOptions,
 ) -> Tensor<4> {
-    let [x, weight, bias] = [x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch()];
-    Tensor::from_dispatch(<Dispatch as Kernels>::conv2d_kernel(x, weight, bias, options))
+    let [x, weight, bias] = [
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+    ];
+    Tensor::from_dispatch(<Dispatch as Kernels>::conv2d_kernel(
+        x, weight, bias, options,
+    ))
 }
 
 pub(crate) fn group_norm(
@@ -47,8 +53,14 @@ pub(crate) fn group_norm(
     bias: Tensor<1>,
     options: GroupNormOptions,
 ) -> Tensor<4> {
-    let [x, weight, bias] = [x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch()];
-    Tensor::from_dispatch(<Dispatch as Kernels>::group_norm_kernel(x, weight, bias, options))
+    let [x, weight, bias] = [
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+    ];
+    Tensor::from_dispatch(<Dispatch as Kernels>::group_norm_kernel(
+        x, weight, bias, options,
+    ))
 }
 
 fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
@@ -90,7 +102,15 @@ impl Kernels for Flex {
         let shape = conv_shape(&x, &weight, options);
         let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.to_contiguous());
         let y = convolution::forward(shape, x.storage(), weight.storage(), bias.storage());
-        tensor(y, [shape.batch, shape.output, shape.out_height(), shape.out_width()])
+        tensor(
+            y,
+            [
+                shape.batch,
+                shape.output,
+                shape.out_height(),
+                shape.out_width(),
+            ],
+        )
     }
 
     fn group_norm_kernel(

@@ -78,7 +78,13 @@ mod tests {
         let a = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
         let b = [1.0, 0.0, 2.0, 1.0, 3.0, 1.0];
         let mut out = [10.0; 4];
-        product(&mut out, [2, 2, 3], Matrix::new(&a, 2, 3), Matrix::new(&b, 3, 2), true);
+        product(
+            &mut out,
+            [2, 2, 3],
+            Matrix::new(&a, 2, 3),
+            Matrix::new(&b, 3, 2),
+            true,
+        );
         assert_eq!(out, [24.0, 15.0, 42.0, 21.0]);
         let mut out = [10.0; 9];
         product(

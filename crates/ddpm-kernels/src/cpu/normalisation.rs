@@ -90,7 +90,9 @@ pub(super) fn forward(shape: Shape, x: &[f32], weight: &[f32], bias: &[f32]) -> 
     groups.enumerate().for_each(|(index, (y, x))| {
         let (mean, rstd) = moments(x, shape.options.eps);
         let first = shape.first_channel(index);
-        let planes = y.chunks_exact_mut(shape.plane).zip(x.chunks_exact(shape.plane));
+        let planes = y
+            .chunks_exact_mut(shape.plane)
+            .zip(x.chunks_exact(shape.plane));
         for (channel, (y, x)) in planes.enumerate() {
             let scale = weight[first + channel] * rstd;
             let shift = bias[first + channel] - mean * scale;
@@ -100,7 +102,9 @@ pub(super) fn forward(shape: Shape, x: &[f32], weight: &[f32], bias: &[f32]) -> 
                     *y = a * sigmoid(a);
                 });
             } else {
-                y.iter_mut().zip(x).for_each(|(y, x)| *y = x * scale + shift);
+                y.iter_mut()
+                    .zip(x)
+                    .for_each(|(y, x)| *y = x * scale + shift);
             }
         }
     });
@@ -123,10 +127,19 @@ pub(super) fn backward(
         .enumerate()
         .for_each(|(index, (dx, shares))| {
             let at = index * shape.group_len();
-            let (x, dy) = (&x[at..][..shape.group_len()], &dy[at..][..shape.group_len()]);
+            let (x, dy) = (
+                &x[at..][..shape.group_len()],
+                &dy[at..][..shape.group_len()],
+            );
             let first = shape.first_channel(index);
             let channels = first..first + shape.group_channels();
-            group_backward(shape, [x, dy], [&weight[channels.clone()], &bias[channels]], dx, shares);
+            group_backward(
+                shape,
+                [x, dy],
+                [&weight[channels.clone()], &bias[channels]],
+                dx,
+                shares,
+            );
         });
     let mut sums = vec![[0.0f64; 2]; shape.channels];
     for image in shares.chunks_exact(shape.channels) {

@@ -11,21 +11,35 @@ fn random(index: u64, count: usize, scale: f32, shift: f32) -> Vec<f32> {
 }
 
 /// The definition in f64, for one image group at a time.
-fn exact(x: &[f32], weight: &[f32], bias: &[f32], shape: [usize; 4], options: GroupNormOptions) -> Vec<f64> {
+fn exact(
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    shape: [usize; 4],
+    options: GroupNormOptions,
+) -> Vec<f64> {
     let [batch, channels, height, width] = shape;
     let (plane, per_group) = (height * width, channels / options.groups);
     let mut y = vec![0.0; x.len()];
     for b in 0..batch {
         for g in 0..options.groups {
             let at = (b * channels + g * per_group) * plane;
-            let group: Vec<f64> = x[at..][..per_group * plane].iter().map(|&x| f64::from(x)).collect();
+            let group: Vec<f64> = x[at..][..per_group * plane]
+                .iter()
+                .map(|&x| f64::from(x))
+                .collect();
             let count = group.len() as f64;
             let mean = group.iter().sum::<f64>() / count;
             let variance = group.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
             for (k, x) in group.iter().enumerate() {
                 let c = g * per_group + k / plane;
-                let a = (x - mean) / (variance + options.eps).sqrt() * f64::from(weight[c]) + f64::from(bias[c]);
-                y[at + k] = if options.silu { a / (1.0 + (-a).exp()) } else { a };
+                let a = (x - mean) / (variance + options.eps).sqrt() * f64::from(weight[c])
+                    + f64::from(bias[c]);
+                y[at + k] = if options.silu {
+                    a / (1.0 + (-a).exp())
+                } else {
+                    a
+                };
             }
         }
     }
@@ -49,8 +63,17 @@ fn kernel_is_the_definition_and_its_gradients_are_the_references() {
     for seed in 0..24 {
         let draw = |k: u64, n: u64| below(seed, Stream::Order, 8, k, n) as usize;
         let groups = [1, 2, 3, 8][draw(0, 4)];
-        let options = GroupNormOptions { groups, eps: 1e-5, silu: seed % 2 == 0 };
-        let shape = [1 + draw(1, 5), groups * (1 + draw(2, 5)), 1 + draw(3, 12), 2 + draw(4, 12)];
+        let options = GroupNormOptions {
+            groups,
+            eps: 1e-5,
+            silu: seed % 2 == 0,
+        };
+        let shape = [
+            1 + draw(1, 5),
+            groups * (1 + draw(2, 5)),
+            1 + draw(3, 12),
+            2 + draw(4, 12),
+        ];
         let channels = shape[1];
         let count = shape.iter().product();
         let x = random(4 * seed, count, 2.0, 3.0);
@@ -60,7 +83,8 @@ fn kernel_is_the_definition_and_its_gradients_are_the_references() {
         let expected = exact(&x, &weight, &bias, shape, options);
         let device = Device::flex().autodiff();
         let run = |op: fn(Tensor<4>, Tensor<1>, Tensor<1>, GroupNormOptions) -> Tensor<4>| {
-            let x = Tensor::<4>::from_data(TensorData::new(x.clone(), shape), &device).require_grad();
+            let x =
+                Tensor::<4>::from_data(TensorData::new(x.clone(), shape), &device).require_grad();
             let weight = Tensor::<1>::from_floats(weight.as_slice(), &device).require_grad();
             let bias = Tensor::<1>::from_floats(bias.as_slice(), &device).require_grad();
             let w = Tensor::<4>::from_data(TensorData::new(w.clone(), shape), &device);
@@ -76,9 +100,16 @@ fn kernel_is_the_definition_and_its_gradients_are_the_references() {
         let fast = run(group_norm);
         let slow = run(reference);
         // Rounding of a few f32 operations on numbers of size 1 to 10.
-        assert!(relative(&fast[0], &expected) < 2e-6, "{shape:?} {options:?}");
+        assert!(
+            relative(&fast[0], &expected) < 2e-6,
+            "{shape:?} {options:?}"
+        );
         for (fast, slow) in fast.iter().zip(&slow) {
-            assert!(relative(fast, slow) < 2e-5, "{shape:?} {options:?}: {}", relative(fast, slow));
+            assert!(
+                relative(fast, slow) < 2e-5,
+                "{shape:?} {options:?}: {}",
+                relative(fast, slow)
+            );
         }
     }
 }
