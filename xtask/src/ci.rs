@@ -16,8 +16,8 @@ fn steps() -> Vec<Step> {
         ),
         Step::cargo("documentation", "doc --workspace --no-deps --locked")
             .with(&[("RUSTDOCFLAGS", "-D warnings")]),
-        Step::cargo("tests", "nextest run --workspace"),
         Step::cargo("examples in the documentation", "test --doc --workspace"),
+        Step::cargo("tests", "nextest run --workspace"),
     ]
 }
 

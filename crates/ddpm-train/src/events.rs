@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ddpm_store::Grid;
+use ddpm_store::ImageBatch;
 
 use crate::state::StepReport;
 
@@ -40,8 +40,8 @@ pub enum Event<'a> {
     },
     /// A sample grid was written.
     Sampled {
-        /// The picture.
-        grid: &'a Grid,
+        /// The images in it.
+        images: &'a ImageBatch,
         /// Its file.
         path: &'a Path,
     },

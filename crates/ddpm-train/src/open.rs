@@ -90,6 +90,18 @@ impl OpenedModel {
             SchedulerSettings::default()
         });
         let model = build(path, &found.config, found.tensors.tensors, device)?;
+        if let Some(known) = model.time_steps()
+            && known < settings.schedule.steps
+        {
+            return Err(TrainError::Format {
+                path: path.to_owned(),
+                problem: format!(
+                    "the network knows {known} time steps and its scheduler has {}; \
+                     they do not belong together",
+                    settings.schedule.steps
+                ),
+            });
+        }
         let (channels, size) = match &model {
             Model::Unet(unet) => {
                 let config = unet.config();

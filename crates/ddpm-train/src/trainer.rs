@@ -316,11 +316,11 @@ impl Trainer {
             Err(DiffusionError::Stopped { .. }) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let grid = image_batch(images)?.grid(GridOptions::default())?;
+        let images = image_batch(images)?;
         let path = self.run.sample_png(state.step);
-        grid.save_png(&path)?;
+        images.grid(GridOptions::default())?.save_png(&path)?;
         observe(Event::Sampled {
-            grid: &grid,
+            images: &images,
             path: &path,
         });
         self.last_grid = Some(path);

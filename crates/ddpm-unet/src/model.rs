@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::class_embedding::ClassLabels;
 use crate::config::{
-    ClassEmbedKind, DownBlockKind, ResampleStyle, SampleSize, TimeScaleShift, UNet2DConfig,
-    UpBlockKind,
+    ClassEmbedKind, DownBlockKind, ResampleStyle, SampleSize, TimeEmbeddingKind, TimeScaleShift,
+    UNet2DConfig, UpBlockKind,
 };
 use crate::error::UnetError;
 use crate::init::{Init, InitKind};
@@ -241,6 +241,17 @@ impl Model {
                 problem: "the plain U-Net has no classes; leave `class_labels` out".into(),
             }),
             Self::Plain(plain) => plain.forward(x, t),
+        }
+    }
+
+    /// How many time steps the network has an embedding for, if it has a table of them.
+    pub fn time_steps(&self) -> Option<usize> {
+        match self {
+            Self::Unet(unet) => match unet.config().time_embedding_type {
+                TimeEmbeddingKind::Learned => unet.config().num_train_timesteps,
+                TimeEmbeddingKind::Positional | TimeEmbeddingKind::Fourier => None,
+            },
+            Self::Plain(_) => None,
         }
     }
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ddpm_store::{NamedTensor, TensorFile};
 use ddpm_train::{OpenedModel, TrainError};
-use ddpm_unet::{ClassLabels, Conditioning};
+use ddpm_unet::{ClassLabels, Conditioning, Model};
 use serde_json::json;
 
 use super::Report;
@@ -26,6 +26,7 @@ pub fn predict(args: &PredictArgs) -> Result<Report> {
     let [batch, ..] = x.dims();
     let t = inputs.t(batch)?;
     let opened = OpenedModel::open(&args.model, &picked.device)?;
+    inputs.check_t(&opened.model)?;
     let labels = inputs.labels(opened.model.conditioning(), batch)?;
     let y = opened
         .model
@@ -107,6 +108,22 @@ impl Inputs<'_> {
             }
         };
         Ok(Tensor::from_floats(values.as_slice(), self.device))
+    }
+
+    /// A table of time steps has no entry for others.
+    fn check_t(&self, model: &Model) -> Result<(), TrainError> {
+        let Some(known) = model.time_steps() else {
+            return Ok(());
+        };
+        let t = &self.tensor("t")?.data;
+        let is_step = |t: &f32| t.fract() == 0.0 && *t >= 0.0 && *t < known as f32;
+        match t.iter().find(|t| !is_step(t)) {
+            None => Ok(()),
+            Some(bad) => Err(self.problem(format!(
+                "`t` holds {bad}; this network knows the steps 0 to {}",
+                known - 1
+            ))),
+        }
     }
 
     fn labels(

@@ -84,7 +84,7 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
         save_gif(path, &frames, Animation::default())?;
     }
     if !quiet && !common.json {
-        show(&grid);
+        show(&images);
     }
 
     let mut text = format!(

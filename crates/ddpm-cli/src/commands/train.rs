@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use burn::module::Module;
 use ddpm_data::Dataset;
-use ddpm_store::{Grid, RunDir, RunWriter};
+use ddpm_store::{GridOptions, ImageBatch, RunDir, RunWriter};
 use ddpm_train::{Config, Event, Job, Outcome, Stop, model_shape};
 use serde_json::json;
 
@@ -283,10 +283,10 @@ impl<'a> Watcher<'a> {
                     ..Update::default()
                 });
             }
-            Event::Sampled { grid, path } => {
+            Event::Sampled { images, path } => {
                 self.sampling = None;
                 if !self.quiet {
-                    show(grid);
+                    show(images);
                     terminal::show(&format!("samples  {}\n", path.display()));
                 }
             }
@@ -297,10 +297,16 @@ impl<'a> Watcher<'a> {
     }
 }
 
-/// A grid as coloured half blocks, where the terminal has colours.
-pub fn show(grid: &Grid) {
-    let picture = Picture::new(&grid.pixels, grid.width, grid.height, grid.channels);
-    if let Some(picture) = picture {
+/// Images as coloured half blocks, one character a pixel where they fit, if the terminal has colours.
+pub fn show(images: &ImageBatch) {
+    let small = GridOptions {
+        min_tile: 1,
+        padding: 1,
+        ..GridOptions::default()
+    };
+    // A picture too large to draw is no reason to fail: the file is what counts.
+    let Ok(grid) = images.grid(small) else { return };
+    if let Some(picture) = Picture::new(&grid.pixels, grid.width, grid.height, grid.channels) {
         terminal::show(&picture.draw(terminal::colours(), terminal::columns()));
     }
 }
