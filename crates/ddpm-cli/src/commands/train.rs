@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use burn::module::Module;
@@ -127,13 +127,19 @@ fn refuse_another_run(run: &RunDir, config: &Config) -> Result<()> {
 }
 
 fn load(config: &Config, quiet: bool) -> Result<Dataset> {
+    let start = Instant::now();
     let mut progress: Option<Progress> = None;
     let dataset = Dataset::load(&config.data, config.seed, &mut |done, total| {
-        let progress = progress.get_or_insert_with(|| Progress::start(0, total as u64, quiet));
-        progress.update(Update {
-            step: done as u64,
-            ..Update::default()
-        });
+        // A set that is there at once needs no progress line.
+        if start.elapsed() < Duration::from_secs(1) {
+            return;
+        }
+        progress
+            .get_or_insert_with(|| Progress::start(done as u64, total as u64, quiet))
+            .update(Update {
+                step: done as u64,
+                ..Update::default()
+            });
     })?;
     for skipped in dataset.skipped() {
         tracing::warn!("{}: skipped: {}", skipped.path.display(), skipped.reason);
