@@ -1,120 +1,91 @@
-//! The benchmarks of the workspace, built optimised.
+//! Measurements: the crates' own benchmarks, and whole pieces of work beside PyTorch's.
 
-use std::fs;
-use std::path::Path;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use clap::Args;
 
-use crate::step::{Step, say};
-use crate::tidy::members;
+use crate::step::say;
 
-/// A file in some crate's `benches/`.
-#[derive(Debug, PartialEq, Eq)]
-struct Bench {
-    package: String,
-    name: String,
+mod criterion;
+mod end_to_end;
+mod machine;
+mod ours;
+mod peer;
+mod places;
+mod process;
+mod report;
+mod row;
+mod stats;
+mod table;
+mod work;
+
+/// What is measured, and how.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cargo xtask bench                                  everything, our side only
+  cargo xtask bench --peer python3                   everything, beside PyTorch
+  cargo xtask bench --quick --end-to-end-only        one minute, to see that it works
+  cargo xtask bench normal_fill --kernels-only       one benchmark
+  cargo xtask bench 'small-32, batch 8' --end-to-end-only --peer python3 --json out.json
+
+With a peer, each piece of work is done by both sides in turn, round after round.")]
+pub struct Options {
+    /// Only benchmarks and rows whose name contains this
+    filter: Option<String>,
+    /// A Python that has torch and diffusers, to measure the same work there
+    #[arg(long, value_name = "PYTHON")]
+    peer: Option<PathBuf>,
+    /// File for every figure of every round
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Little work, one round and two of PyTorch's modes, to see that it works
+    #[arg(long)]
+    quick: bool,
+    /// Threads of both sides; without it, one for each core
+    #[arg(long)]
+    threads: Option<NonZeroUsize>,
+    /// Only the crates' benchmarks
+    #[arg(long, conflicts_with_all = ["end_to_end_only", "peer", "json"])]
+    kernels_only: bool,
+    /// Only training and sampling end to end
+    #[arg(long)]
+    end_to_end_only: bool,
+    /// Compile the crates' benchmarks and run each once, unmeasured; nothing end to end
+    #[arg(long, conflicts_with_all = ["end_to_end_only", "peer", "json", "quick"])]
+    test: bool,
 }
 
-/// Runs every benchmark, in one call of cargo so that they are built together.
+/// Measures what the options ask for.
 ///
 /// # Errors
-/// If the workspace cannot be read or a benchmark fails.
-pub fn run(root: &Path, filter: Option<&str>, test: bool) -> anyhow::Result<()> {
-    let benches = find(root)?;
-    if benches.is_empty() {
-        say("no crate has a file in benches/, so there is nothing to measure");
+/// If something does not build or fails, or if the peer cannot be used.
+pub fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
+    let filter = options.filter.as_deref();
+    let threads = options.threads.map_or_else(machine::cores, Into::into);
+    let end_to_end = end_to_end::Plan {
+        works: work::select(work::all(options.quick), filter),
+        quick: options.quick,
+        threads,
+        peer: options.peer.clone(),
+        json: options.json.clone(),
+    };
+    // Before anything is built: a peer that cannot be used should not cost minutes.
+    let peer = end_to_end.start_peer(root)?;
+    if !options.end_to_end_only {
+        let effort = match (options.test, options.quick) {
+            (true, _) => criterion::Effort::Test,
+            (false, true) => criterion::Effort::Quick,
+            (false, false) => criterion::Effort::Full,
+        };
+        criterion::run(root, filter, effort, threads)?;
+    }
+    if options.kernels_only || options.test {
         return Ok(());
     }
-    for Bench { package, name } in &benches {
-        say(&format!("{package}: benches/{name}.rs"));
+    if end_to_end.works.is_empty() {
+        say("no end-to-end row has a name that contains the filter");
+        return Ok(());
     }
-    command(&benches, filter, test).run(root)?;
-    Ok(())
-}
-
-/// `cargo bench` for these and nothing else: without `--bench`, cargo would build every library's
-/// tests optimised as well.
-fn command(benches: &[Bench], filter: Option<&str>, test: bool) -> Step {
-    let mut packages: Vec<&str> = benches.iter().map(|bench| bench.package.as_str()).collect();
-    packages.dedup();
-    let mut command = vec!["cargo", "bench", "--locked"];
-    command.extend(packages.into_iter().flat_map(|name| ["--package", name]));
-    command.extend(benches.iter().flat_map(|bench| ["--bench", &bench.name]));
-    command.push("--");
-    command.extend(test.then_some("--test"));
-    command.extend(filter);
-    Step {
-        name: "benchmarks",
-        command: command.into_iter().map(str::to_owned).collect(),
-        environment: &[],
-    }
-}
-
-/// Every benchmark of the workspace, crate by crate, in the order of their names.
-fn find(root: &Path) -> anyhow::Result<Vec<Bench>> {
-    let mut benches = Vec::new();
-    for member in members(root)? {
-        let folder = root.join(&member.folder).join("benches");
-        if !folder.is_dir() {
-            continue;
-        }
-        let listing = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
-        let mut names = Vec::new();
-        for entry in listing {
-            let path = entry.with_context(|| folder.display().to_string())?.path();
-            if path.extension().is_some_and(|extension| extension == "rs") {
-                names.extend(
-                    path.file_stem()
-                        .map(|stem| stem.to_string_lossy().into_owned()),
-                );
-            }
-        }
-        names.sort();
-        benches.extend(names.into_iter().map(|name| Bench {
-            package: member.name.clone(),
-            name,
-        }));
-    }
-    Ok(benches)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_benchmarks_are_built() {
-        let bench = |package: &str, name: &str| Bench {
-            package: package.into(),
-            name: name.into(),
-        };
-        let benches = [bench("a", "x"), bench("a", "y"), bench("b", "z")];
-        assert_eq!(
-            command(&benches, Some("fill"), true).typed(),
-            "cargo bench --locked --package a --package b --bench x --bench y --bench z -- --test fill"
-        );
-    }
-
-    #[test]
-    fn benches_are_found_by_their_files() {
-        let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join("crates/a/benches");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(
-            root.path().join("Cargo.toml"),
-            "[workspace]\nmembers = ['crates/*']",
-        )
-        .unwrap();
-        fs::write(
-            root.path().join("crates/a/Cargo.toml"),
-            "[package]\nname = 'a'",
-        )
-        .unwrap();
-        for file in ["y.rs", "x.rs", "notes.md"] {
-            fs::write(folder.join(file), "").unwrap();
-        }
-        let found = find(root.path()).unwrap();
-        let names: Vec<_> = found.iter().map(|bench| bench.name.as_str()).collect();
-        assert_eq!(names, ["x", "y"]);
-    }
+    end_to_end.run(root, peer)
 }

@@ -25,14 +25,8 @@ enum Task {
     Ci,
     /// Check the rules that the compiler does not know: who uses whom, where printing happens, …
     Tidy,
-    /// Build optimised and run the benchmarks.
-    Bench {
-        /// Only benchmarks whose name contains this.
-        filter: Option<String>,
-        /// Compile the benchmarks and run each once, without measuring.
-        #[arg(long)]
-        test: bool,
-    },
+    /// Build optimised and measure: the crates' benchmarks, then training and sampling end to end.
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -50,7 +44,7 @@ fn run(task: Task) -> anyhow::Result<()> {
     match task {
         Task::Ci => ci::run(&root),
         Task::Tidy => tidy::run(&root),
-        Task::Bench { filter, test } => bench::run(&root, filter.as_deref(), test),
+        Task::Bench(options) => bench::run(&root, &options),
     }
 }
 

@@ -15,7 +15,7 @@ pub struct Step {
     /// The program and its arguments.
     pub command: Vec<String>,
     /// Environment variables that it needs.
-    pub environment: &'static [(&'static str, &'static str)],
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Step {
@@ -25,14 +25,15 @@ impl Step {
         Self {
             name,
             command: command.map(str::to_owned).collect(),
-            environment: &[],
+            environment: Vec::new(),
         }
     }
 
     /// The same with environment variables.
-    pub fn with(self, environment: &'static [(&'static str, &'static str)]) -> Self {
+    pub fn with(self, environment: &[(&'static str, &str)]) -> Self {
+        let owned = |(name, value): &(&'static str, &str)| (*name, (*value).to_owned());
         Self {
-            environment,
+            environment: environment.iter().map(owned).collect(),
             ..self
         }
     }
@@ -57,7 +58,7 @@ impl Step {
         let start = Instant::now();
         let status = Command::new(program)
             .args(arguments)
-            .envs(self.environment.iter().copied())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(root)
             .status()
             .with_context(|| format!("{}: `{program}` does not start", self.name))?;

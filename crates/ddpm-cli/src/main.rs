@@ -1,5 +1,6 @@
 //! The `ddpm` command.
 
+mod allocator;
 mod args;
 mod commands;
 mod config_file;
@@ -10,6 +11,7 @@ mod logging;
 mod recipe;
 mod signals;
 mod terminal;
+mod threads;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -20,11 +22,8 @@ use args::{Cli, Command};
 use commands::Report;
 use exit::Exit;
 
-/// burn allocates and frees a buffer for nearly every operation; mimalloc gives them back sooner.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::keep_freed_memory();
     let cli = Cli::parse();
     match run(&cli) {
         Ok(exit) => exit.into(),
@@ -34,14 +33,14 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> anyhow::Result<Exit> {
     logging::start(cli.common.verbosity())?;
-    let report = match &cli.command {
+    let report = threads::inside(|| match &cli.command {
         Command::Train(args) => commands::train(args, cli.common),
         Command::Sample(args) => commands::sample(args, cli.common),
         Command::Inspect(args) => commands::inspect(args),
         Command::Predict(args) => commands::predict(args),
         Command::Schedule(args) => commands::schedule(args),
         Command::Devices => Ok(commands::devices()),
-    }?;
+    })?;
     print(&report, cli.common.json)?;
     Ok(report.exit)
 }

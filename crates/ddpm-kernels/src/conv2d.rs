@@ -1,7 +1,10 @@
-//! 2-d convolution with bias.
+//! 2-d convolution with bias, and what stands around it in a U-Net.
 
 use burn::tensor::Tensor;
-use burn::tensor::ops::ConvOptions;
+use burn::tensor::module::interpolate;
+use burn::tensor::ops::{ConvOptions, InterpolateMode, InterpolateOptions};
+
+use crate::group_norm::{GroupNormOptions, group_norm};
 
 /// Stride and zero padding of a convolution, the same for rows and columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,39 +13,132 @@ pub struct Conv2dOptions {
     pub stride: usize,
     /// Zeros (above and left, below and right).
     pub padding: (usize, usize),
+    /// Whether the input is doubled in height and width first, by nearest neighbour.
+    pub double: bool,
+}
+
+/// A group normalisation of a convolution's input.
+#[derive(Debug, Clone)]
+pub struct Norm {
+    /// `[1, in]`, or `[batch, in]`: one for each image
+    pub weight: Tensor<2>,
+    /// As `weight`.
+    pub bias: Tensor<2>,
+    /// Groups, epsilon, and whether SiLU follows.
+    pub options: GroupNormOptions,
+}
+
+/// A convolution with what precedes it and what is added to it:
+/// y = weight ∗ double(act(norm(x))) + bias + residual.
+///
+/// On the CPU all of it is one operation: the normalised input is never stored.
+#[derive(Debug)]
+pub struct Convolution<'a> {
+    /// The normalisation of the input, if there is one.
+    pub norm: Option<Norm>,
+    /// `[out, in, k, k]`
+    pub weight: Tensor<4>,
+    /// `[1, out]`, or `[batch, out]`: one for each image, as the time embedding adds it.
+    pub bias: Tensor<2>,
+    /// Added to the result, of its shape.
+    pub residual: Option<Tensor<4>>,
+    /// Stride, padding and doubling.
+    pub options: Conv2dOptions,
+    /// Where the weights may be kept as the kernel reads them, for a network that is not being trained.
+    pub cache: Option<&'a WeightCache>,
+}
+
+/// A layer's weights in the order in which its CPU kernel reads them, from one sampling step to the
+/// next. It is used as long as the layer's weight is the same tensor, and only without autodiff.
+#[derive(Debug, Clone, Default)]
+pub struct WeightCache {
+    #[cfg(feature = "flex")]
+    pub(crate) entry: std::sync::Arc<std::sync::Mutex<Option<crate::cpu::CachedWeight>>>,
+}
+
+impl Convolution<'_> {
+    /// # Shapes   `x`: `[batch, in, height, width]`; returns `[batch, out, height', width']` with
+    /// height' = (height + both paddings - k) / stride + 1, of the doubled height if it is doubled
+    pub fn forward(self, x: Tensor<4>) -> Tensor<4> {
+        #[cfg(feature = "flex")]
+        if crate::is_cpu(&x.device()) {
+            return if self.options.double && !crate::cpu::can_double(&self.weight, self.options) {
+                self.doubled_first(x)
+            } else {
+                crate::cpu::convolution(self, x)
+            };
+        }
+        self.reference(x)
+    }
+
+    /// The doubling as an operation of its own, for kernels that do not read doubled.
+    #[cfg(feature = "flex")]
+    fn doubled_first(mut self, x: Tensor<4>) -> Tensor<4> {
+        let x = double(match self.norm.take() {
+            Some(norm) => group_norm(x, norm.weight, norm.bias, norm.options),
+            None => x,
+        });
+        self.options.double = false;
+        self.forward(x)
+    }
+
+    /// burn's own operations: what other devices use, and what the kernel is tested against.
+    pub(crate) fn reference(self, x: Tensor<4>) -> Tensor<4> {
+        let mut x = match self.norm {
+            Some(norm) => group_norm(x, norm.weight, norm.bias, norm.options),
+            None => x,
+        };
+        if self.options.double {
+            x = double(x);
+        }
+        let [rows, channels] = self.bias.dims();
+        let options = ConvOptions {
+            stride: [self.options.stride; 2],
+            padding: [self.options.padding; 2],
+            dilation: [1; 2],
+            groups: 1,
+        };
+        let y = if rows == 1 {
+            let bias = self.bias.reshape([channels]);
+            burn::tensor::module::conv2d(x, self.weight, Some(bias), options)
+        } else {
+            // [batch, out] -> [batch, out, 1, 1]
+            burn::tensor::module::conv2d(x, self.weight, None, options)
+                + self.bias.unsqueeze_dims::<4>(&[2, 3])
+        };
+        match self.residual {
+            Some(residual) => y + residual,
+            None => y,
+        }
+    }
+}
+
+fn double(x: Tensor<4>) -> Tensor<4> {
+    let [_, _, height, width] = x.dims();
+    let options =
+        InterpolateOptions::new(InterpolateMode::Nearest).with_output_size([2 * height, 2 * width]);
+    interpolate(x, options)
 }
 
 /// y\[b,o,i,j\] = bias\[o\] + Σ weight\[o,c,u,v\] · x\[b, c, stride·i + u - pad, stride·j + v - pad\]
 ///
 /// # Shapes   `x`: `[batch, in, height, width]`, `weight`: `[out, in, k, k]`, `bias`: `[out]`; returns
-/// `[batch, out, height', width']` with height' = (height + both paddings - k) / stride + 1
+/// as [`Convolution::forward`]
 pub fn conv2d(
     x: Tensor<4>,
     weight: Tensor<4>,
     bias: Tensor<1>,
     options: Conv2dOptions,
 ) -> Tensor<4> {
-    #[cfg(feature = "flex")]
-    if crate::is_cpu(&x.device()) {
-        return crate::cpu::conv2d(x, weight, bias, options);
-    }
-    reference(x, weight, bias, options)
-}
-
-/// burn's own operation: what other devices use, and what the kernel is tested against.
-pub(crate) fn reference(
-    x: Tensor<4>,
-    weight: Tensor<4>,
-    bias: Tensor<1>,
-    options: Conv2dOptions,
-) -> Tensor<4> {
-    let options = ConvOptions {
-        stride: [options.stride; 2],
-        padding: [options.padding; 2],
-        dilation: [1; 2],
-        groups: 1,
+    let convolution = Convolution {
+        norm: None,
+        weight,
+        bias: bias.unsqueeze(),
+        residual: None,
+        options,
+        cache: None,
     };
-    burn::tensor::module::conv2d(x, weight, Some(bias), options)
+    convolution.forward(x)
 }
 
 #[cfg(test)]

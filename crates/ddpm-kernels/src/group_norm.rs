@@ -17,11 +17,12 @@ pub struct GroupNormOptions {
 /// Brings each group of each image to mean 0 and variance 1 (biased), then scales and shifts each channel
 /// (Wu & He 2018), and applies SiLU if asked.
 ///
-/// # Shapes   `x`: `[batch, channels, height, width]`, `weight`, `bias`: `[channels]`; returns as `x`
+/// # Shapes   `x`: `[batch, channels, height, width]`, `weight`, `bias`: `[1, channels]`, or
+/// `[batch, channels]`: one for each image; returns as `x`
 pub fn group_norm(
     x: Tensor<4>,
-    weight: Tensor<1>,
-    bias: Tensor<1>,
+    weight: Tensor<2>,
+    bias: Tensor<2>,
     options: GroupNormOptions,
 ) -> Tensor<4> {
     #[cfg(feature = "flex")]
@@ -34,8 +35,8 @@ pub fn group_norm(
 /// burn's own operations: what other devices use, and what the kernel is tested against.
 pub(crate) fn reference(
     x: Tensor<4>,
-    weight: Tensor<1>,
-    bias: Tensor<1>,
+    weight: Tensor<2>,
+    bias: Tensor<2>,
     options: GroupNormOptions,
 ) -> Tensor<4> {
     let [batch, channels, height, width] = x.dims();
@@ -47,8 +48,8 @@ pub(crate) fn reference(
     let normal = centred / (variance + options.eps).sqrt();
     // back to [batch, channels, height, width]
     let normal = normal.reshape([batch, channels, height, width]);
-    let per_channel = [1, channels, 1, 1];
-    let y = normal * weight.reshape(per_channel) + bias.reshape(per_channel);
+    // [1 or batch, channels] -> [1 or batch, channels, 1, 1]
+    let y = normal * weight.unsqueeze_dims::<4>(&[2, 3]) + bias.unsqueeze_dims::<4>(&[2, 3]);
     if options.silu { silu(y) } else { y }
 }
 

@@ -5,13 +5,19 @@
 //!
 //! Sums run in a fixed order: the same number of threads gives the same bits.
 
+mod attention;
 mod conv2d;
 #[cfg(feature = "flex")]
 mod cpu;
 mod group_norm;
+mod linear;
+mod optimiser;
 
-pub use conv2d::{Conv2dOptions, conv2d};
+pub use attention::attention;
+pub use conv2d::{Conv2dOptions, Convolution, Norm, WeightCache, conv2d};
 pub use group_norm::{GroupNormOptions, group_norm};
+pub use linear::linear;
+pub use optimiser::{AdamState, AdamStep, adam_step, sum_of_squares};
 
 /// Whether a device is burn's CPU backend.
 #[cfg(feature = "flex")]

@@ -2,6 +2,7 @@
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use ddpm_kernels::{AdamState, AdamStep, adam_step, sum_of_squares};
 use ddpm_unet::params::{self, ParamPath};
 use serde::{Deserialize, Serialize};
 
@@ -99,16 +100,8 @@ impl ParamGrads {
 
     /// The norm over all parameters together, read back in one transfer.
     pub fn global_norm(&self) -> f64 {
-        let squares: Vec<Tensor<1>> = self
-            .flat
-            .iter()
-            .flatten()
-            .map(|grad| (grad.clone() * grad.clone()).sum())
-            .collect();
-        if squares.is_empty() {
-            return 0.0;
-        }
-        f64::from(Tensor::cat(squares, 0).sum().into_scalar::<f32>()).sqrt()
+        let grads: Vec<Tensor<1>> = self.flat.iter().flatten().cloned().collect();
+        sum_of_squares(&grads).sqrt()
     }
 }
 
@@ -177,68 +170,74 @@ pub fn new_slots<M: Module>(module: &M) -> Vec<Slot> {
 /// One optimiser step: each parameter and its slot move once.
 pub fn update<M: Module>(
     module: M,
-    slots: &mut [Slot],
+    slots: Vec<Slot>,
     grads: ParamGrads,
     config: &OptimConfig,
     update: Update,
-) -> M {
-    struct Step<'a> {
-        slots: std::slice::IterMut<'a, Slot>,
+) -> (M, Vec<Slot>) {
+    struct Move {
+        slots: std::vec::IntoIter<Slot>,
         grads: std::vec::IntoIter<Option<Tensor<1>>>,
-        config: &'a OptimConfig,
-        update: Update,
+        step: AdamStep,
+        moved: Vec<Slot>,
     }
-    impl ModuleMapper for Step<'_> {
+    impl ModuleMapper for Move {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             let (Some(slot), Some(grad)) = (self.slots.next(), self.grads.next()) else {
                 return param;
             };
-            let Some(grad) = grad else { return param };
+            let Some(grad) = grad else {
+                self.moved.push(slot);
+                return param;
+            };
             let (id, tensor, mapper) = param.consume();
             let shape = tensor.shape();
             let require_grad = tensor.is_require_grad();
-            let flat = tensor.inner().reshape([shape.num_elements()]);
-            let flat = adam(flat, grad, slot, self.config, self.update);
-            let decay = self.update.ema_decay;
-            slot.ema = slot.ema.clone() * decay + flat.clone() * (1.0 - decay);
-            let value = Tensor::from_inner(flat.reshape(shape)).set_require_grad(require_grad);
-            Param::from_mapped_value(id, value, mapper)
+            let state = AdamState {
+                weight: tensor.inner().reshape([shape.num_elements()]),
+                exp_avg: slot.exp_avg,
+                exp_avg_sq: slot.exp_avg_sq,
+                ema: slot.ema,
+            };
+            let state = adam_step(state, grad, self.step);
+            self.moved.push(Slot {
+                name: slot.name,
+                shape: slot.shape,
+                exp_avg: state.exp_avg,
+                exp_avg_sq: state.exp_avg_sq,
+                ema: state.ema,
+            });
+            let value = Tensor::from_inner(state.weight.reshape(shape));
+            Param::from_mapped_value(id, value.set_require_grad(require_grad), mapper)
         }
     }
-    module.map(&mut Step {
-        slots: slots.iter_mut(),
+    let mut mapper = Move {
+        moved: Vec::with_capacity(slots.len()),
+        slots: slots.into_iter(),
         grads: grads.flat.into_iter(),
-        config,
-        update,
-    })
+        step: adam_scalars(config, update),
+    };
+    let module = module.map(&mut mapper);
+    (module, mapper.moved)
 }
 
-fn adam(
-    mut weight: Tensor<1>,
-    grad: Tensor<1>,
-    slot: &mut Slot,
-    config: &OptimConfig,
-    update: Update,
-) -> Tensor<1> {
+fn adam_scalars(config: &OptimConfig, update: Update) -> AdamStep {
     let [beta1, beta2] = config.betas;
-    let mut grad = if update.grad_scale == 1.0 {
-        grad
-    } else {
-        grad * update.grad_scale
-    };
-    if config.weight_decay != 0.0 {
-        match config.kind {
-            OptimKind::Adam => grad = grad + weight.clone() * config.weight_decay,
-            OptimKind::Adamw => weight = weight * (1.0 - update.lr * config.weight_decay),
-        }
-    }
-    slot.exp_avg = slot.exp_avg.clone() * beta1 + grad.clone() * (1.0 - beta1);
-    slot.exp_avg_sq = slot.exp_avg_sq.clone() * beta2 + grad.clone() * grad * (1.0 - beta2);
     let updates = (update.step + 1) as i32;
-    let correction1 = 1.0 - beta1.powi(updates);
-    let correction2 = 1.0 - beta2.powi(updates);
-    let denominator = slot.exp_avg_sq.clone().sqrt() / correction2.sqrt() + config.eps;
-    weight - slot.exp_avg.clone() / denominator * (update.lr / correction1)
+    let (decay_into_gradient, shrink) = match config.kind {
+        OptimKind::Adam => (config.weight_decay, 1.0),
+        OptimKind::Adamw => (0.0, 1.0 - update.lr * config.weight_decay),
+    };
+    AdamStep {
+        grad_scale: update.grad_scale,
+        betas: config.betas,
+        step_size: update.lr / (1.0 - beta1.powi(updates)),
+        correction2: 1.0 - beta2.powi(updates),
+        eps: config.eps,
+        decay_into_gradient,
+        shrink,
+        ema_decay: update.ema_decay,
+    }
 }
 
 /// The network with the averaged weights, without autodiff: what samples are drawn from.

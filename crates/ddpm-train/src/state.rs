@@ -156,8 +156,7 @@ impl TrainState {
             grad_scale: clip / parts_count,
             ema_decay: recipe.ema.decay_at(self.step),
         };
-        let mut slots = self.slots;
-        let model = optim::update(self.model, &mut slots, grads, optim, update);
+        let (model, slots) = optim::update(self.model, self.slots, grads, optim, update);
         let report = StepReport {
             step,
             loss,

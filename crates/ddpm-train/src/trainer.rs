@@ -66,9 +66,9 @@ pub fn model_shape(config: &Config, dataset: &Dataset) -> ModelShape {
 /// # Errors   [`TrainError::Diverged`] with the earlier checkpoints intact, and whatever the data
 /// set, the disk or the device reports
 pub fn train(job: Job, observe: &mut dyn FnMut(Event)) -> Result<Outcome, TrainError> {
-    let mut trainer = Trainer::prepare(job)?;
-    trainer.announce(observe);
-    trainer.run(observe)
+    let (mut trainer, state) = Trainer::prepare(job)?;
+    trainer.announce(&state, observe);
+    trainer.run(state, observe)
 }
 
 struct Trainer {
@@ -80,14 +80,13 @@ struct Trainer {
     recipe: Recipe,
     plan: Plan,
     saved: SavedState,
-    state: Option<TrainState>,
     metrics: MetricsLog,
     last_checkpoint: Option<PathBuf>,
     last_grid: Option<PathBuf>,
 }
 
 impl Trainer {
-    fn prepare(job: Job) -> Result<Self, TrainError> {
+    fn prepare(job: Job) -> Result<(Self, TrainState), TrainError> {
         let Validated {
             config,
             schedule,
@@ -131,7 +130,7 @@ impl Trainer {
                 TrainState::new(model)
             }
         };
-        Ok(Self {
+        let trainer = Self {
             config,
             dataset: job.dataset,
             run: job.run,
@@ -140,29 +139,30 @@ impl Trainer {
             recipe,
             plan,
             saved,
-            state: Some(state),
             metrics,
             last_checkpoint: newest,
             last_grid: None,
-        })
+        };
+        Ok((trainer, state))
     }
 
-    fn announce(&self, observe: &mut dyn FnMut(Event)) {
-        if let Some(state) = &self.state {
-            observe(Event::Started {
-                data: &self.dataset.describe(),
-                model: &describe(&state.model),
-                run: self.run.path(),
-                done: state.step,
-                total: self.recipe.total_steps,
-            });
-        }
+    fn announce(&self, state: &TrainState, observe: &mut dyn FnMut(Event)) {
+        observe(Event::Started {
+            data: &self.dataset.describe(),
+            model: &describe(&state.model),
+            run: self.run.path(),
+            done: state.step,
+            total: self.recipe.total_steps,
+        });
     }
 
-    fn run(&mut self, observe: &mut dyn FnMut(Event)) -> Result<Outcome, TrainError> {
+    fn run(
+        &mut self,
+        mut state: TrainState,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<Outcome, TrainError> {
         let total = self.recipe.total_steps;
         let rhythm = self.config.train.clone();
-        let mut state = self.take_state();
         let mut loader = self.loader(&state)?;
         let mut window = Window::default();
         let mut speed = Speed::default();
@@ -203,13 +203,6 @@ impl Trainer {
             checkpoint,
             grid: self.last_grid.take(),
         })
-    }
-
-    fn take_state(&mut self) -> TrainState {
-        match self.state.take() {
-            Some(state) => state,
-            None => unreachable!("a run is started once"),
-        }
     }
 
     fn loader(&self, state: &TrainState) -> Result<Loader, TrainError> {

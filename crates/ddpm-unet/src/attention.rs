@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn::tensor::activation::softmax;
+use ddpm_kernels::{Conv2dOptions, Convolution, attention};
 
 use crate::error::UnetError;
 use crate::init::Init;
@@ -61,37 +61,44 @@ impl Attention {
 
     /// # Shapes   `x`: `[batch, channels, height, width]`; returns the same
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [batch, channels, height, width] = x.dims();
-        let tokens = height * width;
-        let normal = match &self.group_norm {
-            Some(norm) => norm.forward(x.clone()),
-            None => x.clone(),
-        };
-        // [batch, channels, height, width] -> [batch, tokens, channels]
-        let normal = normal.reshape([batch, channels, tokens]).swap_dims(1, 2);
-        let q = self.split_heads(self.to_q.forward_tokens(normal.clone()));
-        let k = self.split_heads(self.to_k.forward_tokens(normal.clone()));
-        let v = self.split_heads(self.to_v.forward_tokens(normal));
-        let scale = (q.dims()[3] as f64).sqrt().recip();
-        // [batch, heads, tokens, tokens]
-        let weights = softmax((q * scale).matmul(k.swap_dims(2, 3)), 3);
-        // [batch, heads, tokens, head_dim] -> [batch, tokens, heads·head_dim]
-        let mixed = weights.matmul(v).swap_dims(1, 2).flatten::<3>(2, 3);
-        let mut out = mixed;
-        for layer in &self.to_out {
-            out = layer.forward_tokens(out);
+        // Tokens are pixels, so each linear layer is a 1×1 convolution; queries, keys and values are one.
+        let (weights, biases): (Vec<_>, Vec<_>) = [&self.to_q, &self.to_k, &self.to_v]
+            .map(Linear::per_pixel)
+            .into_iter()
+            .unzip();
+        // [batch, channels, height, width] -> [batch, 3·heads·head_dim, height, width]
+        let qkv = Convolution {
+            norm: self.group_norm.as_ref().map(GroupNorm::alone),
+            ..pointwise(Tensor::cat(weights, 0), Tensor::cat(biases, 1))
         }
-        // [batch, tokens, channels] -> [batch, channels, height, width]
-        let out = out
-            .swap_dims(1, 2)
-            .reshape([batch, channels, height, width]);
-        scale_down(x + out, self.output_scale)
+        .forward(x.clone());
+        // [batch, heads·head_dim, height, width]
+        let mut out = attention(qkv, self.heads);
+        let mut residual = Some(x);
+        for layer in &self.to_out {
+            let (weight, bias) = layer.per_pixel();
+            let projection = Convolution {
+                residual: residual.take(),
+                ..pointwise(weight, bias)
+            };
+            out = projection.forward(out);
+        }
+        scale_down(out, self.output_scale)
     }
+}
 
-    /// `[batch, tokens, heads·head_dim]` -> `[batch, heads, tokens, head_dim]`
-    fn split_heads(&self, x: Tensor<3>) -> Tensor<4> {
-        let [batch, tokens, inner] = x.dims();
-        x.reshape([batch, tokens, self.heads, inner / self.heads])
-            .swap_dims(1, 2)
+/// A 1×1 convolution.
+fn pointwise(weight: Tensor<4>, bias: Tensor<2>) -> Convolution<'static> {
+    Convolution {
+        norm: None,
+        weight,
+        bias,
+        residual: None,
+        options: Conv2dOptions {
+            stride: 1,
+            padding: (0, 0),
+            double: false,
+        },
+        cache: None,
     }
 }

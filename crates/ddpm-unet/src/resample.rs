@@ -6,7 +6,7 @@ use burn::tensor::module::{avg_pool2d, interpolate};
 use burn::tensor::ops::{AvgPoolOptions, InterpolateMode, InterpolateOptions};
 
 use crate::init::Init;
-use crate::layers::{Conv2d, DropoutRng};
+use crate::layers::{Around, Conv2d, DropoutRng};
 use crate::resnet::ResnetBlock;
 
 /// 3×3 convolution of stride 2.
@@ -56,7 +56,13 @@ impl Resample {
     pub fn forward(&self, x: Tensor<4>, temb: &Tensor<2>, rng: Option<&DropoutRng>) -> Tensor<4> {
         match self {
             Self::ConvDown(down) => down.conv.forward(x),
-            Self::ConvUp(up) => up.conv.forward(double(x)),
+            Self::ConvUp(up) => up.conv.forward_around(
+                x,
+                Around {
+                    double: true,
+                    ..Around::default()
+                },
+            ),
             Self::Resnet(resnet) => resnet.forward(x, temb, rng),
         }
     }

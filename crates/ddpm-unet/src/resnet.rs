@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use crate::error::UnetError;
 use crate::init::Init;
-use crate::layers::{Activation, Conv2d, Dropout, DropoutRng, GroupNorm, Linear};
+use crate::layers::{Activation, Around, Conv2d, Dropout, DropoutRng, GroupNorm, Linear};
 use crate::resample::{double, halve_by_mean};
 
 /// How the time embedding acts on a residual block.
@@ -97,40 +97,64 @@ impl ResnetBlock {
         })
     }
 
-    /// # Shapes   `x`: `[batch, in, height, width]`, `temb`: `[batch, temb_channels]`;
-    /// returns `[batch, out, height', width']`
+    /// # Shapes   `x`: `[batch, in, height, width]`, `temb`: `[batch, temb_channels]`, after the
+    /// nonlinearity; returns `[batch, out, height', width']`
     pub fn forward(&self, x: Tensor<4>, temb: &Tensor<2>, rng: Option<&DropoutRng>) -> Tensor<4> {
         let act = self.options.activation;
-        let mut x = x;
-        let mut h = self.norm1.forward_then(x.clone(), act);
-        match self.inside {
-            Inside::Keep => {}
-            Inside::Halve => (x, h) = (halve_by_mean(x), halve_by_mean(h)),
-            Inside::Double => (x, h) = (double(x), double(h)),
-        }
-        h = self.conv1.forward(h);
-        // [batch, projected] -> [batch, projected, 1, 1]
-        let temb = self
-            .time_emb_proj
-            .forward(act.apply(temb.clone()))
-            .unsqueeze_dims::<4>(&[2, 3]);
-        h = match self.options.time_shift {
-            TimeShift::Default => self.norm2.forward_then(h + temb, act),
-            TimeShift::ScaleShift => {
-                let [scale, shift]: [Tensor<4>; 2] = temb
-                    .chunk(2, 1)
-                    .try_into()
-                    .unwrap_or_else(|_| unreachable!("an even channel count has two halves"));
-                act.apply(self.norm2.forward(h) * (scale + 1.0) + shift)
-            }
+        // [batch, temb_channels] -> [batch, projected]
+        let temb = self.time_emb_proj.forward(temb.clone());
+        let (embedding, scale_shift) = match self.options.time_shift {
+            TimeShift::Default => (Some(temb), None),
+            TimeShift::ScaleShift => (None, Some(temb)),
         };
-        h = self.dropout.forward(h, rng);
-        h = self.conv2.forward(h);
-        let x = match &self.conv_shortcut {
+
+        let norm = self.norm1.then(act);
+        let (h, norm) = match self.inside {
+            Inside::Keep | Inside::Double => norm.left_to_convolution(x.clone()),
+            Inside::Halve => (halve_by_mean(norm.forward(x.clone())), None),
+        };
+        let first = Around {
+            norm,
+            double: self.inside == Inside::Double,
+            embedding,
+            ..Around::default()
+        };
+        let h = self.conv1.forward_around(h, first);
+
+        let x = match self.inside {
+            Inside::Keep => x,
+            Inside::Halve => halve_by_mean(x),
+            Inside::Double => double(x),
+        };
+        let shortcut = match &self.conv_shortcut {
             Some(conv) => conv.forward(x),
             None => x,
         };
-        scale_down(x + h, self.options.output_scale)
+
+        let norm = match scale_shift {
+            None => self.norm2.then(act),
+            Some(temb) => {
+                let [scale, shift]: [Tensor<2>; 2] = temb
+                    .chunk(2, 1)
+                    .try_into()
+                    .unwrap_or_else(|_| unreachable!("an even channel count has two halves"));
+                self.norm2.scaled_then(scale, shift, act)
+            }
+        };
+        let (h, norm) = if self.dropout.is_active(rng) {
+            (self.dropout.forward(norm.forward(h), rng), None)
+        } else {
+            norm.left_to_convolution(h)
+        };
+        let last = Around {
+            norm,
+            residual: Some(shortcut),
+            ..Around::default()
+        };
+        scale_down(
+            self.conv2.forward_around(h, last),
+            self.options.output_scale,
+        )
     }
 }
 

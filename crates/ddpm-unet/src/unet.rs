@@ -12,7 +12,7 @@ use crate::config::{
 use crate::error::UnetError;
 use crate::fit::fit;
 use crate::init::Init;
-use crate::layers::{Activation, Conv2d, DropoutRng, GroupNorm};
+use crate::layers::{Activation, Around, Conv2d, DropoutRng, GroupNorm};
 use crate::resnet::ResnetOptions;
 use crate::time_embedding::{TimeProjection, TimestepEmbedding};
 
@@ -223,6 +223,9 @@ impl UNet2D {
             }
         };
 
+        // Every residual block reads it so.
+        let temb = self.config.act_fn.apply(temb);
+
         let mut x = self.conv_in.forward(fit.pad(x));
         let mut skips = vec![x.clone()];
         for block in &self.down_blocks {
@@ -234,10 +237,15 @@ impl UNet2D {
         for block in &self.up_blocks {
             x = block.forward(x, &temb, &mut skips, rng);
         }
-        let x = fit.crop(
-            self.conv_out
-                .forward(self.conv_norm_out.forward_then(x, Activation::Silu)),
-        );
+        let (x, norm) = self
+            .conv_norm_out
+            .then(Activation::Silu)
+            .left_to_convolution(x);
+        let last = Around {
+            norm,
+            ..Around::default()
+        };
+        let x = fit.crop(self.conv_out.forward_around(x, last));
         Ok(match self.config.time_embedding_type {
             // Score networks over σ predict -ε/σ.
             TimeEmbeddingKind::Fourier => x / t.unsqueeze_dims::<4>(&[1, 2, 3]),

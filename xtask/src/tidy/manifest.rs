@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "ddpm-train",
         &[
             "ddpm-schedule",
+            "ddpm-kernels",
             "ddpm-unet",
             "ddpm-diffusion",
             "ddpm-data",
@@ -39,17 +40,23 @@ const ARROWS: &[(&str, &[&str])] = &[
             "ddpm-eval",
         ],
     ),
+    (
+        "ddpm-bench",
+        &[
+            "ddpm-schedule",
+            "ddpm-kernels",
+            "ddpm-unet",
+            "ddpm-diffusion",
+            "ddpm-store",
+            "ddpm-train",
+        ],
+    ),
     ("ddpm-tests", &[]),
     ("xtask", &[]),
 ];
 
 /// Arrows that only tests, benchmarks and examples may draw: (crate, dependency, why).
 const DEV_ARROWS: &[(&str, &str, &str)] = &[
-    (
-        "ddpm-train",
-        "ddpm-kernels",
-        "trains on the processor as the binary does",
-    ),
     ("ddpm-tests", "ddpm-data", "makes the inputs of the binary"),
     (
         "ddpm-tests",
@@ -60,7 +67,7 @@ const DEV_ARROWS: &[(&str, &str, &str)] = &[
 ];
 
 /// The crates whose errors are for people: only they may use anyhow.
-const FOR_PEOPLE: &[&str] = &["ddpm-cli", "ddpm-tests", "xtask"];
+const FOR_PEOPLE: &[&str] = &["ddpm-bench", "ddpm-cli", "ddpm-tests", "xtask"];
 
 /// What every package takes from the workspace.
 const INHERITED: &[&str] = &["version", "edition", "rust-version", "license", "publish"];

@@ -1,20 +1,24 @@
-//! Convolution as matrix products over unrolled patches (im2col), a few images at a time.
-//!
-//! The images of a batch are cut into as many runs as there are threads; a thread works through its
-//! run in groups of images whose patches together make a product of a good size and stay in the cache.
-
-use std::ops::Range;
+//! The choice of algorithm for a convolution, and its gradients.
 
 use rayon::prelude::*;
 
-use super::matmul::{Matrix, product};
+use super::blocked::{Affine, Images};
+use super::direct::{self, Grid};
+use super::isa::Isa;
+use super::normalisation::{self, Moments};
+use super::packed::{Packed, Side};
+use super::winograd;
 use crate::conv2d::Conv2dOptions;
+use crate::group_norm::GroupNormOptions;
 
-/// Columns of a product that a group of images is to reach.
-const COLUMNS: usize = 512;
+/// Outputs from which on transformed products pay, in an image when the kernels are transformed once
+/// for many steps, and in a batch when they are transformed for this one. A function of the image alone
+/// in sampling, so that an image is the same in any batch.
+const ENOUGH_PER_IMAGE: usize = 64;
+const ENOUGH_PER_BATCH: usize = 256;
 
 /// The extents of one convolution.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Shape {
     pub(super) batch: usize,
     pub(super) input: usize,
@@ -23,301 +27,310 @@ pub(super) struct Shape {
     pub(super) width: usize,
     pub(super) kernel: usize,
     pub(super) options: Conv2dOptions,
+    /// The normalisation of the input, if there is one.
+    pub(super) norm: Option<GroupNormOptions>,
+}
+
+/// How a convolution is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Algorithm {
+    Winograd,
+    Direct,
 }
 
 impl Shape {
-    /// Rows of the output.
-    pub(super) fn out_height(&self) -> usize {
-        self.extent(self.height)
+    fn seen(&self) -> (usize, usize) {
+        let scale = if self.options.double { 2 } else { 1 };
+        (scale * self.height, scale * self.width)
     }
 
-    /// Columns of the output.
-    pub(super) fn out_width(&self) -> usize {
-        self.extent(self.width)
+    /// Height and width of the output.
+    pub(super) fn out(&self) -> (usize, usize) {
+        let extent = |side: usize| {
+            let (before, after) = self.options.padding;
+            (side + before + after - self.kernel) / self.options.stride + 1
+        };
+        let (height, width) = self.seen();
+        (extent(height), extent(width))
     }
 
-    fn extent(&self, side: usize) -> usize {
+    /// Whether F(4×4, 3×3) can compute it.
+    fn fits_winograd(&self) -> bool {
         let (before, after) = self.options.padding;
-        (side + before + after - self.kernel) / self.options.stride + 1
+        self.kernel == 3 && self.options.stride == 1 && before.max(after) <= 2
     }
 
-    fn in_image(&self) -> usize {
-        self.input * self.height * self.width
-    }
-
-    fn out_plane(&self) -> usize {
-        self.out_height() * self.out_width()
-    }
-
-    /// Values of a patch.
-    fn patch(&self) -> usize {
-        self.input * self.kernel * self.kernel
-    }
-
-    /// Images whose patches are unrolled together.
-    fn group(&self) -> usize {
-        (COLUMNS / self.out_plane().max(1)).clamp(1, self.batch.max(1))
-    }
-
-    /// One run of images for each thread.
-    fn runs(&self) -> Vec<Range<usize>> {
-        let threads = rayon::current_num_threads().clamp(1, self.batch.max(1));
-        let length = self.batch.div_ceil(threads);
-        (0..threads)
-            .map(|i| (i * length).min(self.batch)..((i + 1) * length).min(self.batch))
-            .filter(|run| !run.is_empty())
-            .collect()
-    }
-
-    fn groups(&self, run: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
-        let (end, group) = (run.end, self.group());
-        run.clone()
-            .step_by(group)
-            .map(move |first| first..(first + group).min(end))
-    }
-}
-
-/// Cuts a buffer of one block an image into the blocks of each run.
-fn split<'a>(mut values: &'a mut [f32], runs: &[Range<usize>], block: usize) -> Vec<&'a mut [f32]> {
-    runs.iter()
-        .map(|run| {
-            let (head, rest) = std::mem::take(&mut values).split_at_mut(run.len() * block);
-            values = rest;
-            head
-        })
-        .collect()
-}
-
-/// y = weight ∗ x + bias.
-pub(super) fn forward(shape: Shape, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
-    let out_image = shape.output * shape.out_plane();
-    let mut y = vec![0.0f32; shape.batch * out_image];
-    let runs = shape.runs();
-    let blocks = split(&mut y, &runs, out_image);
-    runs.par_iter().zip(blocks).for_each(|(run, y)| {
-        let mut patches = Vec::new();
-        let mut products = Vec::new();
-        for images in shape.groups(run) {
-            let columns = images.len() * shape.out_plane();
-            unroll(shape, x, &images, &mut patches);
-            products.resize(shape.output * columns, 0.0);
-            product(
-                &mut products,
-                [shape.output, columns, shape.patch()],
-                Matrix::new(weight, shape.output, shape.patch()),
-                Matrix::new(&patches, shape.patch(), columns),
-                false,
-            );
-            let first = images.start - run.start;
-            let y = &mut y[first * out_image..][..images.len() * out_image];
-            scatter(shape, &products, bias, y);
+    /// The algorithm for kernels that are used `once`, or for many steps.
+    pub(super) fn algorithm(&self, once: bool) -> Algorithm {
+        let (height, width) = self.out();
+        let enough = if once {
+            self.batch * height * width >= ENOUGH_PER_BATCH
+        } else {
+            height * width >= ENOUGH_PER_IMAGE
+        };
+        if self.fits_winograd() && (enough || self.options.double) {
+            Algorithm::Winograd
+        } else {
+            Algorithm::Direct
         }
-    });
-    y
+    }
+
+    fn norm_shape(&self, options: GroupNormOptions) -> normalisation::Shape {
+        normalisation::Shape {
+            batch: self.batch,
+            channels: self.input,
+            plane: self.height * self.width,
+            options,
+        }
+    }
+}
+
+/// What a convolution reads besides its shape; `norm` (weight, bias), and an empty slice for what is
+/// absent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Operands<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) norm: [&'a [f32]; 2],
+    /// `[1 or batch, output]`
+    pub(super) bias: &'a [f32],
+    /// Laid out as the result.
+    pub(super) residual: &'a [f32],
+}
+
+/// Kernels in the order in which `algorithm` reads them.
+pub(super) fn pack(isa: Isa, shape: Shape, algorithm: Algorithm, weight: &[f32]) -> Packed {
+    let area = shape.kernel * shape.kernel;
+    let side = Side::forward(shape.output, shape.input, area);
+    match algorithm {
+        Algorithm::Winograd => winograd::pack(isa, weight, side),
+        Algorithm::Direct => {
+            let taps = direct::taps(shape.kernel, shape.options.padding.0);
+            direct::pack(isa, weight, side, area, &taps)
+        }
+    }
+}
+
+/// y = weight ∗ act(norm(x)) + bias + residual, and the moments of x if it is normalised.
+pub(super) fn forward(
+    isa: Isa,
+    shape: Shape,
+    operands: Operands<'_>,
+    algorithm: Algorithm,
+    packed: &Packed,
+) -> (Vec<f32>, Option<Moments>) {
+    let moments = shape
+        .norm
+        .map(|norm| normalisation::moments(isa, shape.norm_shape(norm), operands.x));
+    let prepared = Prepared::new(shape, operands.norm, moments.as_ref());
+    let x = prepared.images(shape, operands.x);
+    let (height, width) = shape.out();
+    let y = match algorithm {
+        Algorithm::Winograd => {
+            let job = winograd::Job {
+                x,
+                batch: shape.batch,
+                padding: shape.options.padding,
+                output: shape.output,
+                bias: operands.bias,
+                residual: operands.residual,
+                halve: false,
+            };
+            winograd::forward(isa, job, packed)
+        }
+        Algorithm::Direct => {
+            let taps = direct::taps(shape.kernel, shape.options.padding.0);
+            let job = direct::Job {
+                x,
+                batch: shape.batch,
+                stride: shape.options.stride,
+                taps: &taps,
+                grid: Grid {
+                    rows: height,
+                    columns: width,
+                    step: 1,
+                    row: 0,
+                    column: 0,
+                },
+                output: shape.output,
+                height,
+                width,
+                bias: operands.bias,
+                residual: operands.residual,
+            };
+            direct::forward(isa, job, packed)
+        }
+    };
+    (y, moments)
+}
+
+/// Scale and shift of the normalisation of x.
+struct Prepared {
+    affine: Option<(Vec<f32>, Vec<f32>, bool)>,
+}
+
+impl Prepared {
+    fn new(shape: Shape, [weight, bias]: [&[f32]; 2], moments: Option<&Moments>) -> Self {
+        let affine = shape.norm.zip(moments).map(|(norm, moments)| {
+            let (scale, shift) =
+                normalisation::affine(shape.norm_shape(norm), moments, weight, bias);
+            (scale, shift, norm.silu)
+        });
+        Self { affine }
+    }
+
+    fn images<'a>(&'a self, shape: Shape, x: &'a [f32]) -> Images<'a> {
+        Images {
+            values: x,
+            channels: shape.input,
+            height: shape.height,
+            width: shape.width,
+            double: shape.options.double,
+            affine: self.affine.as_ref().map(|(scale, shift, silu)| Affine {
+                scale,
+                shift,
+                silu: *silu,
+            }),
+        }
+    }
 }
 
 /// What a backward pass is asked for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted {
+    /// dL/dx, or the gradients of the normalisation.
     pub(super) x: bool,
     pub(super) weight: bool,
     pub(super) bias: bool,
 }
 
-/// dL/dx, dL/dweight and dL/dbias from dL/dy; those not wanted are empty.
+/// The gradients of a convolution; those not wanted are empty.
+#[derive(Debug)]
+pub(super) struct Gradients {
+    pub(super) x: Vec<f32>,
+    pub(super) norm: [Vec<f32>; 2],
+    pub(super) weight: Vec<f32>,
+    pub(super) bias: Vec<f32>,
+}
+
+/// The gradients from dL/dy.
 pub(super) fn backward(
+    isa: Isa,
     shape: Shape,
-    x: &[f32],
+    operands: Operands<'_>,
     weight: &[f32],
+    moments: Option<&Moments>,
     dy: &[f32],
     wanted: Wanted,
-) -> [Vec<f32>; 3] {
-    let mut dx = vec![0.0f32; if wanted.x { x.len() } else { 0 }];
-    let runs = shape.runs();
-    let blocks = split(&mut dx, &runs, if wanted.x { shape.in_image() } else { 0 });
-    let parts: Vec<[Vec<f32>; 2]> = runs
-        .par_iter()
-        .zip(blocks)
-        .map(|(run, dx)| run_backward(shape, x, weight, dy, wanted, run, dx))
-        .collect();
-    // The runs are added in their order, whichever thread was done first.
-    let mut sums = [Vec::new(), Vec::new()];
-    for part in parts {
-        for (sum, part) in sums.iter_mut().zip(part) {
-            if sum.is_empty() {
-                *sum = part;
-            } else {
-                sum.iter_mut()
-                    .zip(part)
-                    .for_each(|(sum, part)| *sum += part);
+) -> Gradients {
+    let prepared = Prepared::new(shape, operands.norm, moments);
+    let x = prepared.images(shape, operands.x);
+    let algorithm = shape.algorithm(true);
+    let (height, width) = shape.out();
+    let dy_images = Images {
+        values: dy,
+        channels: shape.output,
+        height,
+        width,
+        double: false,
+        affine: None,
+    };
+    let taps = direct::taps(shape.kernel, shape.options.padding.0);
+    let mut gradients = Gradients {
+        x: Vec::new(),
+        norm: [Vec::new(), Vec::new()],
+        weight: Vec::new(),
+        bias: Vec::new(),
+    };
+    if wanted.weight {
+        gradients.weight = match algorithm {
+            Algorithm::Winograd => {
+                winograd::weight_gradient(isa, x, shape.options.padding, dy_images, shape.batch)
             }
+            Algorithm::Direct => {
+                let stride = shape.options.stride;
+                direct::weight_gradient(isa, x, dy_images, shape.batch, (stride, &taps))
+            }
+        };
+    }
+    if wanted.bias {
+        gradients.bias = bias_gradient(shape, operands.bias.len(), dy);
+    }
+    if wanted.x {
+        gradients.x = data_gradient(isa, shape, algorithm, weight, dy_images, &taps);
+        if let Some((norm, moments)) = shape.norm.zip(moments) {
+            gradients.norm = normalisation::backward(
+                isa,
+                shape.norm_shape(norm),
+                operands.x,
+                operands.norm,
+                moments,
+                &mut gradients.x,
+            );
         }
     }
-    let [dweight, dbias] = sums;
-    [dx, dweight, dbias]
+    gradients
 }
 
-fn run_backward(
+fn data_gradient(
+    isa: Isa,
     shape: Shape,
-    x: &[f32],
+    algorithm: Algorithm,
     weight: &[f32],
-    dy: &[f32],
-    wanted: Wanted,
-    run: &Range<usize>,
-    dx: &mut [f32],
-) -> [Vec<f32>; 2] {
-    let mut dweight = vec![0.0f32; if wanted.weight { weight.len() } else { 0 }];
-    let mut dbias = vec![0.0f32; if wanted.bias { shape.output } else { 0 }];
-    let (mut patches, mut gathered) = (Vec::new(), Vec::new());
-    for images in shape.groups(run) {
-        let columns = images.len() * shape.out_plane();
-        gather(shape, dy, &images, &mut gathered);
-        for (sum, row) in dbias.iter_mut().zip(gathered.chunks_exact(columns)) {
-            *sum += total(row);
+    dy: Images<'_>,
+    taps: &[direct::Tap],
+) -> Vec<f32> {
+    match algorithm {
+        Algorithm::Winograd => {
+            // The gradient of a convolution is the convolution with the turned kernel, the padding
+            // being what is left of the kernel's reach.
+            let side = Side::backward(shape.output, shape.input, 9);
+            let packed = winograd::pack(isa, weight, side);
+            let (before, after) = shape.options.padding;
+            let job = winograd::Job {
+                x: dy,
+                batch: shape.batch,
+                padding: (2 - before, 2 - after),
+                output: shape.input,
+                bias: &[],
+                residual: &[],
+                halve: shape.options.double,
+            };
+            winograd::forward(isa, job, &packed)
         }
-        let dy = Matrix::new(&gathered, shape.output, columns);
-        if wanted.weight {
-            unroll(shape, x, &images, &mut patches);
-            product(
-                &mut dweight,
-                [shape.output, shape.patch(), columns],
-                dy,
-                Matrix::new(&patches, shape.patch(), columns).transposed(),
-                true,
-            );
-        }
-        if wanted.x {
-            patches.resize(shape.patch() * columns, 0.0);
-            product(
-                &mut patches,
-                [shape.patch(), columns, shape.output],
-                Matrix::new(weight, shape.output, shape.patch()).transposed(),
-                dy,
-                false,
-            );
-            let first = images.start - run.start;
-            let dx = &mut dx[first * shape.in_image()..][..images.len() * shape.in_image()];
-            roll(shape, &patches, dx);
+        Algorithm::Direct => {
+            let extent = (shape.input, shape.height, shape.width);
+            let stride = shape.options.stride;
+            direct::data_gradient(isa, dy, shape.batch, weight, extent, (stride, taps))
         }
     }
-    [dweight, dbias]
 }
 
-/// Sum in eight lanes, so that it is fast and its order does not depend on the machine.
-fn total(row: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    let chunks = row.chunks_exact(8);
+/// Σ dL/dy over the pixels, and over the images unless each has its own bias.
+fn bias_gradient(shape: Shape, len: usize, dy: &[f32]) -> Vec<f32> {
+    let (height, width) = shape.out();
+    let per_image: Vec<f32> = dy
+        .par_chunks_exact((height * width).max(1))
+        .map(total)
+        .collect();
+    if len > shape.output {
+        return per_image;
+    }
+    let mut sums = vec![0.0f32; shape.output];
+    for image in per_image.chunks_exact(shape.output.max(1)) {
+        sums.iter_mut()
+            .zip(image)
+            .for_each(|(sum, part)| *sum += part);
+    }
+    sums
+}
+
+/// Sum in lanes, so that it is fast and its order does not depend on the machine.
+fn total(plane: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    let chunks = plane.chunks_exact(16);
     let rest: f32 = chunks.remainder().iter().sum();
     for chunk in chunks {
         lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += x);
     }
     lanes.iter().sum::<f32>() + rest
-}
-
-/// The outputs whose input column (or row) `i·stride + offset - pad` lies inside, and the first of those inputs.
-fn inside(shape: Shape, offset: usize, side: usize, outputs: usize) -> (Range<usize>, usize) {
-    let (pad, stride) = (shape.options.padding.0, shape.options.stride);
-    let first = pad.saturating_sub(offset).div_ceil(stride).min(outputs);
-    let end = (side + pad)
-        .saturating_sub(offset)
-        .div_ceil(stride)
-        .clamp(first, outputs);
-    (first..end, (first * stride + offset).saturating_sub(pad))
-}
-
-/// Rows (channel, u, v) by columns (image, i, j) of the input values under each output.
-fn unroll(shape: Shape, x: &[f32], images: &Range<usize>, patches: &mut Vec<f32>) {
-    let columns = images.len() * shape.out_plane();
-    patches.resize(shape.patch() * columns, 0.0);
-    let k = shape.kernel;
-    for (row, line) in patches.chunks_exact_mut(columns).enumerate() {
-        let (channel, u, v) = (row / (k * k), row / k % k, row % k);
-        let planes = line.chunks_exact_mut(shape.out_plane());
-        for (image, plane) in images.clone().zip(planes) {
-            let source = &x[image * shape.in_image() + channel * shape.height * shape.width..]
-                [..shape.height * shape.width];
-            unroll_plane(shape, source, [u, v], plane);
-        }
-    }
-}
-
-fn unroll_plane(shape: Shape, source: &[f32], [u, v]: [usize; 2], plane: &mut [f32]) {
-    let (stride, out_width) = (shape.options.stride, shape.out_width());
-    let (rows, first_row) = inside(shape, u, shape.height, shape.out_height());
-    let (columns, first_column) = inside(shape, v, shape.width, out_width);
-    for (i, line) in plane.chunks_exact_mut(out_width).enumerate() {
-        if !rows.contains(&i) {
-            line.fill(0.0);
-            continue;
-        }
-        let row = first_row + (i - rows.start) * stride;
-        let source = &source[row * shape.width..][..shape.width];
-        line[..columns.start].fill(0.0);
-        line[columns.end..].fill(0.0);
-        let line = &mut line[columns.clone()];
-        if stride == 1 {
-            line.copy_from_slice(&source[first_column..][..line.len()]);
-        } else {
-            let source = source[first_column.min(shape.width)..]
-                .iter()
-                .step_by(stride);
-            line.iter_mut()
-                .zip(source)
-                .for_each(|(to, from)| *to = *from);
-        }
-    }
-}
-
-/// The reverse of [`unroll`]: adds each value of the patches to the input it came from.
-fn roll(shape: Shape, patches: &[f32], dx: &mut [f32]) {
-    let k = shape.kernel;
-    let plane_len = shape.height * shape.width;
-    let columns = dx.len() / shape.in_image() * shape.out_plane();
-    for (row, line) in patches.chunks_exact(columns).enumerate() {
-        let (channel, u, v) = (row / (k * k), row / k % k, row % k);
-        let planes = line.chunks_exact(shape.out_plane());
-        for (image, plane) in dx.chunks_exact_mut(shape.in_image()).zip(planes) {
-            let target = &mut image[channel * plane_len..][..plane_len];
-            roll_plane(shape, plane, [u, v], target);
-        }
-    }
-}
-
-fn roll_plane(shape: Shape, plane: &[f32], [u, v]: [usize; 2], target: &mut [f32]) {
-    let (stride, out_width) = (shape.options.stride, shape.out_width());
-    let (rows, first_row) = inside(shape, u, shape.height, shape.out_height());
-    let (columns, first_column) = inside(shape, v, shape.width, out_width);
-    for i in rows.clone() {
-        let row = first_row + (i - rows.start) * stride;
-        let line = &plane[i * out_width..][columns.clone()];
-        let target = &mut target[row * shape.width..][..shape.width];
-        let target = target[first_column.min(shape.width)..]
-            .iter_mut()
-            .step_by(stride);
-        target.zip(line).for_each(|(to, from)| *to += from);
-    }
-}
-
-/// `[out, image, plane]` -> `[image, out, plane]`, plus the bias.
-fn scatter(shape: Shape, products: &[f32], bias: &[f32], y: &mut [f32]) {
-    let plane = shape.out_plane();
-    let images = y.len() / (shape.output * plane);
-    for (image, y) in y.chunks_exact_mut(shape.output * plane).enumerate() {
-        for (channel, y) in y.chunks_exact_mut(plane).enumerate() {
-            let source = &products[(channel * images + image) * plane..][..plane];
-            let bias = bias[channel];
-            y.iter_mut().zip(source).for_each(|(y, x)| *y = x + bias);
-        }
-    }
-}
-
-/// `[image, out, plane]` -> `[out, image, plane]`.
-fn gather(shape: Shape, dy: &[f32], images: &Range<usize>, gathered: &mut Vec<f32>) {
-    let plane = shape.out_plane();
-    gathered.resize(shape.output * images.len() * plane, 0.0);
-    for (channel, rows) in gathered.chunks_exact_mut(images.len() * plane).enumerate() {
-        for (image, row) in images.clone().zip(rows.chunks_exact_mut(plane)) {
-            row.copy_from_slice(&dy[(image * shape.output + channel) * plane..][..plane]);
-        }
-    }
 }

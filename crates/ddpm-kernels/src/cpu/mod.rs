@@ -1,8 +1,32 @@
 //! The kernels for burn's CPU backend, and how autodiff finds them.
 
-mod convolution;
-mod extension;
-mod matmul;
-mod normalisation;
+// Kernels index several arrays in step, and compute in the order that the registers want.
+#![allow(
+    clippy::needless_range_loop,
+    reason = "loops over lanes index several arrays at once"
+)]
+#![allow(
+    clippy::inline_always,
+    reason = "what a kernel calls must be compiled for its instructions"
+)]
 
-pub(crate) use extension::{conv2d, group_norm};
+mod attention;
+mod blocked;
+mod convolution;
+mod direct;
+mod extension;
+mod isa;
+mod memory;
+mod normalisation;
+mod optimiser;
+mod packed;
+mod product;
+mod vector;
+mod winograd;
+
+pub(crate) use extension::{
+    CachedWeight, adam_step, attention, can_double, convolution, group_norm, sum_of_squares,
+};
+
+#[cfg(test)]
+pub(crate) use isa::for_each_isa;

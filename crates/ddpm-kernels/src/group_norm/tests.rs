@@ -2,6 +2,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ddpm_schedule::noise::{Stream, below, normal_fill};
 
 use super::*;
+use crate::cpu::for_each_isa;
 
 fn random(index: u64, count: usize, scale: f32, shift: f32) -> Vec<f32> {
     let mut data = vec![0.0f32; count];
@@ -32,7 +33,7 @@ fn exact(
             let mean = group.iter().sum::<f64>() / count;
             let variance = group.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
             for (k, x) in group.iter().enumerate() {
-                let c = g * per_group + k / plane;
+                let c = (b * channels + g * per_group + k / plane) % weight.len();
                 let a = (x - mean) / (variance + options.eps).sqrt() * f64::from(weight[c])
                     + f64::from(bias[c]);
                 y[at + k] = if options.silu {
@@ -60,6 +61,10 @@ fn relative(got: &[f64], expected: &[f64]) -> f64 {
 
 #[test]
 fn kernel_is_the_definition_and_its_gradients_are_the_references() {
+    for_each_isa(random_shapes);
+}
+
+fn random_shapes() {
     for seed in 0..24 {
         let draw = |k: u64, n: u64| below(seed, Stream::Order, 8, k, n) as usize;
         let groups = [1, 2, 3, 8][draw(0, 4)];
@@ -77,16 +82,21 @@ fn kernel_is_the_definition_and_its_gradients_are_the_references() {
         let channels = shape[1];
         let count = shape.iter().product();
         let x = random(4 * seed, count, 2.0, 3.0);
-        let weight = random(4 * seed + 1, channels, 0.5, 1.0);
-        let bias = random(4 * seed + 2, channels, 0.5, 0.0);
+        // Every third time, each image has its own.
+        let rows = if seed % 3 == 0 { shape[0] } else { 1 };
+        let weight = random(4 * seed + 1, rows * channels, 0.5, 1.0);
+        let bias = random(4 * seed + 2, rows * channels, 0.5, 0.0);
         let w = random(4 * seed + 3, count, 1.0, 0.0);
         let expected = exact(&x, &weight, &bias, shape, options);
         let device = Device::flex().autodiff();
-        let run = |op: fn(Tensor<4>, Tensor<1>, Tensor<1>, GroupNormOptions) -> Tensor<4>| {
+        let run = |op: fn(Tensor<4>, Tensor<2>, Tensor<2>, GroupNormOptions) -> Tensor<4>| {
             let x =
                 Tensor::<4>::from_data(TensorData::new(x.clone(), shape), &device).require_grad();
-            let weight = Tensor::<1>::from_floats(weight.as_slice(), &device).require_grad();
-            let bias = Tensor::<1>::from_floats(bias.as_slice(), &device).require_grad();
+            let per_channel = |values: &[f32]| {
+                let data = TensorData::new(values.to_vec(), [rows, channels]);
+                Tensor::<2>::from_data(data, &device).require_grad()
+            };
+            let (weight, bias) = (per_channel(&weight), per_channel(&bias));
             let w = Tensor::<4>::from_data(TensorData::new(w.clone(), shape), &device);
             let y = op(x.clone(), weight.clone(), bias.clone(), options);
             let grads = (y.clone() * w).sum().backward();

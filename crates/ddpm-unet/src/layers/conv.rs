@@ -4,9 +4,22 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::module::conv_transpose2d;
 use burn::tensor::ops::ConvTransposeOptions;
-use ddpm_kernels::{Conv2dOptions, conv2d};
+use ddpm_kernels::{Conv2dOptions, Convolution, Norm, WeightCache};
 
 use crate::init::Init;
+
+/// What stands around a convolution and is computed with it.
+#[derive(Debug, Default)]
+pub struct Around {
+    /// The normalisation of the input, as [`super::norm::NormThen::left_to_convolution`] gives it.
+    pub norm: Option<Norm>,
+    /// Whether the input is doubled by nearest neighbour.
+    pub double: bool,
+    /// Added to the bias, one for each image: `[batch, out]`.
+    pub embedding: Option<Tensor<2>>,
+    /// Added to the result.
+    pub residual: Option<Tensor<4>>,
+}
 
 /// Square-kernel 2-d convolution with bias; weight `[out, in, k, k]`.
 #[derive(Module, Debug)]
@@ -17,6 +30,8 @@ pub struct Conv2d {
     stride: usize,
     #[module(skip)]
     padding: (usize, usize),
+    #[module(skip)]
+    cache: WeightCache,
 }
 
 impl Conv2d {
@@ -28,6 +43,7 @@ impl Conv2d {
             bias: init.fan_in([output], fan_in),
             stride: 1,
             padding: (kernel / 2, kernel / 2),
+            cache: WeightCache::default(),
         }
     }
 
@@ -39,6 +55,7 @@ impl Conv2d {
             bias: init.last_of_branch([output], fan_in),
             stride: 1,
             padding: (1, 1),
+            cache: WeightCache::default(),
         }
     }
 
@@ -57,11 +74,30 @@ impl Conv2d {
 
     /// # Shapes   `x`: `[batch, in, height, width]`; returns `[batch, out, height', width']`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let options = Conv2dOptions {
-            stride: self.stride,
-            padding: self.padding,
+        self.forward_around(x, Around::default())
+    }
+
+    /// The convolution with what stands around it, as one operation where the device has one.
+    ///
+    /// # Shapes   `x`: `[batch, in, height, width]`; returns `[batch, out, height', width']`
+    pub fn forward_around(&self, x: Tensor<4>, around: Around) -> Tensor<4> {
+        let bias = self.bias.val().unsqueeze::<2>();
+        let convolution = Convolution {
+            norm: around.norm,
+            weight: self.weight.val(),
+            bias: match around.embedding {
+                Some(embedding) => bias + embedding,
+                None => bias,
+            },
+            residual: around.residual,
+            options: Conv2dOptions {
+                stride: self.stride,
+                padding: self.padding,
+                double: around.double,
+            },
+            cache: Some(&self.cache),
         };
-        conv2d(x, self.weight.val(), self.bias.val(), options)
+        convolution.forward(x)
     }
 }
 

@@ -45,6 +45,11 @@ impl Dropout {
         Self { probability }
     }
 
+    /// Whether anything is dropped.
+    pub fn is_active(&self, rng: Option<&DropoutRng>) -> bool {
+        rng.is_some() && self.probability > 0.0
+    }
+
     /// # Shapes   `x`: `[batch, channels, height, width]`; returns the same
     pub fn forward(&self, x: Tensor<4>, rng: Option<&DropoutRng>) -> Tensor<4> {
         let Some(rng) = rng.filter(|_| self.probability > 0.0) else {

@@ -2,6 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
+use ddpm_kernels::{WeightCache, linear};
 
 use crate::init::Init;
 
@@ -10,6 +11,8 @@ use crate::init::Init;
 pub struct Linear {
     weight: Param<Tensor<2>>,
     bias: Param<Tensor<1>>,
+    #[module(skip)]
+    cache: WeightCache,
 }
 
 impl Linear {
@@ -18,6 +21,7 @@ impl Linear {
         Self {
             weight: init.fan_in([output, input], input),
             bias: init.fan_in([output], input),
+            cache: WeightCache::default(),
         }
     }
 
@@ -26,20 +30,20 @@ impl Linear {
         Self {
             weight: init.last_of_branch([output, input], input),
             bias: init.last_of_branch([output], input),
+            cache: WeightCache::default(),
         }
     }
 
     /// # Shapes   `x`: `[rows, in]`; returns `[rows, out]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze()
+        linear(x, self.weight.val(), self.bias.val(), Some(&self.cache))
     }
 
-    /// # Shapes   `x`: `[batch, tokens, in]`; returns `[batch, tokens, out]`
-    pub fn forward_tokens(&self, x: Tensor<3>) -> Tensor<3> {
-        let [batch, tokens, input] = x.dims();
-        let output = self.weight.dims()[0];
-        // [batch, tokens, in] -> [batch·tokens, in]: one matrix product instead of `batch`
-        self.forward(x.reshape([batch * tokens, input]))
-            .reshape([batch, tokens, output])
+    /// Weight and bias as those of a 1×1 convolution: the layer applied to each pixel.
+    ///
+    /// # Shapes   returns `[out, in, 1, 1]` and `[1, out]`
+    pub fn per_pixel(&self) -> (Tensor<4>, Tensor<2>) {
+        let weight = self.weight.val().unsqueeze_dims::<4>(&[2, 3]);
+        (weight, self.bias.val().unsqueeze())
     }
 }

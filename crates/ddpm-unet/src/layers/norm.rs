@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use ddpm_kernels::{GroupNormOptions, group_norm};
+use ddpm_kernels::{GroupNormOptions, Norm, group_norm};
 
 use crate::error::UnetError;
 use crate::init::Init;
@@ -43,29 +43,79 @@ impl GroupNorm {
         })
     }
 
-    /// # Shapes   `x`: `[batch, channels, height, width]`; returns the same
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.apply(x, false)
-    }
-
     /// The normalisation, then `activation`.
-    ///
-    /// # Shapes   `x`: `[batch, channels, height, width]`; returns the same
-    pub fn forward_then(&self, x: Tensor<4>, activation: Activation) -> Tensor<4> {
-        match activation {
-            Activation::Silu => self.apply(x, true),
-            Activation::Relu | Activation::Gelu | Activation::Mish => {
-                activation.apply(self.apply(x, false))
-            }
+    pub fn then(&self, activation: Activation) -> NormThen {
+        let silu = activation == Activation::Silu;
+        NormThen {
+            norm: self.with(silu),
+            rest: (!silu).then_some(activation),
         }
     }
 
-    fn apply(&self, x: Tensor<4>, silu: bool) -> Tensor<4> {
-        let options = GroupNormOptions {
-            groups: self.groups,
-            eps: self.eps,
-            silu,
-        };
-        group_norm(x, self.weight.val(), self.bias.val(), options)
+    /// The normalisation, each image's own scale and shift, norm(x)·(1 + scale) + shift, then `activation`
+    /// (Dhariwal & Nichol 2021, section 3: AdaGN).
+    ///
+    /// # Shapes   `scale`, `shift`: `[batch, channels]`
+    pub fn scaled_then(
+        &self,
+        scale: Tensor<2>,
+        shift: Tensor<2>,
+        activation: Activation,
+    ) -> NormThen {
+        let NormThen { norm, rest } = self.then(activation);
+        let scale = scale + 1.0;
+        NormThen {
+            norm: Norm {
+                weight: norm.weight * scale.clone(),
+                bias: norm.bias * scale + shift,
+                options: norm.options,
+            },
+            rest,
+        }
+    }
+
+    /// The normalisation alone.
+    pub fn alone(&self) -> Norm {
+        self.with(false)
+    }
+
+    fn with(&self, silu: bool) -> Norm {
+        Norm {
+            weight: self.weight.val().unsqueeze(),
+            bias: self.bias.val().unsqueeze(),
+            options: GroupNormOptions {
+                groups: self.groups,
+                eps: self.eps,
+                silu,
+            },
+        }
+    }
+}
+
+/// A normalisation and the nonlinearity after it.
+#[derive(Debug)]
+pub struct NormThen {
+    norm: Norm,
+    /// The nonlinearity, if it is not part of `norm`.
+    rest: Option<Activation>,
+}
+
+impl NormThen {
+    /// # Shapes   `x`: `[batch, channels, height, width]`; returns the same
+    pub fn forward(self, x: Tensor<4>) -> Tensor<4> {
+        let y = group_norm(x, self.norm.weight, self.norm.bias, self.norm.options);
+        match self.rest {
+            Some(activation) => activation.apply(y),
+            None => y,
+        }
+    }
+
+    /// Leaves as much as can be left to the convolution that follows: what that is to read, and what it
+    /// is to do on reading it.
+    pub fn left_to_convolution(self, x: Tensor<4>) -> (Tensor<4>, Option<Norm>) {
+        match self.rest {
+            None => (x, Some(self.norm)),
+            Some(_) => (self.forward(x), None),
+        }
     }
 }

@@ -307,3 +307,39 @@ fn gradients_agree_with_finite_differences() {
         );
     }
 }
+
+#[test]
+fn an_image_has_the_same_bits_in_any_batch() {
+    let device = Device::flex();
+    // Levels on both sides of the kernels' choices, and channels that are no whole blocks.
+    let config = UNet2DConfig {
+        block_out_channels: vec![12, 20, 40],
+        down_block_types: vec![
+            DownBlockKind::DownBlock2D,
+            DownBlockKind::AttnDownBlock2D,
+            DownBlockKind::DownBlock2D,
+        ],
+        up_block_types: vec![
+            UpBlockKind::UpBlock2D,
+            UpBlockKind::AttnUpBlock2D,
+            UpBlockKind::UpBlock2D,
+        ],
+        ..tiny_config()
+    };
+    let net = network(&config, &device);
+    let x = normal_tensor(0, [5, 1, 16, 24], &device);
+    let t = Tensor::<1>::from_floats([0.0, 10.0, 500.0, 700.0, 999.0], &device);
+    let together = net.forward(x.clone(), t.clone(), None, None).unwrap();
+    for i in 0..5 {
+        let alone = net
+            .forward(
+                x.clone().narrow(0, i, 1),
+                t.clone().narrow(0, i, 1),
+                None,
+                None,
+            )
+            .unwrap();
+        let expected = together.clone().narrow(0, i, 1);
+        alone.into_data().assert_eq(&expected.into_data(), true);
+    }
+}

@@ -1,0 +1,160 @@
+//! Times the network and its training step without data or files.
+//!
+//! `cargo xtask bench` runs this beside the same work in PyTorch. Each command prints one line of
+//! JSON on stdout, with the keys that `xtask/peer/bench_peer.py` prints too.
+
+mod allocator;
+mod make_model;
+mod memory;
+mod network;
+
+use std::fs;
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use burn::tensor::Device;
+use clap::{Parser, Subcommand};
+use ddpm_unet::Model;
+use serde_json::{Map, Value};
+
+/// Times the network and its training step without data or files.
+#[derive(Debug, Parser)]
+#[command(name = "ddpm-bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+    /// Threads of the kernels; without it, one for each core
+    #[arg(long, global = true)]
+    threads: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Time training steps and forward passes of a network
+    Network(network::NetworkArgs),
+    /// Write a network with initial weights as a diffusers directory
+    MakeModel(make_model::MakeModelArgs),
+}
+
+fn main() -> ExitCode {
+    allocator::keep_freed_memory();
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // With stderr gone there is nobody left to tell.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if let Some(threads) = arguments.threads {
+        // Before any tensor: rayon's pool is made at its first use and stays as it is.
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.get())
+            .build_global()
+            .context("--threads: the threads do not start")?;
+    }
+    let line = match &arguments.task {
+        Task::Network(args) => rayon::scope(|_| network::run(args))?,
+        Task::MakeModel(args) => make_model::run(args)?,
+    };
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()?;
+    Ok(())
+}
+
+/// The processor, without autodiff.
+fn processor() -> anyhow::Result<Device> {
+    #[cfg(feature = "cpu")]
+    let device = Ok(Device::flex());
+    #[cfg(not(feature = "cpu"))]
+    let device = Err(anyhow::anyhow!(
+        "this ddpm-bench was built without the feature `cpu`, and measures nothing else"
+    ));
+    device
+}
+
+/// The configuration of a `UNet2DModel`, as in a `config.json`.
+fn read_config(path: &Path) -> anyhow::Result<Map<String, Value>> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| {
+        format!(
+            "{}: not a JSON object of UNet2DModel's keys",
+            path.display()
+        )
+    })
+}
+
+/// The network that a configuration describes, with initial weights.
+///
+/// A key that is not known has no effect here but may have one elsewhere, so that two programs
+/// would time different networks: it is an error.
+fn build(path: &Path, device: &Device) -> anyhow::Result<Model> {
+    let (model, unknown) = Model::from_json(&read_config(path)?, device)
+        .with_context(|| path.display().to_string())?;
+    if !unknown.is_empty() {
+        bail!(
+            "{}: these keys are not known: {}",
+            path.display(),
+            unknown.join(", ")
+        );
+    }
+    Ok(model)
+}
+
+#[cfg(test)]
+mod tests {
+    use ddpm_unet::{ModelConfig, ModelShape, UNet2DConfig};
+
+    use super::*;
+
+    pub(crate) fn config(name: &str) -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../xtask/peer/configs")
+            .join(name)
+    }
+
+    /// Both programs read one file, which has to stay what `ddpm train` trains.
+    #[test]
+    fn the_network_of_the_digits_is_that_of_the_recipe() {
+        let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/digits.toml");
+        let recipe: toml::Table = fs::read_to_string(recipe).unwrap().parse().unwrap();
+        let section: ModelConfig = recipe["model"].clone().try_into().unwrap();
+        let ModelConfig::Unet(section) = section else {
+            panic!("{section:?}");
+        };
+        let shape = ModelShape {
+            channels: 1,
+            height: 8,
+            width: 8,
+            steps: 1000,
+        };
+        let (read, unknown) =
+            UNet2DConfig::from_json(&read_config(&config("digits.json")).unwrap()).unwrap();
+        assert_eq!(read, section.resolve(shape).unwrap());
+        assert!(unknown.is_empty(), "{unknown:?}");
+    }
+
+    #[test]
+    fn other_files_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("unet.json");
+        let device = processor().unwrap();
+        for (text, words) in [
+            ("[]", "not a JSON object"),
+            ("{\"colour\": 3}", "these keys are not known: colour"),
+            ("{\"in_channels\": 0}", "in_channels"),
+        ] {
+            fs::write(&path, text).unwrap();
+            let message = format!("{:#}", build(&path, &device).unwrap_err());
+            assert!(message.contains("unet.json"), "{message}");
+            assert!(message.contains(words), "{message}");
+        }
+    }
+}

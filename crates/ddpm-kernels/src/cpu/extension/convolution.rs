@@ -1,0 +1,236 @@
+//! [`Convolution`] on burn's CPU backend.
+
+use std::sync::{Arc, PoisonError};
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::FlexTensor;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Dispatch, Flex, TensorMetadata};
+use burn::tensor::Tensor;
+
+use super::super::convolution::{self, Algorithm, Operands, Shape, Wanted};
+use super::super::isa::Isa;
+use super::super::normalisation::Moments;
+use super::super::packed::Packed;
+use super::{Kernels, contiguous, tensor};
+use crate::conv2d::{Conv2dOptions, Convolution, WeightCache};
+use crate::group_norm::GroupNormOptions;
+
+/// What a convolution is besides its tensors.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    conv: Conv2dOptions,
+    norm: Option<GroupNormOptions>,
+    residual: bool,
+    cache: Option<WeightCache>,
+}
+
+/// Packed weights and the tensor that they were packed from. Holding that tensor keeps its memory from
+/// being written or given to another, so that equal addresses mean equal weights.
+#[derive(Debug)]
+pub(crate) struct CachedWeight {
+    weight: FlexTensor,
+    algorithm: Algorithm,
+    packed: Arc<Packed>,
+}
+
+/// Whether the kernel reads a doubled input for such weights.
+pub(crate) fn can_double(weight: &Tensor<4>, options: Conv2dOptions) -> bool {
+    let [_, _, rows, columns] = weight.dims();
+    rows == 3 && columns == 3 && options.stride == 1 && options.padding == (1, 1)
+}
+
+pub(crate) fn convolution(convolution: Convolution<'_>, x: Tensor<4>) -> Tensor<4> {
+    let device = x.device();
+    let absent = || Tensor::<2>::zeros([1, 1], &device);
+    let options = Options {
+        conv: convolution.options,
+        norm: convolution.norm.as_ref().map(|norm| norm.options),
+        residual: convolution.residual.is_some(),
+        cache: convolution.cache.cloned(),
+    };
+    let (norm_weight, norm_bias) = match convolution.norm {
+        Some(norm) => (norm.weight, norm.bias),
+        None => (absent(), absent()),
+    };
+    let residual = match convolution.residual {
+        Some(residual) => residual.into_dispatch(),
+        None => absent().into_dispatch(),
+    };
+    Tensor::from_dispatch(<Dispatch as Kernels>::convolution_kernel(
+        x.into_dispatch(),
+        norm_weight.into_dispatch(),
+        norm_bias.into_dispatch(),
+        convolution.weight.into_dispatch(),
+        convolution.bias.into_dispatch(),
+        residual,
+        options,
+    ))
+}
+
+fn shape(x: &FlexTensor, weight: &FlexTensor, options: &Options) -> Shape {
+    let [batch, input, height, width] = x.shape().dims();
+    let [output, _, kernel, _] = weight.shape().dims();
+    Shape {
+        batch,
+        input,
+        output,
+        height,
+        width,
+        kernel,
+        options: options.conv,
+        norm: options.norm,
+    }
+}
+
+fn operands<'a>(
+    [x, norm_weight, norm_bias, bias]: [&'a FlexTensor; 4],
+    residual: Option<&'a FlexTensor>,
+) -> Operands<'a> {
+    Operands {
+        x: x.storage(),
+        norm: [norm_weight.storage(), norm_bias.storage()],
+        bias: bias.storage(),
+        residual: residual.map_or(&[], |residual| residual.storage()),
+    }
+}
+
+/// The result, the tensors as they were read, and the moments of x if it is normalised. Without
+/// `tracking` the packed weights are kept for the next call.
+pub(super) fn forward(
+    tensors: [FlexTensor; 6],
+    options: &Options,
+    tracking: bool,
+) -> (FlexTensor, [FlexTensor; 5], Option<Moments>) {
+    let [x, norm_weight, norm_bias, weight, bias, residual] = tensors.map(contiguous);
+    let shape = shape(&x, &weight, options);
+    let isa = Isa::best();
+    let algorithm = shape.algorithm(tracking);
+    let packed = match &options.cache {
+        Some(cache) if !tracking => cached(cache, &weight, algorithm, || {
+            convolution::pack(isa, shape, algorithm, weight.storage())
+        }),
+        _ => Arc::new(convolution::pack(isa, shape, algorithm, weight.storage())),
+    };
+    let residual = options.residual.then_some(&residual);
+    let operands = operands([&x, &norm_weight, &norm_bias, &bias], residual);
+    let (y, moments) = convolution::forward(isa, shape, operands, algorithm, &packed);
+    let (height, width) = shape.out();
+    let y = tensor(y, [shape.batch, shape.output, height, width]);
+    (y, [x, norm_weight, norm_bias, weight, bias], moments)
+}
+
+fn cached(
+    cache: &WeightCache,
+    weight: &FlexTensor,
+    algorithm: Algorithm,
+    pack: impl FnOnce() -> Packed,
+) -> Arc<Packed> {
+    let mut entry = cache.entry.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(entry) = entry.as_ref() {
+        let same = Arc::ptr_eq(&entry.weight.data_arc(), &weight.data_arc());
+        if same && entry.algorithm == algorithm {
+            return entry.packed.clone();
+        }
+    }
+    let packed = Arc::new(pack());
+    *entry = Some(CachedWeight {
+        weight: weight.clone(),
+        algorithm,
+        packed: packed.clone(),
+    });
+    packed
+}
+
+#[derive(Debug)]
+struct ConvolutionBackward;
+
+#[derive(Debug, Clone)]
+struct State {
+    x: FlexTensor,
+    norm: [FlexTensor; 2],
+    weight: FlexTensor,
+    bias: FlexTensor,
+    moments: Option<Moments>,
+    options: Options,
+}
+
+impl Backward<Flex, 6> for ConvolutionBackward {
+    type State = State;
+
+    fn backward(self, ops: Ops<Self::State, 6>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let state = ops.state;
+        let dy = contiguous(grads.consume::<Flex>(&ops.node));
+        let [
+            to_x,
+            to_norm_weight,
+            to_norm_bias,
+            to_weight,
+            to_bias,
+            to_residual,
+        ] = ops.parents;
+        let shape = shape(&state.x, &state.weight, &state.options);
+        let wanted = Wanted {
+            x: to_x.is_some() || to_norm_weight.is_some() || to_norm_bias.is_some(),
+            weight: to_weight.is_some(),
+            bias: to_bias.is_some(),
+        };
+        let [norm_weight, norm_bias] = &state.norm;
+        let gradients = convolution::backward(
+            Isa::best(),
+            shape,
+            operands([&state.x, norm_weight, norm_bias, &state.bias], None),
+            state.weight.storage(),
+            state.moments.as_ref(),
+            dy.storage(),
+            wanted,
+        );
+        let [d_norm_weight, d_norm_bias] = gradients.norm;
+        let found = [
+            (to_x, gradients.x, state.x.shape()),
+            (to_norm_weight, d_norm_weight, norm_weight.shape()),
+            (to_norm_bias, d_norm_bias, norm_bias.shape()),
+            (to_weight, gradients.weight, state.weight.shape()),
+            (to_bias, gradients.bias, state.bias.shape()),
+        ];
+        for (node, values, shape) in found {
+            if let Some(node) = node {
+                grads.register::<Flex>(node.id, tensor(values, shape));
+            }
+        }
+        if let Some(node) = to_residual {
+            grads.register::<Flex>(node.id, dy);
+        }
+    }
+}
+
+/// The operation under autodiff.
+pub(super) fn tracked<C: CheckpointStrategy>(
+    tensors: [FloatTensor<Autodiff<Flex, C>>; 6],
+    options: Options,
+) -> FloatTensor<Autodiff<Flex, C>> {
+    let nodes = [0, 1, 2, 3, 4, 5].map(|i: usize| tensors[i].node());
+    let prepared = ConvolutionBackward
+        .prepare::<C>(nodes)
+        .compute_bound()
+        .stateful();
+    let tensors = tensors.map(|tensor| tensor.into_primitive());
+    let (y, [x, norm_weight, norm_bias, weight, bias], moments) = forward(tensors, &options, true);
+    match prepared {
+        OpsKind::Tracked(prepared) => {
+            let state = State {
+                x,
+                norm: [norm_weight, norm_bias],
+                weight,
+                bias,
+                moments,
+                options,
+            };
+            prepared.finish(state, y)
+        }
+        OpsKind::UnTracked(prepared) => prepared.finish(y),
+    }
+}

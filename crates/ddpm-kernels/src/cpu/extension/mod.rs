@@ -1,0 +1,128 @@
+//! The kernels as operations of burn's CPU backend, with their gradients.
+
+mod attention;
+mod convolution;
+mod group_norm;
+mod optimiser;
+
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
+use burn::tensor::{Bytes, DType, Shape};
+
+use crate::group_norm::GroupNormOptions;
+pub(crate) use attention::attention;
+pub(crate) use convolution::{CachedWeight, can_double, convolution};
+pub(crate) use group_norm::group_norm;
+pub(crate) use optimiser::{adam_step, sum_of_squares};
+
+/// What this crate adds to a backend.
+#[backend_extension(Autodiff, Flex)]
+pub(crate) trait Kernels: Backend {
+    /// `norm_weight`, `norm_bias` and `residual` are not read if `options` says that there are none.
+    #[allow(clippy::too_many_arguments, reason = "tensors cannot be grouped here")]
+    fn convolution_kernel(
+        x: FloatTensor<Self>,
+        norm_weight: FloatTensor<Self>,
+        norm_bias: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        options: convolution::Options,
+    ) -> FloatTensor<Self>;
+
+    fn group_norm_kernel(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: GroupNormOptions,
+    ) -> FloatTensor<Self>;
+
+    fn attention_kernel(qkv: FloatTensor<Self>, heads: usize) -> FloatTensor<Self>;
+}
+
+impl Kernels for Flex {
+    fn convolution_kernel(
+        x: FlexTensor,
+        norm_weight: FlexTensor,
+        norm_bias: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        residual: FlexTensor,
+        options: convolution::Options,
+    ) -> FlexTensor {
+        convolution::forward(
+            [x, norm_weight, norm_bias, weight, bias, residual],
+            &options,
+            false,
+        )
+        .0
+    }
+
+    fn group_norm_kernel(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        options: GroupNormOptions,
+    ) -> FlexTensor {
+        group_norm::forward([x, weight, bias], options).0
+    }
+
+    fn attention_kernel(qkv: FlexTensor, heads: usize) -> FlexTensor {
+        attention::forward(qkv, heads).0
+    }
+}
+
+impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
+    fn convolution_kernel(
+        x: FloatTensor<Self>,
+        norm_weight: FloatTensor<Self>,
+        norm_bias: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        options: convolution::Options,
+    ) -> FloatTensor<Self> {
+        convolution::tracked::<C>([x, norm_weight, norm_bias, weight, bias, residual], options)
+    }
+
+    fn group_norm_kernel(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: GroupNormOptions,
+    ) -> FloatTensor<Self> {
+        group_norm::tracked::<C>([x, weight, bias], options)
+    }
+
+    fn attention_kernel(qkv: FloatTensor<Self>, heads: usize) -> FloatTensor<Self> {
+        attention::tracked::<C>(qkv, heads)
+    }
+}
+
+/// A tensor that owns `values`.
+fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
+    let layout = Layout::contiguous(shape.into());
+    FlexTensor::new(Bytes::from_elems(values), layout, DType::F32)
+}
+
+/// The tensor itself if its values lie in order in memory of their own, else a copy of them.
+fn contiguous(tensor: FlexTensor) -> FlexTensor {
+    let whole =
+        tensor.is_contiguous() && tensor.storage::<f32>().len() == tensor.shape().num_elements();
+    if whole {
+        return tensor;
+    }
+    let copy = tensor.to_contiguous();
+    if copy.storage::<f32>().len() == copy.shape().num_elements() {
+        return copy;
+    }
+    // A part of larger memory that is in order already.
+    let shape = copy.shape();
+    let values = copy.as_slice::<f32>().map_or_else(
+        || unreachable!("a contiguous tensor is a slice"),
+        <[f32]>::to_vec,
+    );
+    self::tensor(values, shape)
+}

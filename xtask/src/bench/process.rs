@@ -1,0 +1,149 @@
+//! One process that is measured: its command, its seconds, and the line of JSON that it prints.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use serde_json::Value;
+
+/// A command with its environment.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Environment variables that it needs.
+    pub environment: Vec<(&'static str, OsString)>,
+}
+
+/// A process that ended well.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ran {
+    /// From its start to its end.
+    pub seconds: f64,
+    /// What it printed.
+    pub line: Value,
+}
+
+impl Invocation {
+    /// The command as one would type it.
+    pub fn typed(&self) -> String {
+        let environment = self.environment.iter();
+        let mut words: Vec<String> = environment
+            .map(|(name, value)| format!("{name}={}", value.to_string_lossy()))
+            .collect();
+        words.push(self.program.display().to_string());
+        let arguments = self.arguments.iter();
+        words.extend(arguments.map(|argument| argument.to_string_lossy().into_owned()));
+        words.join(" ")
+    }
+
+    /// Runs it to its end, silently.
+    ///
+    /// # Errors
+    /// In one sentence, why there are no figures.
+    pub fn run(&self) -> Result<Ran, String> {
+        let clock = Instant::now();
+        let output = Command::new(&self.program)
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("`{}` does not start: {error}", self.program.display()))?;
+        let seconds = clock.elapsed().as_secs_f64();
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(match last_line(&said) {
+                Some(line) => line.trim_start_matches("error: ").to_owned(),
+                None => format!("it ended with {}", output.status),
+            });
+        }
+        let line = parse(&String::from_utf8_lossy(&output.stdout))?;
+        Ok(Ran { seconds, line })
+    }
+}
+
+/// The JSON object in the last line of an output; libraries may have said something before it.
+fn parse(stdout: &str) -> Result<Value, String> {
+    let line = last_line(stdout).ok_or("it printed nothing")?;
+    match serde_json::from_str(line) {
+        Ok(object @ Value::Object(_)) => Ok(object),
+        _ => Err(format!("it printed no line of JSON but: {line}")),
+    }
+}
+
+fn last_line(text: &str) -> Option<&str> {
+    text.lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_last_line_is_the_result() {
+        assert_eq!(parse("{\"a\": 1}\n"), Ok(json!({"a": 1})));
+        assert_eq!(parse("hello\n{\"a\": 1.5e3}\n\n"), Ok(json!({"a": 1500.0})));
+        for (stdout, words) in [
+            ("", "nothing"),
+            ("\n \n", "nothing"),
+            ("{\"a\": 1}\nbye", "but: bye"),
+            ("[1]", "but: [1]"),
+            ("{\"a\": ", "but: {\"a\":"),
+        ] {
+            let problem = parse(stdout).unwrap_err();
+            assert!(problem.contains(words), "{problem}");
+        }
+    }
+
+    fn cargo(arguments: &[&str]) -> Invocation {
+        Invocation {
+            program: "cargo".into(),
+            arguments: arguments.iter().map(Into::into).collect(),
+            environment: vec![("CARGO_TERM_COLOR", "never".into())],
+        }
+    }
+
+    #[test]
+    fn a_command_reads_as_typed() {
+        assert_eq!(
+            cargo(&["bench", "--test"]).typed(),
+            "CARGO_TERM_COLOR=never cargo bench --test"
+        );
+    }
+
+    #[test]
+    fn failures_are_one_sentence() {
+        let problem = cargo(&["--version"]).run().unwrap_err();
+        assert!(
+            problem.starts_with("it printed no line of JSON"),
+            "{problem}"
+        );
+        let problem = cargo(&["--no-such-flag"]).run().unwrap_err();
+        assert!(!problem.is_empty() && !problem.contains('\n'), "{problem}");
+        let absent = Invocation {
+            program: "no-such-program-anywhere".into(),
+            ..cargo(&[])
+        };
+        let problem = absent.run().unwrap_err();
+        assert!(problem.contains("does not start"), "{problem}");
+    }
+
+    #[test]
+    fn a_process_yields_its_line_and_its_time() {
+        let folder = env!("CARGO_MANIFEST_DIR");
+        let manifest = format!("{folder}/Cargo.toml");
+        let ran = cargo(&["read-manifest", "--manifest-path", &manifest])
+            .run()
+            .unwrap();
+        assert_eq!(ran.line["name"], "xtask");
+        assert!(ran.seconds > 0.0);
+    }
+}
