@@ -6,7 +6,7 @@
 //! values read and written per second.
 
 use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput};
 
 use burn::tensor::activation::{silu, softmax};
 use burn::tensor::ops::ConvOptions;
@@ -16,6 +16,10 @@ use ddpm_kernels::{
     attention, conv2d, group_norm,
 };
 use ddpm_schedule::noise::{Stream, normal_fill};
+
+/// The allocator of `ddpm`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Images in a batch.
 const BATCH: usize = 8;
@@ -116,6 +120,8 @@ fn pair(
     mut ours: impl FnMut(),
     mut burn: impl FnMut(),
 ) {
+    // As many iterations in each sample: burn's slowest would take minutes otherwise.
+    group.sampling_mode(SamplingMode::Flat);
     group.bench_function(BenchmarkId::new("ddpm", case), |bencher| {
         bencher.iter(&mut ours);
     });
@@ -306,6 +312,17 @@ fn plain_adam(state: AdamState, grad: Tensor<1>, step: AdamStep) -> AdamState {
 }
 
 fn main() {
+    // As `ddpm` does: mimalloc's option 15 is the delay of handing memory back, -1 is never.
+    // SAFETY: sets a number that the allocator reads.
+    #[allow(unsafe_code, reason = "the options are a C interface")]
+    unsafe {
+        libmimalloc_sys::mi_option_set(15, -1);
+    }
+    // On a thread of the kernels' pool, as `ddpm` runs its commands.
+    rayon::scope(|_| run());
+}
+
+fn run() {
     let mut criterion = Criterion::default().configure_from_args();
     matrix_product(&mut criterion);
     convolution_forward(&mut criterion);

@@ -295,15 +295,15 @@ mod tests {
                 .collect()
         };
         let eager = (Mode::EAGER, work.figures.clone());
-        assert_eq!(chosen([&[], &[], &[]]), [eager.clone()]);
+        assert_eq!(chosen([&[], &[], &[]]), std::slice::from_ref(&eager));
         let plain: &[(usize, f64)] = &[(0, 1.0), (1, 2.0)];
-        assert_eq!(chosen([plain, plain, plain]), [eager.clone()]);
+        assert_eq!(chosen([plain, plain, plain]), std::slice::from_ref(&eager));
         let bf16: &[(usize, f64)] = &[(0, 3.0), (2, 1.0), (4, 2.0)];
         let compiled: &[(usize, f64)] = &[(0, 3.0), (2, 2.0), (4, 1.0)];
         assert_eq!(
             chosen([compiled, compiled, bf16]),
             [
-                eager.clone(),
+                eager,
                 (Mode::ALL[2], vec![Figure::TrainingPeak]),
                 (Mode::ALL[4], vec![Figure::TrainingStep, Figure::Forward]),
             ]
