@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
@@ -42,6 +43,13 @@ pub struct Options {
     /// Little work, one round and two of PyTorch's modes, to see that it works
     #[arg(long)]
     quick: bool,
+    /// Modes of PyTorch to choose the best from beside eager-f32, as in channels_last-f32,compile-bf16;
+    /// without it, all (two in a quick measurement)
+    #[arg(long, value_delimiter = ',', requires = "peer")]
+    modes: Option<Vec<peer::Mode>>,
+    /// Seconds that a mode of PyTorch has to show that it is the best, compilation included
+    #[arg(long, default_value_t = 300)]
+    mode_limit_s: u64,
     /// Threads of both sides; without it, one for each core
     #[arg(long)]
     threads: Option<NonZeroUsize>,
@@ -67,6 +75,8 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
         works: work::select(work::all(options.quick), filter),
         quick: options.quick,
         threads,
+        modes: options.modes.clone(),
+        mode_limit: Duration::from_secs(options.mode_limit_s),
         peer: options.peer.clone(),
         json: options.json.clone(),
     };

@@ -32,11 +32,13 @@ impl Effort {
             Self::Full => &[],
             Self::Quick => &[
                 "--warm-up-time",
-                "0.3",
+                "0.05",
                 "--measurement-time",
-                "0.5",
+                "0.2",
                 "--sample-size",
                 "10",
+                "--nresamples",
+                "1000",
             ],
             Self::Test => &["--test"],
         }
@@ -134,7 +136,7 @@ mod tests {
             (Effort::Test, " --test fill"),
             (
                 Effort::Quick,
-                " --warm-up-time 0.3 --measurement-time 0.5 --sample-size 10 fill",
+                " --warm-up-time 0.05 --measurement-time 0.2 --sample-size 10 --nresamples 1000 fill",
             ),
         ] {
             assert_eq!(

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
@@ -28,6 +29,10 @@ pub struct Plan {
     pub quick: bool,
     /// Threads of both sides.
     pub threads: usize,
+    /// The modes of PyTorch to choose from, if not those that are usual.
+    pub modes: Option<Vec<Mode>>,
+    /// Time that a mode has to show that it is the best.
+    pub mode_limit: Duration,
     /// A Python with torch and diffusers.
     pub peer: Option<PathBuf>,
     /// Where every figure is to be written.
@@ -42,6 +47,17 @@ impl Plan {
     pub fn start_peer(&self, root: &Path) -> anyhow::Result<Option<Peer>> {
         let start = |python: &PathBuf| Peer::start(root, python, self.threads);
         self.peer.as_ref().map(start).transpose()
+    }
+
+    /// Eager first, then the others.
+    fn modes(&self) -> Vec<Mode> {
+        let chosen = match (&self.modes, self.quick) {
+            (Some(modes), _) => modes.clone(),
+            (None, true) => Mode::QUICK.to_vec(),
+            (None, false) => Mode::ALL.to_vec(),
+        };
+        let others = chosen.into_iter().filter(|mode| *mode != Mode::EAGER);
+        std::iter::once(Mode::EAGER).chain(others).collect()
     }
 
     /// Builds the programs, measures, and prints the table.
@@ -59,6 +75,8 @@ impl Plan {
             places: &places,
             rounds: if self.quick { 1 } else { ROUNDS },
             quick: self.quick,
+            modes: self.modes(),
+            mode_limit: self.mode_limit,
             records: Vec::new(),
         };
         contest.make_models(&self.works)?;
@@ -72,6 +90,7 @@ impl Plan {
             rounds: contest.rounds,
             quick: self.quick,
             peer: peer.as_ref(),
+            modes: &contest.modes,
             rows: &rows,
             records: &contest.records,
         };
@@ -100,6 +119,8 @@ struct Contest<'a> {
     places: &'a Places,
     rounds: u32,
     quick: bool,
+    modes: Vec<Mode>,
+    mode_limit: Duration,
     records: Vec<Record>,
 }
 
@@ -157,12 +178,13 @@ impl Contest<'_> {
                 mode,
                 work: work.clone(),
             };
-            return Mode::QUICK.map(all).into();
+            return self.modes.iter().copied().map(all).collect();
         }
         let probe = shortened(work);
-        for mode in Mode::ALL {
+        for mode in self.modes.clone() {
             let command = peer.command(&probe, mode, self.places);
-            let outcome = self.process(&format!("PyTorch {mode}"), work, None, &command);
+            let limit = (mode != Mode::EAGER).then_some(self.mode_limit);
+            let outcome = self.process(&format!("PyTorch {mode}"), work, None, &command, limit);
             for (row, figure) in rows.iter_mut().zip(&work.figures) {
                 match &outcome {
                     Ok(ran) => row.probes.extend(figure.of(ran).map(|value| (mode, value))),
@@ -178,7 +200,13 @@ impl Contest<'_> {
         let Some(peer) = self.peer else { return };
         let Entrant { mode, work } = entrant;
         let command = peer.command(work, *mode, self.places);
-        let outcome = self.process(&format!("PyTorch {mode}"), work, Some(round), &command);
+        let outcome = self.process(
+            &format!("PyTorch {mode}"),
+            work,
+            Some(round),
+            &command,
+            None,
+        );
         for figure in &work.figures {
             let name = work.row(*figure);
             let Some(row) = rows.iter_mut().find(|row| row.name == name) else {
@@ -198,7 +226,7 @@ impl Contest<'_> {
     fn our_round(&mut self, work: &Work, round: u32, rows: &mut [Row]) -> anyhow::Result<()> {
         let command = self.ours.command(work, self.places);
         let ran = self
-            .process("ours", work, Some(round), &command)
+            .process("ours", work, Some(round), &command, None)
             .map_err(|problem| anyhow!("{}: {problem}", command.typed()))?;
         for (row, figure) in rows.iter_mut().zip(&work.figures) {
             row.ours.extend(figure.of(&ran));
@@ -212,13 +240,14 @@ impl Contest<'_> {
         work: &Work,
         round: Option<u32>,
         command: &Invocation,
+        limit: Option<Duration>,
     ) -> Result<Ran, String> {
         let name = work.name();
         let which = match round {
             Some(round) => format!("round {round} of {}", self.rounds),
             None => "choosing a mode".to_owned(),
         };
-        let outcome = command.run();
+        let outcome = command.run_within(limit);
         say(&match &outcome {
             Ok(ran) => format!("{name}, {which}, {side}: {:.1} s", ran.seconds),
             Err(problem) => format!("{name}, {which}, {side}: failed: {problem}"),
@@ -247,7 +276,7 @@ fn chosen(work: &Work, rows: &[Row]) -> Vec<Entrant> {
         mode: Mode::EAGER,
         work: work.clone(),
     }];
-    for mode in Mode::ALL.into_iter().skip(1) {
+    for mode in Mode::ALL.into_iter().filter(|mode| *mode != Mode::EAGER) {
         let best = rows.iter().zip(&work.figures);
         let figures: Vec<Figure> = best
             .filter(|(row, _)| row.best_probe() == Some(mode))

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::anyhow;
 use serde_json::Value;
@@ -39,6 +40,21 @@ impl Mode {
 
     const fn new(how: &'static str, dtype: &'static str) -> Self {
         Self { how, dtype }
+    }
+}
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let named = |mode: &Self| format!("{}-{}", mode.how, mode.dtype);
+        let found = Self::ALL.into_iter().find(|mode| named(mode) == name);
+        found.ok_or_else(|| {
+            format!(
+                "known modes: {}",
+                Self::ALL.map(|mode| named(&mode)).join(", ")
+            )
+        })
     }
 }
 

@@ -1,9 +1,11 @@
 //! One process that is measured: its command, its seconds, and the line of JSON that it prints.
 
 use std::ffi::OsString;
+use std::io::Read;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -45,23 +47,71 @@ impl Invocation {
     /// # Errors
     /// In one sentence, why there are no figures.
     pub fn run(&self) -> Result<Ran, String> {
+        self.run_within(None)
+    }
+
+    /// Runs it to its end, or ends it when the time is up.
+    ///
+    /// # Errors
+    /// In one sentence, why there are no figures.
+    pub fn run_within(&self, limit: Option<Duration>) -> Result<Ran, String> {
         let clock = Instant::now();
-        let output = Command::new(&self.program)
+        let mut child = Command::new(&self.program)
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
-            .output()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .map_err(|error| format!("`{}` does not start: {error}", self.program.display()))?;
+        // Read while it runs: a full pipe would stop it.
+        let (stdout, stderr) = (read(child.stdout.take()), read(child.stderr.take()));
+        let status = wait(&mut child, clock, limit)?;
         let seconds = clock.elapsed().as_secs_f64();
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(match last_line(&said) {
+        let (stdout, stderr) = (text(stdout), text(stderr));
+        if !status.success() {
+            return Err(match last_line(&stderr) {
                 Some(line) => line.trim_start_matches("error: ").to_owned(),
-                None => format!("it ended with {}", output.status),
+                None => format!("it ended with {status}"),
             });
         }
-        let line = parse(&String::from_utf8_lossy(&output.stdout))?;
+        let line = parse(&stdout)?;
         Ok(Ran { seconds, line })
+    }
+}
+
+/// Reads a pipe to its end on a thread of its own.
+fn read(pipe: Option<impl Read + Send + 'static>) -> Option<JoinHandle<Vec<u8>>> {
+    let mut pipe = pipe?;
+    Some(thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What could not be read is missed by whoever parses the rest.
+        let _ = pipe.read_to_end(&mut bytes);
+        bytes
+    }))
+}
+
+fn text(reader: Option<JoinHandle<Vec<u8>>>) -> String {
+    let bytes = reader.and_then(|reader| reader.join().ok());
+    String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+}
+
+fn wait(child: &mut Child, clock: Instant, limit: Option<Duration>) -> Result<ExitStatus, String> {
+    let failed = |error| format!("it cannot be waited for: {error}");
+    let Some(limit) = limit else {
+        return child.wait().map_err(failed);
+    };
+    loop {
+        if let Some(status) = child.try_wait().map_err(failed)? {
+            return Ok(status);
+        }
+        if clock.elapsed() > limit {
+            // It may have ended just now, which is as good.
+            let _ = child.kill();
+            child.wait().map_err(failed)?;
+            return Err(format!("not done after {} s, so stopped", limit.as_secs()));
+        }
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -134,6 +184,14 @@ mod tests {
         };
         let problem = absent.run().unwrap_err();
         assert!(problem.contains("does not start"), "{problem}");
+    }
+
+    #[test]
+    fn a_process_that_takes_too_long_is_stopped() {
+        // Would read the manifest in some milliseconds, if it were given them.
+        let command = cargo(&["read-manifest"]);
+        let problem = command.run_within(Some(Duration::ZERO)).unwrap_err();
+        assert!(problem.contains("stopped"), "{problem}");
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub struct Report<'a> {
     pub quick: bool,
     /// PyTorch's side.
     pub peer: Option<&'a Peer>,
+    /// Its modes that were tried.
+    pub modes: &'a [Mode],
     /// The table.
     pub rows: &'a [Row],
     /// Every process.
@@ -96,16 +98,13 @@ impl Report<'_> {
             let rows = rows.join("; ");
             notes += &format!("- PyTorch {mode} failed: {why} (at {rows})\n");
         }
-        if self.quick {
-            let left_out: Vec<String> = Mode::ALL
-                .iter()
-                .filter(|mode| !Mode::QUICK.contains(mode))
-                .map(Mode::to_string)
-                .collect();
-            notes += &format!(
-                "- not tried in a quick measurement: PyTorch {}\n",
-                left_out.join(", ")
-            );
+        let left_out: Vec<String> = Mode::ALL
+            .iter()
+            .filter(|mode| !self.modes.contains(mode))
+            .map(Mode::to_string)
+            .collect();
+        if !left_out.is_empty() {
+            notes += &format!("- not tried: PyTorch {}\n", left_out.join(", "));
         }
         notes
     }
@@ -164,21 +163,22 @@ mod tests {
             })
             .collect();
         let (machine, peer) = (Machine::this(), Peer::unknown());
-        let report = |quick| Report {
+        let report = |quick, modes| Report {
             machine: &machine,
             threads: 1,
             rounds: 3,
             quick,
             peer: Some(&peer),
+            modes,
             rows: &rows,
             records: &[],
         };
-        let text = report(false).text();
+        let text = report(false, &Mode::ALL).text();
         assert!(text.contains("above 1 ours is faster"), "{text}");
         let failed =
             "- PyTorch compile f32 failed: no compiler (at a: training step; a: forward)\n";
         assert!(text.ends_with(failed), "{text}");
-        let text = report(true).text();
+        let text = report(true, &Mode::QUICK).text();
         let left_out = "PyTorch channels_last bf16, compile f32, compile bf16\n";
         assert!(text.ends_with(left_out), "{text}");
     }
@@ -205,6 +205,7 @@ mod tests {
             rounds: 2,
             quick: true,
             peer: None,
+            modes: &[],
             rows: &[row],
             records: &[record(Ok(ran)), record(Err("no memory".into()))],
         };

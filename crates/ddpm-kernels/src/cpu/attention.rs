@@ -15,7 +15,7 @@ use super::product::{Left, Right, Target, product};
 use super::vector::{MOST_LANES, Vector, exp};
 
 /// Lane blocks of queries that are worked on together.
-const BLOCKS: usize = 2;
+const BLOCKS: usize = 4;
 
 /// The extents of one attention.
 #[derive(Debug, Clone, Copy)]
