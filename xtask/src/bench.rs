@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 
@@ -10,6 +10,7 @@ use crate::step::say;
 
 mod criterion;
 mod end_to_end;
+mod kernels;
 mod machine;
 mod ours;
 mod peer;
@@ -88,7 +89,11 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
             (false, true) => criterion::Effort::Quick,
             (false, false) => criterion::Effort::Full,
         };
+        let start = SystemTime::now();
         criterion::run(root, filter, effort, threads)?;
+        if !options.test {
+            end_to_end::print(&kernels::table(&root.join("target"), start))?;
+        }
     }
     if options.kernels_only || options.test {
         return Ok(());

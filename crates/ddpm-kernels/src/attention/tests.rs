@@ -102,3 +102,17 @@ fn large_scores_do_not_overflow() {
     let y = values(attention(qkv, 1));
     assert!(y.iter().all(|y| y.is_finite()), "{y:?}");
 }
+
+#[test]
+fn what_is_not_a_number_is_not_hidden() {
+    for_each_isa(|| {
+        let device = Device::flex();
+        let shape = [1, 6, 3, 3];
+        let mut data = random(8, shape);
+        data[0] = f32::NAN;
+        let qkv = Tensor::<4>::from_data(TensorData::new(data, shape), &device);
+        let y = values(attention(qkv, 1));
+        // The first query's output, in both channels of the head.
+        assert!(y[0].is_nan() && y[9].is_nan() && !y[1].is_nan(), "{y:?}");
+    });
+}

@@ -30,9 +30,9 @@ pub(super) trait Vector: Copy {
     fn div(self, b: Self) -> Self;
     /// self·b + c, with one rounding where that is one instruction.
     fn mul_add(self, b: Self, c: Self) -> Self;
-    /// The larger of each pair.
+    /// The larger of each pair; `b` if one is not a number.
     fn max(self, b: Self) -> Self;
-    /// The smaller of each pair.
+    /// The smaller of each pair; `b` if one is not a number.
     fn min(self, b: Self) -> Self;
     /// √self
     fn sqrt(self) -> Self;
@@ -97,7 +97,8 @@ pub(super) const MOST_LANES: usize = 16;
 pub(super) fn exp<V: Vector>(x: V) -> V {
     // Adding 1.5·2^23 leaves the nearest integer in the low bits.
     let magic = V::splat(12_582_912.0);
-    let x = x.min(V::splat(87.0)).max(V::splat(-87.0));
+    // In this order, what is not a number stays so: both take the second operand then.
+    let x = V::splat(-87.0).max(V::splat(87.0).min(x));
     let shifted = x.mul_add(V::splat(std::f32::consts::LOG2_E), magic);
     let n = shifted.sub(magic);
     // ln(2) in two parts, so that n·ln(2) is exact where it matters.
@@ -265,6 +266,9 @@ mod tests {
             let mut y = vec![0.0f32; MOST_LANES];
             dispatch(isa, Exp { x: &far, y: &mut y });
             assert!(y[0].is_finite() && y[1] < 1e-37, "{isa:?}: {y:?}");
+            let none = [f32::NAN; MOST_LANES];
+            dispatch(isa, Exp { x: &none, y: &mut y });
+            assert!(y.iter().all(|y| y.is_nan()), "{isa:?}: {y:?}");
         }
     }
 
