@@ -49,7 +49,10 @@ fn collect(folder: &Path, since: SystemTime, measured: &mut Vec<Measured>) {
 }
 
 fn read(folder: &Path, since: SystemTime) -> Option<Measured> {
-    let written = fs::metadata(folder.join("estimates.json")).ok()?.modified().ok()?;
+    let written = fs::metadata(folder.join("estimates.json"))
+        .ok()?
+        .modified()
+        .ok()?;
     if written < since {
         return None;
     }
@@ -152,7 +155,10 @@ mod tests {
             text.contains("| convolution, forward: a | 0.01 ms | 200 | 0.04 ms | 50 | 4.0 |"),
             "{text}"
         );
-        assert!(text.contains("| group norm: b | 2.00 ms | – | 3.00 ms | – | 1.5 |"), "{text}");
+        assert!(
+            text.contains("| group norm: b | 2.00 ms | – | 3.00 ms | – | 1.5 |"),
+            "{text}"
+        );
         assert!(!text.contains("alone"), "{text}");
         assert!(text.contains("reaches 100 GFLOP/s"), "{text}");
         assert_eq!(markdown(&[]), "");

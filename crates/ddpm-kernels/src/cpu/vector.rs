@@ -267,7 +267,13 @@ mod tests {
             dispatch(isa, Exp { x: &far, y: &mut y });
             assert!(y[0].is_finite() && y[1] < 1e-37, "{isa:?}: {y:?}");
             let none = [f32::NAN; MOST_LANES];
-            dispatch(isa, Exp { x: &none, y: &mut y });
+            dispatch(
+                isa,
+                Exp {
+                    x: &none,
+                    y: &mut y,
+                },
+            );
             assert!(y.iter().all(|y| y.is_nan()), "{isa:?}: {y:?}");
         }
     }
