@@ -271,6 +271,11 @@ fn kernel_is_the_definition_on_random_shapes() {
                 },
             );
         }
+        if seed % 5 == 1 {
+            // 1 to 300 channels, on few pixels.
+            let channels = groups * (1 + draw(14, 300) / groups).min(300 / groups);
+            case.shape = [case.shape[0], channels, 3 + draw(5, 5), 3 + draw(6, 5)];
+        }
         for_each_isa(|| check(&case, seed));
     }
 }
