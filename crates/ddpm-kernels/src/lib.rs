@@ -3,7 +3,8 @@
 //! Each operation is one function over tensors of any device. On burn's CPU backend it is a kernel of
 //! this crate, joined to autodiff by burn's extension mechanism; all use of that mechanism stays here.
 //!
-//! Sums run in a fixed order: the same number of threads gives the same bits.
+//! Sums run in a fixed order: any number of threads gives the same bits, and an image the same in any batch.
+//! Tensors whose shapes do not fit together are a mistake of the caller's, and panic.
 
 mod attention;
 mod conv2d;

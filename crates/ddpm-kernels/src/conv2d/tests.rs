@@ -390,3 +390,49 @@ fn views_are_read_as_what_they_show() {
     let b = conv2d(copy(view), copy(weight), bias, options);
     a.into_data().assert_eq(&b.into_data(), true);
 }
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let strided = Conv2dOptions {
+        stride: 2,
+        padding: (0, 1),
+        double: false,
+    };
+    for (options, side) in [(SAME, 16), (SAME, 4), (strided, 16)] {
+        let case = Case {
+            norm: Some(GroupNormOptions {
+                groups: 4,
+                eps: 1e-5,
+                silu: true,
+            }),
+            residual: true,
+            ..Case::plain([3, 40, side, side], 24, 3, options)
+        };
+        let values = values(&case, 7);
+        let on = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            let device = Device::flex().autodiff();
+            pool.unwrap()
+                .install(|| computed(&case, &values, &device, true))
+        };
+        let alone = on(1);
+        for threads in [2, 3, 5] {
+            assert!(on(threads) == alone, "{threads} threads: {case:?}");
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "a residual of the result's shape")]
+fn a_residual_of_another_shape_is_not_read() {
+    let device = Device::flex();
+    let convolution = Convolution {
+        norm: None,
+        weight: Tensor::zeros([4, 3, 3, 3], &device),
+        bias: Tensor::zeros([1, 4], &device),
+        residual: Some(Tensor::zeros([1, 4, 8, 7], &device)),
+        options: SAME,
+        cache: None,
+    };
+    convolution.forward(Tensor::zeros([1, 3, 8, 8], &device));
+}

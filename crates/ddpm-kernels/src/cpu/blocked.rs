@@ -63,12 +63,9 @@ impl Images<'_> {
         let channels = (self.channels - block * V::LANES).min(V::LANES);
         let first = image * self.channels + block * V::LANES;
         let affine = if let Some(affine) = self.affine {
-            let (scale, shift) = (&affine.scale[first..], &affine.shift[first..]);
-            debug_assert!(
-                scale.len() >= channels && shift.len() >= channels,
-                "all channels"
-            );
-            // SAFETY: both have a value for each channel of each image.
+            let scale = &affine.scale[first..first + channels];
+            let shift = &affine.shift[first..first + channels];
+            // SAFETY: both slices have that many values.
             let (scale, shift) = unsafe {
                 (
                     V::gather(scale.as_ptr(), channels, 1),

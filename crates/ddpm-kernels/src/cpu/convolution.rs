@@ -105,7 +105,7 @@ pub(super) fn pack(isa: Isa, shape: Shape, algorithm: Algorithm, weight: &[f32])
         Algorithm::Winograd => winograd::pack(isa, weight, side),
         Algorithm::Direct => {
             let taps = direct::taps(shape.kernel, shape.options.padding.0);
-            direct::pack(isa, weight, side, area, &taps)
+            direct::pack(isa, weight, side, &taps)
         }
     }
 }

@@ -69,10 +69,6 @@ impl Kernel for Adam<'_> {
             self.exp_avg_sq.as_mut_ptr(),
             self.ema.as_mut_ptr(),
         );
-        debug_assert!(
-            self.grad.len() == len && self.ema.len() == len,
-            "one length"
-        );
         // SAFETY: all have one length, and i + LANES, or i + the rest, is at most that.
         unsafe {
             let mut i = 0;
@@ -169,6 +165,10 @@ pub(super) fn adam(
     [exp_avg, exp_avg_sq, ema]: [&mut [f32]; 3],
     step: AdamStep,
 ) {
+    // The pass below goes by the weight's length alone.
+    for len in [grad.len(), exp_avg.len(), exp_avg_sq.len(), ema.len()] {
+        assert_eq!(len, weight.len(), "one value of each for every weight");
+    }
     weight
         .par_chunks_mut(CHUNK)
         .zip(grad.par_chunks(CHUNK))

@@ -62,7 +62,7 @@ pub(in super::super) fn data_gradient(
                     bias: &[],
                     residual: &[],
                 };
-                let packed = pack(isa, weight, side, area, &taps);
+                let packed = pack(isa, weight, side, &taps);
                 forward_into(isa, job, &packed, dx);
             }
         })

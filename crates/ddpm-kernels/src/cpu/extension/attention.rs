@@ -34,6 +34,10 @@ fn shape(qkv: &FlexTensor, heads: usize) -> Shape {
 pub(super) fn forward(qkv: FlexTensor, heads: usize) -> (FlexTensor, FlexTensor, Vec<f32>) {
     let qkv = contiguous(qkv);
     let [batch, channels, height, width] = qkv.shape().dims();
+    assert!(
+        heads > 0 && channels.is_multiple_of(3 * heads),
+        "queries, keys and values of every head"
+    );
     let (y, normaliser) = attention::forward(Isa::best(), shape(&qkv, heads), qkv.storage());
     let y = tensor(y, [batch, channels / 3, height, width]);
     (y, qkv, normaliser)

@@ -86,6 +86,41 @@ fn shape(x: &FlexTensor, weight: &FlexTensor, options: &Options) -> Shape {
     }
 }
 
+/// Kernels go by the shapes of x and the weight and read without looking, so everything else must fit.
+fn check(
+    shape: &Shape,
+    [norm_weight, norm_bias, weight, bias]: [&FlexTensor; 4],
+    residual: Option<&FlexTensor>,
+) {
+    let rows_of = |tensor: &FlexTensor, channels: usize| {
+        let [rows, columns]: [usize; 2] = tensor.shape().dims();
+        columns == channels && (rows == 1 || rows == shape.batch)
+    };
+    let [_, input, _, columns]: [usize; 4] = weight.shape().dims();
+    assert!(
+        input == shape.input && columns == shape.kernel,
+        "a weight [out, {}, k, k]",
+        shape.input
+    );
+    assert!(rows_of(bias, shape.output), "a bias [1 or batch, out]");
+    if shape.norm.is_some() {
+        assert!(
+            rows_of(norm_weight, shape.input) && rows_of(norm_bias, shape.input),
+            "a normalisation [1 or batch, in]"
+        );
+        assert_eq!(norm_weight.shape(), norm_bias.shape(), "one of each");
+    }
+    if let Some(residual) = residual {
+        let (height, width) = shape.out();
+        let dims: [usize; 4] = residual.shape().dims();
+        assert_eq!(
+            dims,
+            [shape.batch, shape.output, height, width],
+            "a residual of the result's shape"
+        );
+    }
+}
+
 fn operands<'a>(
     [x, norm_weight, norm_bias, bias]: [&'a FlexTensor; 4],
     residual: Option<&'a FlexTensor>,
@@ -116,6 +151,7 @@ pub(super) fn forward(
         _ => Arc::new(convolution::pack(isa, shape, algorithm, weight.storage())),
     };
     let residual = options.residual.then_some(&residual);
+    check(&shape, [&norm_weight, &norm_bias, &weight, &bias], residual);
     let operands = operands([&x, &norm_weight, &norm_bias, &bias], residual);
     let (y, moments) = convolution::forward(isa, shape, operands, algorithm, &packed);
     let (height, width) = shape.out();
