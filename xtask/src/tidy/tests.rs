@@ -77,9 +77,9 @@ fn each_rule_on_manifests_can_break() {
             &[],
         ),
         (
-            "ddpm-bench",
-            "[dependencies]\nddpm-cli.workspace = true",
-            &["ddpm-bench may not use ddpm-cli"],
+            "ddpm-tests",
+            "[dependencies]\nddpm-unet.workspace = true",
+            &["ddpm-tests may not use ddpm-unet"],
         ),
         (
             "ddpm-cli",
