@@ -3,9 +3,22 @@
 //! `cargo xtask faults` runs every row at its full count and prints the table; `tests/faults.rs` runs the
 //! quick form of each row as a test.
 
+mod damage;
+mod disk;
+mod endurance;
+mod kills;
+mod numbers;
+mod sameness;
+mod signals;
+mod surroundings;
+mod table;
+mod toy;
+
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+
+pub use table::table;
 
 /// How often each fault is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,5 +99,89 @@ impl Row {
 
 /// All rows, by number.
 pub fn rows() -> Vec<Row> {
-    vec![]
+    let row = |number, fault, holds, check| Row {
+        number,
+        fault,
+        holds,
+        full_only: false,
+        check,
+    };
+    vec![
+        row(
+            1,
+            "SIGKILL at each point of the commit",
+            "resumed: weights, EMA, moments byte-identical, metric log equal",
+            kills::at_each_point,
+        ),
+        row(
+            2,
+            "SIGKILL at a random time",
+            "the same",
+            kills::at_random_times,
+        ),
+        row(
+            3,
+            "the N-th change to the disk fails, N = 1, 2, … until clean",
+            "exit 4 naming path and cause; resumed byte-identical; no temporary left",
+            disk::fails,
+        ),
+        row(
+            4,
+            "each checkpoint file cut at each 1/64 of its length",
+            "detected; the one before it is used, and that is said",
+            damage::cuts,
+        ),
+        row(5, "one random bit flipped", "detected", damage::bits),
+        row(
+            6,
+            "missing file, mixed steps, future schema, another configuration",
+            "refused, cause named",
+            damage::mixed,
+        ),
+        row(
+            7,
+            "SIGTERM, SIGINT in a step; a second SIGINT",
+            "checkpoint of that very step, exit 75; the second ends at once",
+            signals::stops,
+        ),
+        row(
+            8,
+            "two processes on one run directory",
+            "the second refuses",
+            signals::two_processes,
+        ),
+        row(
+            9,
+            "NaN, Inf in loss, gradient, batch, parameter",
+            "step left out, state bit-unchanged, logged; too many: exit 5, last good checkpoint intact",
+            numbers::go_bad,
+        ),
+        row(
+            10,
+            "gradient accumulation 1, 2, 4",
+            "gradients within 1e-5 relative",
+            sameness::accumulation,
+        ),
+        row(
+            11,
+            "same seed twice; 1 and 2 threads",
+            "bit-equal; within 1e-5",
+            sameness::repetition,
+        ),
+        row(
+            17,
+            "stdout closed; read-only run directory; path not UTF-8",
+            "exit 0; 4; works",
+            surroundings::are_odd,
+        ),
+        Row {
+            full_only: true,
+            ..row(
+                18,
+                "10,000 steps",
+                "memory grows by less than 5%, open files constant",
+                endurance::lasts,
+            )
+        },
+    ]
 }

@@ -75,7 +75,7 @@ fn a_checkpoint_comes_back_and_is_a_model_directory() {
     let path = save(&run.writer, &saved).unwrap();
     assert_eq!(path, run.writer.checkpoint(1200));
     assert_eq!(load(&path).unwrap(), saved);
-    let found = load_for_sampling(&path).unwrap();
+    let found = load_for_sampling(&path, Weights::Ema).unwrap();
     assert_eq!(
         (found.step, &found.state, &found.config, &found.weights),
         (1200, &saved.state, &saved.config, &saved.ema)
@@ -98,7 +98,10 @@ fn a_checkpoint_comes_back_and_is_a_model_directory() {
     };
     let path = save(&run.writer, &bare).unwrap();
     assert_eq!(load(&path).unwrap(), bare);
-    assert_eq!(load_for_sampling(&path).unwrap().weights, bare.weights);
+    assert_eq!(
+        load_for_sampling(&path, Weights::Ema).unwrap().weights,
+        bare.weights
+    );
     assert!(!path.join("ema").exists());
 }
 
@@ -313,21 +316,43 @@ fn a_failed_save_leaves_the_earlier_ones_and_no_rest() {
     assert_eq!(names, [run.writer.checkpoint(10)]);
 }
 
+/// Keeps the newest `keep` and no others.
+fn newest(keep: usize) -> Retention {
+    Retention {
+        keep,
+        keep_every: 0,
+    }
+}
+
 #[test]
 fn retention_keeps_the_newest_and_never_the_damaged_instead() {
     let run = run_with(&[10, 20, 30, 40]);
-    assert_eq!(prune(&run.writer, 9).unwrap(), Vec::<PathBuf>::new());
-    let removed = prune(&run.writer, 3).unwrap();
+    assert_eq!(
+        prune(&run.writer, newest(9), 40).unwrap(),
+        Vec::<PathBuf>::new()
+    );
+    let removed = prune(&run.writer, newest(3), 40).unwrap();
     assert_eq!(removed, [run.writer.checkpoint(10)]);
     fs::remove_file(run.writer.checkpoint(30).join(STATE)).unwrap();
-    prune(&run.writer, 2).unwrap();
+    prune(&run.writer, newest(2), 40).unwrap();
     assert_eq!(steps(&run.writer), [20, 30, 40]);
-    prune(&run.writer, 0).unwrap();
+    prune(&run.writer, newest(0), 40).unwrap();
     assert_eq!(steps(&run.writer), [40]);
     assert_eq!(
         files(&run.writer.checkpoints()).len(),
         files(&run.writer.checkpoint(40)).len()
     );
+}
+
+#[test]
+fn retention_keeps_multiples_for_good() {
+    let run = run_with(&[10, 20, 30, 40, 50]);
+    let retention = Retention {
+        keep: 1,
+        keep_every: 20,
+    };
+    prune(&run.writer, retention, 50).unwrap();
+    assert_eq!(steps(&run.writer), [20, 40, 50]);
 }
 
 #[test]
@@ -338,9 +363,41 @@ fn retention_stops_if_the_newest_does_not_verify() {
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     fs::write(&weights, bytes).unwrap();
-    let message = prune(&run.writer, 1).unwrap_err().to_string();
+    let message = prune(&run.writer, newest(1), 30).unwrap_err().to_string();
     assert!(message.contains("--from 20"), "{message}");
     assert_eq!(steps(&run.writer), [10, 20, 30]);
+}
+
+/// Training fell back to 20 because 30 is damaged, and has come to 25: 30 is neither trusted nor in the way.
+#[test]
+fn retention_passes_over_what_lies_ahead() {
+    let run = run_with(&[10, 20, 25, 30]);
+    fs::remove_file(run.writer.checkpoint(30).join(STATE)).unwrap();
+    prune(&run.writer, newest(1), 25).unwrap();
+    assert_eq!(steps(&run.writer), [25, 30]);
+    assert_eq!(
+        remove_damaged(&run.writer).unwrap(),
+        [run.writer.checkpoint(30)]
+    );
+    fs::remove_file(run.writer.checkpoint(25).join(STATE)).unwrap();
+    assert_eq!(remove_damaged(&run.writer).unwrap(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn going_back_on_purpose_moves_the_later_ones_away() {
+    let run = run_with(&[10, 20, 30]);
+    let missing = at_step(&run.writer, 15).unwrap_err().to_string();
+    assert!(missing.contains("10, 20, 30"), "{missing}");
+    assert_eq!(at_step(&run.writer, 10).unwrap(), run.writer.checkpoint(10));
+    assert_eq!(supersede(&run.writer, 10).unwrap(), 2);
+    assert_eq!(steps(&run.writer), [10]);
+    verify(&run.writer.superseded().join("step-30")).unwrap();
+    // A second time, over what is there already.
+    save(&run.writer, &checkpoint(20)).unwrap();
+    assert_eq!(supersede(&run.writer, 10).unwrap(), 1);
+    assert_eq!(remove_superseded(&run.writer).unwrap().len(), 2);
+    assert!(!run.writer.superseded().exists());
+    assert_eq!(remove_superseded(&run.writer).unwrap().len(), 0);
 }
 
 #[test]
