@@ -140,7 +140,7 @@ pub fn rows() -> Vec<Row> {
         ),
         row(
             7,
-            "SIGTERM, SIGINT in a step; a second SIGINT",
+            "SIGTERM, SIGINT, SIGHUP in a step; a second SIGINT",
             "checkpoint of that very step, exit 75; the second ends at once",
             signals::stops,
         ),

@@ -85,6 +85,22 @@ impl Ended {
     }
 }
 
+impl Ended {
+    /// Asserts that the arguments were refused, with these words.
+    #[track_caller]
+    pub fn failed_usage(self, words: &[&str]) -> Self {
+        assert_eq!(self.code, Some(2), "{}\n{}", self.stdout, self.stderr);
+        for word in words {
+            assert!(
+                self.stderr.contains(word),
+                "no `{word}` in: {}",
+                self.stderr
+            );
+        }
+        self
+    }
+}
+
 impl Default for Workplace {
     fn default() -> Self {
         Self::new()

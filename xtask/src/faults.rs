@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use anyhow::Context;
 use clap::Args;
 
 use crate::step::Step;
@@ -24,13 +25,21 @@ pub struct Options {
 pub fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     // The whole workspace with its features, so that nothing is built that the tests have not built.
     Step::cargo("build", "build --workspace --locked").run(root)?;
-    let mut arguments = String::from("run --quiet --locked --package ddpm-tests --bin faults --");
+    // Beside this very program lies what was just built.
+    let own = std::env::current_exe().context("the path of this program is not known")?;
+    let harness = own.with_file_name(format!("faults{}", std::env::consts::EXE_SUFFIX));
+    let mut command = vec![harness.display().to_string()];
     if options.quick {
-        arguments += " --quick";
+        command.push("--quick".to_owned());
     }
     for row in &options.row {
-        arguments += &format!(" --row {row}");
+        command.extend(["--row".to_owned(), row.to_string()]);
     }
-    Step::cargo("faults", &arguments).run(root)?;
+    let faults = Step {
+        name: "faults",
+        command,
+        environment: Vec::new(),
+    };
+    faults.run(root)?;
     Ok(())
 }

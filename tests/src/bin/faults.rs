@@ -20,6 +20,12 @@ fn main() -> ExitCode {
 /// Whether all rows held.
 fn run() -> Result<bool> {
     let (form, chosen) = arguments()?;
+    if let Some(unknown) = chosen
+        .iter()
+        .find(|&&number| rows().iter().all(|row| row.number != number))
+    {
+        bail!("--row {unknown}: the table has no such row");
+    }
     let mut ran = Vec::new();
     for row in rows() {
         let wanted = chosen.is_empty() || chosen.contains(&row.number);

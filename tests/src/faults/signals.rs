@@ -72,7 +72,7 @@ pub fn stops(form: Form) -> Result<Held> {
     let times = form.pick(3, 20);
     let mut count = 0;
     let mut slowest = Duration::ZERO;
-    for signal in ["-TERM", "-INT"] {
+    for signal in ["-TERM", "-INT", "-HUP"] {
         for case in 0..times {
             let run = format!("stopped{signal}-{case}");
             let step = 2 + toy::random(7, case) % 25;

@@ -421,3 +421,91 @@ fn a_start_sweeps_what_a_crash_left() {
     assert_eq!(names, [writer.checkpoint(10), writer.checkpoint(20)]);
     assert_eq!(load(&writer.checkpoint(20)).unwrap(), checkpoint(20));
 }
+
+/// The order that makes a checkpoint survive a loss of power at any moment, which no kill of a process can show:
+/// whatever a rename reveals has been forced onto the medium before it, and the name itself after it.
+#[cfg(feature = "faults")]
+#[test]
+fn everything_is_on_the_medium_before_it_gets_its_name() {
+    use crate::faults::{Change, Seam, Verdict, install};
+    use std::sync::{Arc, Mutex};
+
+    struct Listing(Arc<Mutex<Vec<(Change, PathBuf)>>>);
+    impl Seam for Listing {
+        fn before(&self, _number: u64, change: Change, path: &Path) -> Verdict {
+            self.0.lock().unwrap().push((change, path.to_owned()));
+            Verdict::Pass
+        }
+    }
+
+    let run = run_with(&[10]);
+    let changes = Arc::new(Mutex::new(Vec::new()));
+    let installed = install(Box::new(Listing(changes.clone())));
+    save(&run.writer, &checkpoint(20)).unwrap();
+    drop(installed);
+    let changes = changes.lock().unwrap();
+    let checkpoints = run.writer.checkpoints();
+    let staging = checkpoints.join(format!(".tmp-step-20-{}", std::process::id()));
+    let last = |change: Change, path: &Path| {
+        let found = changes.iter().rposition(|(c, p)| *c == change && p == path);
+        found.unwrap_or_else(|| panic!("no {} of {}", change.name(), path.display()))
+    };
+    let renamed = last(Change::Rename, &run.writer.checkpoint(20));
+    let committed = files(&run.writer.checkpoint(20));
+    assert_eq!(committed.len(), 7);
+    let manifest_begun = last(Change::Create, &staging.join(MANIFEST));
+    for file in committed {
+        let staged = staging.join(file.strip_prefix(run.writer.checkpoint(20)).unwrap());
+        let (written, synced) = (last(Change::Write, &staged), last(Change::Sync, &staged));
+        assert!(written < synced && synced < renamed, "{}", staged.display());
+        let name_synced = last(Change::SyncDir, staged.parent().unwrap());
+        assert!(
+            synced < name_synced && name_synced < renamed,
+            "{}",
+            staged.display()
+        );
+        assert!(synced < manifest_begun || staged.ends_with(MANIFEST));
+    }
+    assert!(last(Change::SyncDir, &checkpoints) > renamed);
+}
+
+/// The disk fails at each change of a save in turn: the earlier checkpoint stays the newest, or the new one is whole.
+#[cfg(feature = "faults")]
+#[test]
+fn a_save_that_fails_anywhere_leaves_one_sound_checkpoint_or_the_other() {
+    use crate::faults::{Failing, Lasting, install};
+    for lasting in [Lasting::Once, Lasting::ForGood] {
+        let mut at = 0;
+        loop {
+            at += 1;
+            let run = run_with(&[10]);
+            let failing = Failing {
+                at,
+                os_error: 28,
+                lasting,
+            };
+            let installed = install(Box::new(failing));
+            let saved = save(&run.writer, &checkpoint(20));
+            drop(installed);
+            let newest = latest_valid(&run.writer).unwrap().unwrap();
+            if let Ok(path) = saved {
+                assert_eq!(newest, path);
+                assert!(at > 25, "only {at} changes");
+                break;
+            }
+            assert!(matches!(saved, Err(StoreError::Io { .. })), "{saved:?}");
+            // After the rename the new one is there, and only its name may be lost with the power.
+            assert!(
+                [10, 20]
+                    .map(|step| run.writer.checkpoint(step))
+                    .contains(&newest)
+            );
+            let Run { _root, writer } = run;
+            let path = writer.path().to_owned();
+            drop(writer);
+            let writer = RunDir::resume(&path).unwrap();
+            let left = disk::read_dir_sorted(&writer.checkpoints()).unwrap();
+            assert!(left.iter().all(|path| step_of(path).is_some()), "{left:?}");
+        }
+    }
+}
