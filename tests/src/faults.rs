@@ -3,6 +3,13 @@
 //! `cargo xtask faults` runs every row at its full count and prints the table; `tests/faults.rs` runs the
 //! quick form of each row as a test.
 
+mod bad_images;
+mod bombs;
+mod measured;
+mod mutations;
+mod tensors;
+mod typos;
+
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -86,5 +93,41 @@ impl Row {
 
 /// All rows, by number.
 pub fn rows() -> Vec<Row> {
-    vec![]
+    vec![
+        Row {
+            number: 12,
+            fault: "bad images: 0 bytes, truncated, wrong extension, CMYK, 16 bit, 1×1, EXIF rotation, HTML named .jpg",
+            holds: "default: exit 3 with the path; on_bad = \"skip\": exact count reported, order of the rest unchanged",
+            full_only: false,
+            check: bad_images::bad_images,
+        },
+        Row {
+            number: 13,
+            fault: "decompression bombs: PNG claiming 60k×60k, zip entry of 1 GB, gzip 1000:1 and others",
+            holds: "refused within 1 s, peak memory within 64 MB of normal",
+            full_only: false,
+            check: bombs::bombs,
+        },
+        Row {
+            number: 14,
+            fault: "safetensors: header length 2^63, 100k tensors, overlap, gap, overflowing shape, duplicate key, bad UTF-8, wrong dtype, extra and missing keys",
+            holds: "typed error, no panic",
+            full_only: false,
+            check: tensors::tensors,
+        },
+        Row {
+            number: 15,
+            fault: "random mutations of weights, manifest, configuration, IDX, CIFAR, npz, zip and eight more formats",
+            holds: "no panic, nothing over 1 s",
+            full_only: false,
+            check: mutations::mutations,
+        },
+        Row {
+            number: 16,
+            fault: "a typo in every configuration key",
+            holds: "exit 2, the key and the nearest name",
+            full_only: false,
+            check: typos::typos,
+        },
+    ]
 }
