@@ -3,16 +3,22 @@
 //! `cargo xtask faults` runs every row at its full count and prints the table; `tests/faults.rs` runs the
 //! quick form of each row as a test.
 
+mod bad_images;
+mod bombs;
 mod damage;
 mod disk;
 mod endurance;
 mod kills;
+mod measured;
+mod mutations;
 mod numbers;
 mod sameness;
 mod signals;
 mod surroundings;
 mod table;
+mod tensors;
 mod toy;
+mod typos;
 
 use std::time::{Duration, Instant};
 
@@ -167,6 +173,36 @@ pub fn rows() -> Vec<Row> {
             "same seed twice; 1 and 2 threads",
             "bit-equal; within 1e-5",
             sameness::repetition,
+        ),
+        row(
+            12,
+            "bad images: 0 bytes, truncated, wrong extension, CMYK, 16 bit, 1×1, EXIF rotation, HTML named .jpg",
+            "default: exit 3 with the path; on_bad = \"skip\": exact count reported, order of the rest unchanged",
+            bad_images::bad_images,
+        ),
+        row(
+            13,
+            "decompression bombs: PNG claiming 60k×60k, zip entry of 1 GB, gzip 1000:1 and others",
+            "refused within 1 s, peak memory within 64 MB of normal",
+            bombs::bombs,
+        ),
+        row(
+            14,
+            "safetensors: header length 2^63, 100k tensors, overlap, gap, overflowing shape, duplicate key, bad UTF-8, wrong dtype, extra and missing keys",
+            "typed error, no panic",
+            tensors::tensors,
+        ),
+        row(
+            15,
+            "random mutations of weights, manifest, configuration, IDX, CIFAR, npz, zip and eight more formats",
+            "no panic, nothing over 1 s",
+            mutations::mutations,
+        ),
+        row(
+            16,
+            "a typo in every configuration key",
+            "exit 2, the key and the nearest name",
+            typos::typos,
         ),
         row(
             17,

@@ -1,6 +1,7 @@
 //! Runs the `ddpm` binary the way a person does, in a folder of its own.
 
 pub mod faults;
+pub mod hostile;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

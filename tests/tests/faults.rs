@@ -45,5 +45,10 @@ held! {
     numbers_that_go_bad = 9;
     accumulation_changes_nothing = 10;
     repetition_changes_nothing = 11;
+    bad_images = 12;
+    decompression_bombs = 13;
+    hostile_safetensors = 14;
+    random_mutations = 15;
+    typos_in_configurations = 16;
     odd_surroundings = 17;
 }

@@ -1,7 +1,8 @@
 //! A configuration as the user wrote it: a TOML file and `--set` overrides, checked against the
 //! known keys and read once.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -14,6 +15,8 @@ mod wording;
 
 /// A recipe is a few dozen lines; whatever is larger is another file given by mistake.
 const MAX_BYTES: u64 = 1 << 20;
+/// Of a dotted key; a table within a table for each, so many of them overflow the stack.
+const MAX_PARTS: usize = 8;
 
 /// The keys that a configuration may have.
 #[derive(Clone, Copy, Debug)]
@@ -52,13 +55,16 @@ impl ConfigFile {
                 "{name}: the configuration cannot be read: {error}; give the path of a TOML file"
             ))
         };
-        let bytes = fs::metadata(path).map_err(unreadable)?.len();
-        if bytes > MAX_BYTES {
+        // Counted while reading: a device has no length, and a pipe may go on for ever.
+        let mut text = String::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text))
+            .map_err(unreadable)?;
+        if text.len() as u64 > MAX_BYTES {
             return Err(UsageError(format!(
-                "{name}: {bytes} bytes are too many for a configuration; give the path of a TOML file of at most {MAX_BYTES}"
+                "{name}: more than {MAX_BYTES} bytes are too many for a configuration; give the path of a TOML file"
             )));
         }
-        let text = fs::read_to_string(path).map_err(unreadable)?;
         Self::parse(&name.to_string(), &text)
     }
 
@@ -105,7 +111,7 @@ impl ConfigFile {
     /// the text itself, so that a word needs no quotes.
     ///
     /// # Errors
-    /// [`UsageError`] if there is no `=`, a key is empty, or a table on the way is a value.
+    /// [`UsageError`] if there is no `=`, a key is empty or has too many parts, or a table on the way is a value.
     pub fn set(&mut self, argument: &str) -> Result<(), UsageError> {
         let refuse = |why: &str| UsageError(format!("--set {argument}: {why}"));
         let (key, text) = argument
@@ -116,6 +122,11 @@ impl ConfigFile {
         else {
             return Err(refuse("a key is empty; write --set section.key=value"));
         };
+        if key.len() > MAX_PARTS {
+            return Err(refuse(
+                "the key has too many parts; write --set section.key=value",
+            ));
+        }
         let text = text.trim();
         let value = text
             .parse()
@@ -252,7 +263,8 @@ fn hint(at: &[String], defaults: &Table, known: Known<'_>) -> String {
 }
 
 /// The dotted keys of every value below a table.
-fn leaves(table: &Table, holder: &str, into: &mut Vec<String>) {
+/// The dotted keys of all values in a table whose own key is `holder`.
+pub fn leaves(table: &Table, holder: &str, into: &mut Vec<String>) {
     for (name, value) in table {
         let key = match holder {
             "" => name.clone(),

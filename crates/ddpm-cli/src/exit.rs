@@ -153,12 +153,40 @@ pub fn sentence(error: &anyhow::Error) -> String {
         }
         said.push_str(&message);
     }
-    said
+    shortened(said)
 }
 
-/// `text` with every run of white space, line breaks included, as one space.
+/// `text` with every run of white space, line breaks included, as one space, and without characters that
+/// steer a terminal: a name in a crafted file may hold some.
 pub fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    visible(&text)
+}
+
+/// Control characters as their escapes; line breaks too.
+pub fn visible(text: &str) -> String {
+    if !text.contains(char::is_control) {
+        return text.to_owned();
+    }
+    text.chars()
+        .map(|letter| match letter.is_control() {
+            true => letter.escape_default().to_string(),
+            false => letter.to_string(),
+        })
+        .collect()
+}
+
+/// The start and the end of what is too long to be read, which only a crafted file or argument makes.
+fn shortened(text: String) -> String {
+    const MOST: usize = 4000;
+    const EACH: usize = 1000;
+    let letters = text.chars().count();
+    if letters <= MOST {
+        return text;
+    }
+    let start: String = text.chars().take(EACH).collect();
+    let end: String = text.chars().skip(letters - EACH).collect();
+    format!("{start} … {end}")
 }
 
 #[cfg(test)]
@@ -213,6 +241,14 @@ mod tests {
         for (error, exit) in cases {
             assert_eq!(code_of(&error), exit, "{error:#}");
         }
+    }
+
+    #[test]
+    fn what_a_file_says_steers_no_terminal_and_fills_none() {
+        assert_eq!(one_line("a\x1b[2J\tb\n"), "a\\u{1b}[2J b");
+        let long = sentence(&anyhow::anyhow!("start {} end", "x".repeat(1 << 20)));
+        assert!(long.len() < 3000, "{}", long.len());
+        assert!(long.starts_with("start ") && long.ends_with(" end"));
     }
 
     #[test]

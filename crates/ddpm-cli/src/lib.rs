@@ -22,6 +22,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub use exit::UsageError;
+pub use recipe::{configuration, configuration_keys};
+
 use args::{Cli, Command};
 use commands::Report;
 use exit::Exit;

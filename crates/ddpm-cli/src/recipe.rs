@@ -7,7 +7,7 @@ use ddpm_train::Config;
 use ddpm_unet::{ModelConfig, PlainSection, UnetSection};
 use toml::Table;
 
-use crate::config_file::{ConfigFile, Known};
+use crate::config_file::{ConfigFile, Known, leaves};
 use crate::exit::UsageError;
 
 /// What `ddpm train` does without a configuration.
@@ -48,10 +48,30 @@ pub fn read(path: Option<&Path>, set: &[String], seed: Option<u64>) -> Result<Co
     finish(file)
 }
 
-fn finish(mut file: ConfigFile) -> Result<Config, UsageError> {
-    // Which keys `[model]` has depends on its kind, which may be left out.
-    file.default_to("model", "kind", "unet");
-    let plain = file.text("model", "kind") == Some("plain");
+/// The configuration that `ddpm train` makes of a file's text and its `--set` arguments. Messages call the file
+/// `name`.
+///
+/// # Errors   as [`read`]
+pub fn configuration(name: &str, text: &str, set: &[String]) -> Result<Config, UsageError> {
+    let mut file = ConfigFile::parse(name, text)?;
+    for argument in set {
+        file.set(argument)?;
+    }
+    finish(file)
+}
+
+/// Every dotted key that a configuration may have whose `[model]` is of this kind, in order.
+///
+/// # Errors   [`UsageError`] if the defaults have no TOML form
+pub fn configuration_keys(plain: bool) -> Result<Vec<String>, UsageError> {
+    let mut keys: Vec<String> = optional(plain).iter().map(ToString::to_string).collect();
+    leaves(&defaults(plain)?, "", &mut keys);
+    keys.sort_unstable();
+    keys.dedup();
+    Ok(keys)
+}
+
+fn defaults(plain: bool) -> Result<Table, UsageError> {
     let defaults = Config {
         model: if plain {
             ModelConfig::Plain(PlainSection::default())
@@ -60,15 +80,25 @@ fn finish(mut file: ConfigFile) -> Result<Config, UsageError> {
         },
         ..Config::default()
     };
+    Table::try_from(&defaults)
+        .map_err(|error| UsageError(format!("the defaults have no TOML form: {error}")))
+}
+
+fn optional(plain: bool) -> Vec<&'static str> {
     let mut optional = OPTIONAL.to_vec();
     if !plain {
         optional.push("model.head_dim");
     }
-    let table = Table::try_from(&defaults)
-        .map_err(|error| UsageError(format!("the defaults have no TOML form: {error}")))?;
+    optional
+}
+
+fn finish(mut file: ConfigFile) -> Result<Config, UsageError> {
+    // Which keys `[model]` has depends on its kind, which may be left out.
+    file.default_to("model", "kind", "unet");
+    let plain = file.text("model", "kind") == Some("plain");
     file.read(Known {
-        defaults: &table,
-        optional: &optional,
+        defaults: &defaults(plain)?,
+        optional: &optional(plain),
     })
 }
 

@@ -1,4 +1,4 @@
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -143,15 +143,20 @@ pub(crate) fn read_head(reader: &mut dyn Read, count: usize) -> io::Result<Vec<u
     Ok(head)
 }
 
-/// Opens a file and gives its length, refusing directories.
+/// Opens a file and gives its length, refusing directories and what has no length.
 pub(crate) fn open_file(path: &Path, expected: &str) -> Result<(File, u64), DataError> {
     let failed = |error| DataError::io(path, error);
-    let file = File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
+    // Looked at first: opening a named pipe would wait for somebody to write to it.
+    let metadata = fs::metadata(path).map_err(failed)?;
     if metadata.is_dir() {
         return Err(DataError::format(path, expected, "a directory"));
     }
-    Ok((file, metadata.len()))
+    if !metadata.is_file() {
+        return Err(DataError::format(path, expected, "a device or a pipe"));
+    }
+    let file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    Ok((file, length))
 }
 
 #[cfg(test)]
@@ -208,5 +213,12 @@ mod tests {
         assert!(check_expansion((1 << 20) + 1, 1, 200).is_err());
         assert!(check_expansion(200 << 20, 1 << 20, 200).is_ok());
         assert!(check_expansion(u64::MAX, u64::MAX, 200).is_ok());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_has_no_length_is_refused_without_waiting() {
+        let error = open_file(Path::new("/dev/zero"), "bytes").unwrap_err();
+        assert!(matches!(error, DataError::Format { .. }), "{error}");
     }
 }

@@ -14,6 +14,8 @@ pub const DEFAULT_MAX_FILE_BYTES: u64 = 256 << 20;
 pub const DEFAULT_MAX_EXPANSION: u64 = 200;
 /// A decoded set of at most this many bytes is kept in memory: 2 GiB.
 pub const DEFAULT_CACHE_BYTES: u64 = 2 << 30;
+/// Files below a folder, or in a zip archive, at most: 2²¹, half as many again as ImageNet has.
+pub const DEFAULT_MAX_FILES: u64 = 1 << 21;
 /// Images in the synthetic set when `count` is not given.
 pub const DEFAULT_SYNTHETIC_COUNT: usize = 1000;
 /// Height and width of synthetic images when `size` is not given.
@@ -73,6 +75,8 @@ pub struct DataConfig {
     pub max_file_bytes: u64,
     /// Largest unpacked size as a multiple of the compressed size, for zip entries and gzip files over 1 MiB.
     pub max_expansion: u64,
+    /// Most files and folders below a folder, or files in a zip archive.
+    pub max_files: u64,
     /// A decoded set of at most this many bytes is kept in memory; a larger one is decoded again each time.
     pub cache_bytes: u64,
 }
@@ -95,6 +99,7 @@ impl Default for DataConfig {
             max_image_pixels: DEFAULT_MAX_IMAGE_PIXELS,
             max_file_bytes: DEFAULT_MAX_FILE_BYTES,
             max_expansion: DEFAULT_MAX_EXPANSION,
+            max_files: DEFAULT_MAX_FILES,
             cache_bytes: DEFAULT_CACHE_BYTES,
         }
     }
@@ -396,6 +401,7 @@ impl DataConfig {
             ("max_image_pixels", self.max_image_pixels),
             ("max_file_bytes", self.max_file_bytes),
             ("max_expansion", self.max_expansion),
+            ("max_files", self.max_files),
         ] {
             if value == 0 {
                 return Err(DataError::config(
@@ -476,7 +482,8 @@ mod tests {
         let full = parse(
             "kind = 'npy'\npath = 'a.npz'\nlabels = 'b.npy'\nsize = [12, 34]\nchannels = 3\nflip = true\n\
              background = '#0a1bff'\nfit = 'pad'\non_bad = 'skip'\nsplit = 'all'\nrange = 'signed'\n\
-             max_image_pixels = 1000\nmax_file_bytes = 5\nmax_expansion = 7\ncache_bytes = 0",
+             max_image_pixels = 1000\nmax_file_bytes = 5\nmax_expansion = 7\nmax_files = 9\n\
+             cache_bytes = 0",
         )
         .unwrap();
         assert_eq!(full.background, Some(Rgb([10, 27, 255])));
@@ -548,6 +555,7 @@ mod tests {
             ("max_image_pixels = 0", "max_image_pixels"),
             ("max_file_bytes = 0", "max_file_bytes"),
             ("max_expansion = 0", "max_expansion"),
+            ("max_files = 0", "max_files"),
         ] {
             let error = parse(text).unwrap().validate().unwrap_err();
             assert!(

@@ -20,6 +20,8 @@ pub(crate) const SNIFF_BYTES: usize = 16;
 
 /// What a decoder may use beside the output image: palettes, tables, metadata, one frame of working space.
 const DECODER_OVERHEAD_BYTES: u64 = 64 << 20;
+/// Colour profile, texts and the like of a PNG; what cameras and programs write has at most a few megabytes.
+const METADATA_BYTES: u64 = 16 << 20;
 /// The most bytes a decoded pixel takes: four channels of 32-bit floats.
 const MAX_PIXEL_BYTES: u64 = 16;
 
@@ -56,6 +58,10 @@ pub(crate) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Raster, Fault> {
         return Err(Fault::Bad("is empty (0 bytes)".into()));
     }
     let format = match image::guess_format(bytes) {
+        // Its decoder fills what is missing with grey and says nothing.
+        Ok(ImageFormat::Jpeg) if !jpeg_is_whole(bytes) => return Err(cut_off("JPEG")),
+        // What says how to turn it stands behind the pixels.
+        Ok(ImageFormat::WebP) if !webp_is_whole(bytes) => return Err(cut_off("WEBP")),
         Ok(format) if is_read(format) => format,
         Ok(format) => {
             let name = format!("{format:?}").to_uppercase();
@@ -85,9 +91,23 @@ fn decode_as(format: ImageFormat, bytes: &[u8], max_pixels: u64) -> Result<Raste
     let mut limits = Limits::default();
     limits.max_alloc = Some(max_alloc);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits.clone());
     let broken = |error: ImageError| Fault::Bad(describe_failure(format, &error));
-    let mut decoder = reader.into_decoder().map_err(broken)?;
+    let opened = if format == ImageFormat::Png {
+        // What this decoder opens with, it may unpack colour profiles and texts to.
+        let mut header_limits = limits.clone();
+        header_limits.max_alloc = Some(METADATA_BYTES);
+        reader.limits(header_limits);
+        reader.into_decoder().map_err(|error| match error {
+            ImageError::Limits(_) => Fault::Bad(format!(
+                "has metadata, or rows, of more than {METADATA_BYTES} bytes when unpacked"
+            )),
+            error => broken(error),
+        })
+    } else {
+        reader.limits(limits.clone());
+        reader.into_decoder().map_err(broken)
+    };
+    let mut decoder = opened?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 {
@@ -110,6 +130,54 @@ fn decode_as(format: ImageFormat, bytes: &[u8], max_pixels: u64) -> Result<Raste
     let mut image = DynamicImage::from_decoder(decoder).map_err(broken)?;
     image.apply_orientation(orientation);
     Ok(to_raster(image))
+}
+
+fn cut_off(format: &str) -> Fault {
+    Fault::Bad(format!(
+        "cannot be decoded as {format}: it is cut off before its end"
+    ))
+}
+
+/// Whether a WebP has the bytes that its RIFF header says; some writers leave out the byte that pads to an even number.
+fn webp_is_whole(bytes: &[u8]) -> bool {
+    let Some(&[a, b, c, d]) = bytes.get(4..8) else {
+        return false;
+    };
+    let stated = u64::from(u32::from_le_bytes([a, b, c, d])) + 8;
+    bytes.len() as u64 + 1 >= stated
+}
+
+/// Whether a JPEG's marker segments lead through a scan to its end marker (ITU-T T.81, annex B). What stands behind
+/// that, as phones append it, does not matter.
+fn jpeg_is_whole(bytes: &[u8]) -> bool {
+    const END: u8 = 0xd9;
+    const SCAN: u8 = 0xda;
+    let mut at = 2;
+    let mut scanned = false;
+    // In scan data 0xff is followed by 0 or a restart marker; anywhere, it may be repeated as filler.
+    let in_scan = |marker: u8| matches!(marker, 0 | 0xd0..=0xd7);
+    loop {
+        let Some(found) = bytes[at..].iter().position(|&byte| byte == 0xff) else {
+            return false;
+        };
+        at += found;
+        match bytes.get(at + 1) {
+            None => return false,
+            Some(0xff) => at += 1,
+            Some(&END) => return scanned,
+            Some(&marker) if in_scan(marker) => at += 2,
+            Some(&marker) => {
+                let Some(&[high, low]) = bytes.get(at + 2..at + 4) else {
+                    return false;
+                };
+                scanned |= marker == SCAN;
+                at += 2 + usize::from(u16::from_be_bytes([high, low])).max(2);
+                if at > bytes.len() {
+                    return false;
+                }
+            }
+        }
+    }
 }
 
 /// Deeper samples are rounded to 8 bits, which is what [-1, 1] is later made of.

@@ -123,8 +123,18 @@ impl DataError {
         Self::Format {
             path: path.to_path_buf(),
             expected: expected.into(),
-            got: got.into(),
+            got: excerpt(got.into()),
         }
+    }
+}
+
+/// What a file says, short enough for a message: a name in a crafted archive may have kilobytes, and there may be
+/// millions of them.
+fn excerpt(text: String) -> String {
+    const MAX_CHARS: usize = 400;
+    match text.char_indices().nth(MAX_CHARS) {
+        None => text,
+        Some((end, _)) => format!("{}… ({} bytes in all)", &text[..end], text.len()),
     }
 }
 

@@ -1,6 +1,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use zip::ZipArchive;
@@ -13,20 +14,47 @@ use crate::error::{DataError, Fault};
 /// A zip archive whose clones share one open file, so that threads unpack side by side.
 pub(crate) type Archive = ZipArchive<SharedReader>;
 
-/// Opens an archive and reads its directory.
-pub(crate) fn open(path: &Path) -> Result<Archive, DataError> {
+/// What one file takes in a directory: 46 bytes, its name, and times and the like.
+const DIRECTORY_BYTES_PER_FILE: u64 = 128;
+/// What is read of any archive, whatever its directory: its end is looked for, in places that may lie apart.
+const FREE_DIRECTORY_BYTES: u64 = 4 << 20;
+
+/// Opens an archive and reads its directory, which becomes some hundred bytes of memory for each file: at most
+/// `max_files` are allowed, and no more is read than the directory of so many takes.
+pub(crate) fn open(path: &Path, config: &DataConfig) -> Result<Archive, DataError> {
     let (file, length) = open_file(path, "a zip archive")?;
+    let allowance = config
+        .max_files
+        .saturating_mul(DIRECTORY_BYTES_PER_FILE)
+        .saturating_add(FREE_DIRECTORY_BYTES);
+    let allowance = Arc::new(AtomicU64::new(allowance));
     let reader = SharedReader(BufReader::new(SharedFile {
         file: Arc::new(Mutex::new(file)),
         position: 0,
         length,
+        allowance: Arc::clone(&allowance),
     }));
-    ZipArchive::new(reader).map_err(|error| match error {
+    let too_many = |got| DataError::Limit {
+        path: path.to_path_buf(),
+        what: "number of files in the archive",
+        got,
+        limit: config.max_files,
+        key: "max_files",
+    };
+    let archive = ZipArchive::new(reader);
+    if allowance.swap(u64::MAX, Ordering::Relaxed) == 0 {
+        return Err(too_many(config.max_files.saturating_add(1)));
+    }
+    let archive = archive.map_err(|error| match error {
         ZipError::Io(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
             DataError::io(path, source)
         }
         error => DataError::format(path, "a zip archive", format!("something else ({error})")),
-    })
+    })?;
+    match archive.len() as u64 {
+        got if got > config.max_files => Err(too_many(got)),
+        _ => Ok(archive),
+    }
 }
 
 /// One file of an archive: what its directory says.
@@ -40,7 +68,8 @@ pub(crate) struct Entry {
 
 /// The files of an archive, in the order of its directory.
 pub(crate) fn entries(archive: &Archive) -> impl Iterator<Item = Entry> {
-    (0..archive.len()).filter_map(|index| {
+    let length = archive.clone().into_inner().length();
+    (0..archive.len()).filter_map(move |index| {
         let entry = archive.by_index_data(index).ok()?;
         if entry.is_dir() {
             return None;
@@ -53,7 +82,8 @@ pub(crate) fn entries(archive: &Archive) -> impl Iterator<Item = Entry> {
             index,
             name,
             size: entry.size(),
-            packed: entry.compressed_size(),
+            // A directory that lies about this must not buy its file more memory.
+            packed: entry.compressed_size().min(length),
         })
     })
 }
@@ -92,7 +122,7 @@ pub(crate) fn read(
         .by_index(entry.index)
         .map_err(|error| broken(&error))?;
     let mut bytes = Vec::new();
-    file.take(entry.size + 1)
+    file.take(entry.size.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(|error| broken(&error))?;
     if bytes.len() as u64 != entry.size {
@@ -113,6 +143,13 @@ pub(crate) fn read(
 /// A buffered [`SharedFile`]; a clone starts with an empty buffer.
 #[derive(Debug)]
 pub(crate) struct SharedReader(BufReader<SharedFile>);
+
+impl SharedReader {
+    /// Of the whole archive, in bytes.
+    fn length(&self) -> u64 {
+        self.0.get_ref().length
+    }
+}
 
 impl Clone for SharedReader {
     fn clone(&self) -> Self {
@@ -138,6 +175,8 @@ struct SharedFile {
     file: Arc<Mutex<File>>,
     position: u64,
     length: u64,
+    /// Bytes that may still be read; a clone draws from the same.
+    allowance: Arc<AtomicU64>,
 }
 
 impl Read for SharedFile {
@@ -145,8 +184,16 @@ impl Read for SharedFile {
         // the position is set before every read, so a panic elsewhere leaves nothing half done
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.seek(SeekFrom::Start(self.position))?;
+        let allowed = self.allowance.load(Ordering::Relaxed);
+        if allowed == 0 {
+            return Err(io::Error::other("more was read than a directory may have"));
+        }
         let count = file.read(out)?;
         self.position += count as u64;
+        if allowed != u64::MAX {
+            let left = allowed.saturating_sub(count as u64);
+            self.allowance.store(left, Ordering::Relaxed);
+        }
         Ok(count)
     }
 }

@@ -127,15 +127,40 @@ impl StoreError {
         Self::Format {
             path: path.to_owned(),
             format,
-            problem: problem.to_string(),
+            problem: excerpt(&problem.to_string()),
         }
     }
 
     pub(crate) fn tensor(path: &Path, name: &str, problem: impl ToString) -> Self {
         Self::Tensor {
             path: path.to_owned(),
-            name: name.to_owned(),
-            problem: problem.to_string(),
+            name: excerpt(name),
+            problem: excerpt(&problem.to_string()),
         }
+    }
+}
+
+/// What a file says, short enough for a message: a name or value in a crafted file may have megabytes.
+pub(crate) fn excerpt(text: &str) -> String {
+    const MAX_CHARS: usize = 400;
+    match text.char_indices().nth(MAX_CHARS) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}… ({} bytes in all)", &text[..end], text.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_says_is_cut_between_characters() {
+        assert_eq!(excerpt("short"), "short");
+        assert_eq!(excerpt(&"é".repeat(400)), "é".repeat(400));
+        let long = excerpt(&"é".repeat(1 << 20));
+        assert!(
+            long.len() < 1000 && long.ends_with("(2097152 bytes in all)"),
+            "{long}"
+        );
     }
 }

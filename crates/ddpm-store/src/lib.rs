@@ -23,6 +23,6 @@ pub use checkpoint::{Checkpoint, CheckpointInfo, CheckpointSummary};
 pub use diffusers::{DiffusersModel, SchedulerSettings};
 pub use error::{Result, StoreError};
 pub use images::{Grid, GridOptions, ImageBatch};
-pub use metrics::{MetricsLog, read_metrics};
+pub use metrics::{MetricsLog, last_metrics, read_metrics};
 pub use run_dir::{RunDir, RunWriter};
 pub use tensors::{NamedTensor, TensorFile};

@@ -1,14 +1,19 @@
 //! The metric log: one JSON object a line, appended as training goes.
 
-use std::fs;
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Result, StoreError};
-use crate::io::{self as disk, OutFile};
+use crate::io::OutFile;
+
+/// A line has some hundred bytes; a longer one is another file, or a damaged one.
+const MAX_LINE_BYTES: u64 = 1 << 20;
+/// Every line read becomes an object of some hundred bytes more.
+const MAX_LOG_BYTES: u64 = 1 << 30;
 
 /// An open metric log.
 #[derive(Debug)]
@@ -29,12 +34,10 @@ impl MetricsLog {
             file,
         };
         if log.position > 0 {
-            let bytes = fs::read(path).map_err(StoreError::io(path, "read"))?;
-            let whole = bytes
-                .iter()
-                .rposition(|&byte| byte == b'\n')
-                .map_or(0, |last| last + 1);
-            log.truncate_at(whole as u64)?;
+            let whole = File::open(path)
+                .and_then(|mut file| end_of_lines(&mut file, log.position))
+                .map_err(StoreError::io(path, "read"))?;
+            log.truncate_at(whole)?;
         }
         Ok(log)
     }
@@ -87,22 +90,93 @@ impl MetricsLog {
     }
 }
 
+/// Where the last whole line of a log of `bytes` ends, found from the end.
+fn end_of_lines(file: &mut (impl Read + Seek), bytes: u64) -> io::Result<u64> {
+    const STEP: u64 = 1 << 16;
+    let mut end = bytes;
+    while end > 0 {
+        let start = end.saturating_sub(STEP);
+        let mut piece = vec![0; (end - start) as usize];
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(&mut piece)?;
+        if let Some(last) = piece.iter().rposition(|&byte| byte == b'\n') {
+            return Ok(start + last as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
 /// All entries of a log; a last line without an end is ignored.
 ///
-/// # Errors   [`StoreError::Format`] naming the first line that is not JSON, [`StoreError::Io`]
+/// # Errors   [`StoreError::Format`] naming the first line that is not JSON or too long, or for a log of more
+/// than 1 GiB, [`StoreError::Io`]
 pub fn read_metrics(path: &Path) -> Result<Vec<Value>> {
-    const MAX_LOG_BYTES: u64 = 4 << 30;
-    let bytes = disk::read_bounded(path, MAX_LOG_BYTES)?;
+    let file = File::open(path).map_err(StoreError::io(path, "open"))?;
+    let bytes = file.metadata().map_err(StoreError::io(path, "read"))?.len();
+    if bytes > MAX_LOG_BYTES {
+        let problem = format!("{bytes} bytes, over the limit of {MAX_LOG_BYTES}");
+        return Err(StoreError::format(path, "JSON lines", problem));
+    }
+    // The length again as a limit: the log may be growing.
+    read_lines(path, file.take(bytes), 1)
+}
+
+/// The last whole entry of a log, without reading the rest; `None` if there is none.
+///
+/// # Errors   as [`read_metrics`], of the last line
+pub fn last_metrics(path: &Path) -> Result<Option<Value>> {
+    let failed = |error| StoreError::io(path, "read")(error);
+    let mut file = File::open(path).map_err(StoreError::io(path, "open"))?;
+    let bytes = file.metadata().map_err(failed)?.len();
+    let end = end_of_lines(&mut file, bytes).map_err(failed)?;
+    // The line before the one that ends here; a line over the limit is found to be one when it is read.
+    let floor = end.saturating_sub(MAX_LINE_BYTES + 1);
+    let mut tail = vec![0; (end - floor) as usize];
+    file.seek(SeekFrom::Start(floor)).map_err(failed)?;
+    file.read_exact(&mut tail).map_err(failed)?;
+    let start = match tail.split_last() {
+        Some((_, rest)) => rest
+            .iter()
+            .rposition(|&byte| byte == b'\n')
+            .map_or(0, |at| at + 1),
+        None => return Ok(None),
+    };
+    Ok(read_lines(path, &tail[start..], 0)?.pop())
+}
+
+/// The entries of `input`, whose first line has the number `first`; 0 if that is not known.
+fn read_lines(path: &Path, input: impl Read, first: usize) -> Result<Vec<Value>> {
+    let mut input = BufReader::new(input);
     let mut entries = Vec::new();
-    for (index, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
-        match serde_json::from_slice(line) {
-            Ok(entry) => entries.push(entry),
-            Err(_) if !line.ends_with(b"\n") => break,
-            Err(error) => {
-                let problem = format!("line {}: {error}", index + 1);
-                return Err(StoreError::format(path, "JSON lines", problem));
+    let mut line = Vec::new();
+    for number in first.. {
+        line.clear();
+        (&mut input)
+            .take(MAX_LINE_BYTES + 1)
+            .read_until(b'\n', &mut line)
+            .map_err(StoreError::io(path, "read"))?;
+        let problem = match serde_json::from_slice(&line) {
+            _ if line.is_empty() => break,
+            _ if line.len() as u64 > MAX_LINE_BYTES => {
+                format!("more than {MAX_LINE_BYTES} bytes")
             }
-        }
+            Ok(entry) => {
+                entries.push(entry);
+                continue;
+            }
+            Err(_) if !line.ends_with(b"\n") => break,
+            Err(error) => error.to_string(),
+        };
+        let place = match first {
+            0 => "the last line".to_owned(),
+            _ => format!("line {number}"),
+        };
+        return Err(StoreError::format(
+            path,
+            "JSON lines",
+            format!("{place}: {problem}"),
+        ));
     }
     Ok(entries)
 }
@@ -111,6 +185,7 @@ pub fn read_metrics(path: &Path) -> Result<Vec<Value>> {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::fs;
 
     fn steps(path: &Path) -> Vec<u64> {
         let entries = read_metrics(path).unwrap();
@@ -159,5 +234,41 @@ mod tests {
         fs::write(&path, "{\"step\":0}\nnonsense\n{\"step\":2}\n").unwrap();
         let message = read_metrics(&path).unwrap_err().to_string();
         assert!(message.contains("line 2"), "{message}");
+    }
+
+    #[test]
+    fn the_last_line_is_found_without_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("metrics.jsonl");
+        let last = |text: &str| {
+            fs::write(&path, text).unwrap();
+            last_metrics(&path)
+        };
+        assert_eq!(last("").unwrap(), None);
+        assert_eq!(last("{\"a\":1}").unwrap(), None);
+        assert_eq!(last("1\n").unwrap(), Some(json!(1)));
+        assert_eq!(last("nonsense\n2\n{\"st").unwrap(), Some(json!(2)));
+        // Longer than the steps in which the end is looked for.
+        let padding = " ".repeat(300_000);
+        assert_eq!(
+            last(&format!("1\n{padding}3\n{padding}")).unwrap(),
+            Some(json!(3))
+        );
+        let message = last("1\n{]\n").unwrap_err().to_string();
+        assert!(message.contains("the last line"), "{message}");
+    }
+
+    #[test]
+    fn a_line_without_end_is_refused_before_it_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("metrics.jsonl");
+        let long = "[".to_owned() + &"1,".repeat(1 << 20) + "1]\n";
+        fs::write(&path, format!("1\n{long}")).unwrap();
+        for error in [read_metrics(&path).err(), last_metrics(&path).err()] {
+            let message = error.unwrap().to_string();
+            assert!(message.contains("more than 1048576 bytes"), "{message}");
+        }
+        fs::write(&path, format!("1\n{}", "0".repeat(2 << 20))).unwrap();
+        assert_eq!(MetricsLog::open(&path).unwrap().position(), 2);
     }
 }

@@ -13,7 +13,7 @@ mod write;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::Path;
 
@@ -132,14 +132,16 @@ pub fn list_tensors(path: &Path) -> Result<TensorListing> {
 
 fn open(path: &Path) -> Result<(Header, BufReader<File>)> {
     refuse_pickle_name(path)?;
+    let refuse = || StoreError::format(path, "safetensors", "this is not a plain file");
+    // Looked at first: opening a named pipe would wait for somebody to write to it.
+    let metadata = fs::metadata(path).map_err(StoreError::io(path, "open"))?;
+    if !metadata.is_file() {
+        return Err(refuse());
+    }
     let file = File::open(path).map_err(StoreError::io(path, "open"))?;
     let metadata = file.metadata().map_err(StoreError::io(path, "read"))?;
     if !metadata.is_file() {
-        return Err(StoreError::format(
-            path,
-            "safetensors",
-            "this is not a plain file",
-        ));
+        return Err(refuse());
     }
     let mut file = BufReader::with_capacity(1 << 16, file);
     let header = header::read(path, metadata.len(), &mut file)?;

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::error::UnetError;
+use crate::error::{UnetError, excerpt};
 use crate::layers::Activation;
 use crate::resnet::{ResnetOptions, TimeShift};
 
@@ -98,6 +98,11 @@ impl SampleSize {
         }
     }
 }
+
+/// Networks of the field have 2 to 4.
+const MAX_LAYERS_PER_BLOCK: usize = 64;
+/// Of an image, in pixels.
+const MAX_SIDE: usize = 1 << 14;
 
 macro_rules! config {
     ($($(#[$doc:meta])* $key:ident: $type:ty = $default:expr, $expected:literal;)*) => {
@@ -210,7 +215,7 @@ config! {
 fn read<T: DeserializeOwned>(key: &str, value: &Value, expected: &str) -> Result<T, UnetError> {
     serde_json::from_value(value.clone()).map_err(|_| UnetError::Unsupported {
         key: key.into(),
-        got: value.to_string(),
+        got: excerpt(value.to_string()),
         supported: expected.into(),
     })
 }
@@ -251,7 +256,7 @@ impl UNet2DConfig {
         if levels == 0 || levels > 12 {
             return fail(
                 "block_out_channels",
-                format!("{:?}", self.block_out_channels),
+                excerpt(format!("{:?}", self.block_out_channels)),
                 "must have 1 to 12 levels".into(),
             );
         }
@@ -277,12 +282,10 @@ impl UNet2DConfig {
             ("attention_head_dim", self.attention_head_dim),
             ("num_class_embeds", self.num_class_embeds),
             ("num_train_timesteps", self.num_train_timesteps),
-            (
-                "block_out_channels",
-                self.block_out_channels.iter().min().copied(),
-            ),
         ];
-        for (key, value) in positive {
+        let channels = self.block_out_channels.iter().copied().map(Some);
+        let levels = channels.map(|value| ("block_out_channels", value));
+        for (key, value) in positive.into_iter().chain(levels) {
             // 2^20 channels, classes or steps are far over any network and keep sizes from overflowing.
             if value.is_some_and(|value| value == 0 || value > 1 << 20) {
                 return fail(
@@ -291,6 +294,26 @@ impl UNet2DConfig {
                     "must be between 1 and 1048576".into(),
                 );
             }
+        }
+        // Sides are rounded up to what the levels divide, and images are as large as this says.
+        if let Some([height, width]) = self.sample_size.map(SampleSize::height_width)
+            && ![height, width]
+                .iter()
+                .all(|side| (1..=MAX_SIDE).contains(side))
+        {
+            return fail(
+                "sample_size",
+                format!("{height}x{width}"),
+                format!("both sides must be between 1 and {MAX_SIDE}"),
+            );
+        }
+        // Every layer is an object before any weight is looked at.
+        if self.layers_per_block > MAX_LAYERS_PER_BLOCK {
+            return fail(
+                "layers_per_block",
+                self.layers_per_block.to_string(),
+                format!("must be between 1 and {MAX_LAYERS_PER_BLOCK}"),
+            );
         }
         // More padding makes a level larger than half of the one before, so the skips do not fit.
         if self.downsample_padding > 1 {

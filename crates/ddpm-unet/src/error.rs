@@ -78,6 +78,15 @@ pub enum UnetError {
     },
 }
 
+/// What a file says, short enough for a message: a value in a crafted file may have megabytes.
+pub(crate) fn excerpt(text: String) -> String {
+    const MAX_CHARS: usize = 200;
+    match text.char_indices().nth(MAX_CHARS) {
+        None => text,
+        Some((end, _)) => format!("{}… ({} bytes in all)", &text[..end], text.len()),
+    }
+}
+
 fn list(missing: &[String], unused: &[String]) -> String {
     let part = |what: &str, names: &[String]| match names {
         [] => None,

@@ -9,7 +9,7 @@ use crate::config::{
     ClassEmbedKind, DownBlockKind, ResampleStyle, SampleSize, TimeEmbeddingKind, TimeScaleShift,
     UNet2DConfig, UpBlockKind,
 };
-use crate::error::UnetError;
+use crate::error::{UnetError, excerpt};
 use crate::init::{Init, InitKind};
 use crate::layers::{Activation, DropoutRng};
 use crate::plain::PlainUNet;
@@ -120,7 +120,7 @@ impl UnetSection {
         if levels == 0 || levels > 12 {
             return Err(UnetError::Config {
                 key: "model.multipliers".into(),
-                got: format!("{:?}", self.multipliers),
+                got: excerpt(format!("{:?}", self.multipliers)),
                 expected: "must have 1 to 12 levels".into(),
             });
         }

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use serde_json::{Map, Value, json};
 
 use crate::config::UNet2DConfig;
-use crate::error::UnetError;
+use crate::error::{UnetError, excerpt};
 use crate::init::{Init, InitKind};
 use crate::model::Model;
 use crate::plain::PlainUNet;
@@ -75,7 +75,7 @@ impl Model {
 fn unsupported(key: &str, got: &Value, supported: &str) -> UnetError {
     UnetError::Unsupported {
         key: key.into(),
-        got: got.to_string(),
+        got: excerpt(got.to_string()),
         supported: supported.into(),
     }
 }

@@ -6,7 +6,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 
-use crate::error::UnetError;
+use crate::error::{UnetError, excerpt};
 use crate::init::Init;
 use crate::layers::{Conv2d, ConvTranspose2d};
 use crate::resample::resize_nearest;
@@ -183,7 +183,7 @@ impl PlainUNet {
 fn no_levels(features: &[usize]) -> UnetError {
     UnetError::Config {
         key: "features".into(),
-        got: format!("{features:?}"),
+        got: excerpt(format!("{features:?}")),
         expected: "must list 1 to 12 channel counts between 1 and 65536".into(),
     }
 }

@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use ddpm_store::checkpoint::Weights;
 use ddpm_store::tensors::{TensorListing, list_tensors};
-use ddpm_store::{RunDir, checkpoint, read_metrics};
+use ddpm_store::{RunDir, checkpoint, last_metrics};
 use ddpm_train::OpenedModel;
 use ddpm_unet::{Model, params};
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::{Report, shown};
 use crate::args::InspectArgs;
 use crate::drawing;
+use crate::exit::visible;
 
 /// Says what a path holds.
 ///
@@ -58,19 +59,19 @@ fn run(path: &Path) -> Result<(String, Value)> {
     if checkpoints.is_empty() {
         text += "  no checkpoint yet\n";
     }
-    let metrics = if run.metrics_jsonl().is_file() {
-        read_metrics(&run.metrics_jsonl())?
+    let last = if run.metrics_jsonl().is_file() {
+        last_metrics(&run.metrics_jsonl())?
     } else {
-        Vec::new()
+        None
     };
-    if let Some(last) = metrics.last() {
+    if let Some(last) = &last {
         let figure = |key: &str| last.get(key).and_then(Value::as_f64);
         if let (Some(step), Some(loss)) = (figure("step"), figure("loss")) {
             text += &format!("  last logged step {step}: loss {loss:.4}\n");
         }
     }
     let json = json!({
-        "path": shown(path), "checkpoints": listed, "last_metrics": metrics.last(),
+        "path": shown(path), "checkpoints": listed, "last_metrics": last,
     });
     Ok((text, json))
 }
@@ -137,16 +138,20 @@ fn tensor_file(path: &Path, listing: &TensorListing) -> Report {
         path.display(),
         listing.entries.len()
     );
-    let widest = listing.entries.iter().map(|entry| entry.name.len()).max();
+    // One long name must not pad the lines of all others: a crafted one may have megabytes.
+    const WIDEST: usize = 80;
+    let widths = listing.entries.iter().map(|entry| entry.name.len());
+    let width = widths.max().unwrap_or_default().min(WIDEST);
     for entry in &listing.entries {
-        let width = widest.unwrap_or_default();
         text += &format!(
             "  {:<width$}  {:<5} {:?}\n",
-            entry.name, entry.dtype, entry.shape
+            visible(&entry.name),
+            entry.dtype,
+            entry.shape
         );
     }
     for (key, value) in &listing.metadata {
-        text += &format!("  metadata {key} = {value}\n");
+        text += &format!("  metadata {} = {}\n", visible(key), visible(value));
     }
     let tensors: Vec<Value> = listing
         .entries

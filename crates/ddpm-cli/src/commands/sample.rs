@@ -23,6 +23,8 @@ use crate::terminal::{Progress, Update};
 /// Frames of an animation, at most; more would only make the file large.
 const FRAMES: usize = 60;
 const MAX_IMAGES: usize = 1_000_000;
+/// Numbers that all images together may have: 16 GiB of f32.
+const MAX_NUMBERS: u64 = 1 << 32;
 
 /// Draws images.
 ///
@@ -39,6 +41,7 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
         tracing::warn!("{warning}");
     }
     let size = size(args, &opened)?;
+    check_memory(args.n, opened.channels, size)?;
     let schedule = opened.tables()?;
     let class = class(args, &opened)?;
     let mut config = opened.sample.clone();
@@ -167,6 +170,20 @@ fn size(args: &SampleArgs, opened: &OpenedModel) -> Result<[usize; 2], UsageErro
     }
 }
 
+/// All images are held until they are written, and no allocation that fails can be answered.
+fn check_memory(n: usize, channels: usize, [height, width]: [usize; 2]) -> Result<(), UsageError> {
+    let numbers = [n, channels, height, width]
+        .iter()
+        .try_fold(1u64, |product, &extent| product.checked_mul(extent as u64));
+    match numbers {
+        Some(0..=MAX_NUMBERS) => Ok(()),
+        _ => Err(UsageError(format!(
+            "{n} images of {channels}x{height}x{width} are more than {MAX_NUMBERS} numbers; \
+             draw fewer with --n, or smaller ones with --size"
+        ))),
+    }
+}
+
 fn class(args: &SampleArgs, opened: &OpenedModel) -> Result<Option<usize>, UsageError> {
     match (opened.model.conditioning(), args.class) {
         (Conditioning::None, None) => Ok(None),
@@ -265,6 +282,14 @@ fn is_frame(step: usize, steps: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_held_is_refused() {
+        assert!(check_memory(64, 3, [256, 256]).is_ok());
+        assert!(check_memory(1_000_000, 3, [32, 32]).is_ok());
+        assert!(check_memory(16, 3, [16384, 16384]).is_err());
+        assert!(check_memory(usize::MAX, usize::MAX, [2, 2]).is_err());
+    }
 
     #[test]
     fn frames_are_few_and_end_with_the_result() {

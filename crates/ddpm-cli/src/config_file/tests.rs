@@ -1,3 +1,5 @@
+use std::fs;
+
 use serde::{Deserialize, Serialize};
 
 use super::*;
@@ -246,4 +248,18 @@ fn a_file_that_cannot_be_read_is_named() {
     fs::write(&large, vec![b'#'; MAX_BYTES as usize + 1]).unwrap();
     let error = ConfigFile::load(&large).unwrap_err().0;
     assert!(error.contains("too many"), "{error}");
+}
+
+#[test]
+fn keys_without_end_cost_nothing() {
+    let deep = "a.".repeat(100_000);
+    let error = read("", &[&format!("{deep}b=1")]).unwrap_err();
+    assert!(error.contains("too many parts"), "{}", &error[..200]);
+    assert!(read(&format!("{deep}b = 1"), &[]).is_err());
+    assert!(read(&format!("[{deep}b]"), &[]).is_err());
+    assert!(read(&format!("a = {}", "[".repeat(100_000)), &[]).is_err());
+    let clock = std::time::Instant::now();
+    let long = read(&format!("{} = 1", "x".repeat(1_000_000)), &[]).unwrap_err();
+    assert!(long.contains("known here"), "{}", &long[..200]);
+    assert!(clock.elapsed() < std::time::Duration::from_secs(1));
 }

@@ -9,6 +9,11 @@ pub(super) fn nearest<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
+    // The comparison takes time and memory by the product of the lengths, and no slip makes a name this long.
+    const LONGEST: usize = 100;
+    if name.len() > LONGEST {
+        return None;
+    }
     let last = name.rsplit('.').next().unwrap_or(name);
     // A third of the letters may differ, two in a short name.
     let far = (last.chars().count() / 3).max(2);

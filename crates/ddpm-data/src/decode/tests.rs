@@ -159,6 +159,82 @@ fn every_cut_and_many_mutations_end_in_a_result() {
 }
 
 #[test]
+fn a_cut_file_is_never_taken_for_another_picture() {
+    for format in [
+        ImageFormat::Png,
+        ImageFormat::Jpeg,
+        ImageFormat::WebP,
+        ImageFormat::Gif,
+        ImageFormat::Bmp,
+        ImageFormat::Tiff,
+    ] {
+        let noise = image::load_from_memory(&noisy_png(24, 24)).unwrap();
+        let noise = match format {
+            ImageFormat::Gif => noise.to_rgba8().into(),
+            _ => noise,
+        };
+        let whole = encode(&noise, format);
+        let picture = decode(&whole, MAX).unwrap();
+        let mut wrong = Vec::new();
+        for length in 0..whole.len() {
+            if decode(&whole[..length], MAX).is_ok_and(|cut| cut != picture) {
+                wrong.push(length);
+            }
+        }
+        assert_eq!(wrong, [], "{format:?} of {} bytes", whole.len());
+    }
+}
+
+#[test]
+fn a_jpeg_ends_with_its_scans_and_not_with_its_thumbnail() {
+    let mut whole = Vec::new();
+    let mut encoder = JpegEncoder::new(&mut whole);
+    // A thumbnail has an end marker of its own.
+    encoder
+        .set_exif_metadata(b"II*\0 \xff\xd8\xff\xda\xff\xd9".to_vec())
+        .unwrap();
+    rgb(16, 16, [9, 9, 9]).write_with_encoder(encoder).unwrap();
+    assert!(jpeg_is_whole(&whole));
+    for length in 2..whole.len() {
+        assert!(!jpeg_is_whole(&whole[..length]), "{length}");
+    }
+    // What phones append, and filler before a marker.
+    assert!(jpeg_is_whole(
+        &[whole.as_slice(), b"\xff\xd8 more"].concat()
+    ));
+    let end = whole.len() - 2;
+    assert!(jpeg_is_whole(&[&whole[..end], b"\xff\xff\xd9"].concat()));
+}
+
+#[test]
+fn metadata_must_not_unpack_to_more_than_the_limit() {
+    let profile = |bytes: usize| {
+        let mut file = Vec::new();
+        let mut encoder = PngEncoder::new(&mut file);
+        encoder.set_icc_profile(vec![0; bytes]).unwrap();
+        rgb(2, 2, [1, 2, 3]).write_with_encoder(encoder).unwrap();
+        decode(&file, MAX)
+    };
+    assert!(profile(1 << 20).is_ok());
+    let message = profile(METADATA_BYTES as usize + 1)
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("metadata"), "{message}");
+}
+
+#[test]
+fn a_webp_must_have_the_bytes_that_it_states() {
+    let whole = encode(&rgb(4, 4, [1, 2, 3]), ImageFormat::WebP);
+    let stated = |bytes: &[u8]| 8 + u32::from_le_bytes(*bytes[4..].first_chunk().unwrap()) as usize;
+    assert_eq!(stated(&whole), whole.len());
+    assert!(webp_is_whole(&whole) && webp_is_whole(&[whole.as_slice(), b"more"].concat()));
+    // The byte that makes a length even is left out by some writers.
+    assert!(webp_is_whole(&whole[..whole.len() - 1]));
+    assert!(!webp_is_whole(&whole[..whole.len() - 2]));
+    assert!(!webp_is_whole(b"RIFF"));
+}
+
+#[test]
 fn extensions_are_told_without_regard_to_case() {
     for name in ["a.png", "b.JPG", "c.tar.TiFf", "ü.webp"] {
         assert!(has_image_extension(name), "{name}");

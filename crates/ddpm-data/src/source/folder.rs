@@ -29,9 +29,15 @@ pub(super) fn open(config: &DataConfig) -> Result<Listing, DataError> {
     if !metadata.is_dir() {
         return Err(DataError::format(root, "a folder of images", "a file"));
     }
-    let mut files = Vec::new();
-    let mut ancestors = Vec::new();
-    walk(root, Path::new(""), &mut ancestors, &mut files)?;
+    let mut walk = Walk {
+        root,
+        max_files: config.max_files,
+        seen: 0,
+        ancestors: Vec::new(),
+        files: Vec::new(),
+    };
+    walk.below(Path::new(""))?;
+    let mut files = walk.files;
     if files.is_empty() {
         return Err(DataError::Empty {
             path: root.to_path_buf(),
@@ -51,51 +57,73 @@ pub(super) fn open(config: &DataConfig) -> Result<Listing, DataError> {
     })
 }
 
-fn walk(
-    root: &Path,
-    below: &Path,
-    ancestors: &mut Vec<PathBuf>,
-    files: &mut Vec<PathBuf>,
-) -> Result<(), DataError> {
-    let folder = root.join(below);
-    let failed = |path: &Path, error| DataError::io(path, error);
-    let real = folder
-        .canonicalize()
-        .map_err(|error| failed(&folder, error))?;
-    if ancestors.contains(&real) {
-        // a link that leads back up
-        return Ok(());
-    }
-    if ancestors.len() == MAX_DEPTH {
-        return Err(DataError::format(
-            &folder,
-            format!("at most {MAX_DEPTH} folders within each other"),
-            "more",
-        ));
-    }
-    ancestors.push(real);
-    for entry in fs::read_dir(&folder).map_err(|error| failed(&folder, error))? {
-        let name = entry.map_err(|error| failed(&folder, error))?.file_name();
-        if is_ignored(&name.to_string_lossy()) {
-            continue;
+/// A search for images below a folder.
+struct Walk<'a> {
+    root: &'a Path,
+    max_files: u64,
+    /// Files and folders met so far. Links to folders beside each other can make a handful of them endlessly many.
+    seen: u64,
+    /// The folders around the present one, as they really are.
+    ancestors: Vec<PathBuf>,
+    /// What was found, relative to `root`.
+    files: Vec<PathBuf>,
+}
+
+impl Walk<'_> {
+    fn below(&mut self, below: &Path) -> Result<(), DataError> {
+        let folder = self.root.join(below);
+        let failed = |error| DataError::io(&folder, error);
+        let real = folder.canonicalize().map_err(failed)?;
+        if self.ancestors.contains(&real) {
+            // a link that leads back up
+            return Ok(());
         }
-        let relative = below.join(&name);
-        let path = root.join(&relative);
-        match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => walk(root, &relative, ancestors, files)?,
-            Ok(metadata) if metadata.is_file() => {
-                if has_image_extension(&name.to_string_lossy()) || starts_like_image(&path) {
-                    files.push(relative);
-                }
+        if self.ancestors.len() == MAX_DEPTH {
+            return Err(DataError::format(
+                &folder,
+                format!("at most {MAX_DEPTH} folders within each other"),
+                "more",
+            ));
+        }
+        self.ancestors.push(real);
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            self.count()?;
+            if is_ignored(&name.to_string_lossy()) {
+                continue;
             }
-            Ok(_) => {}
-            // a broken link by the name of an image is a bad image, reported when it is decoded
-            Err(_) if has_image_extension(&name.to_string_lossy()) => files.push(relative),
-            Err(_) => {}
+            let relative = below.join(&name);
+            let path = self.root.join(&relative);
+            match fs::metadata(&path) {
+                Ok(metadata) if metadata.is_dir() => self.below(&relative)?,
+                Ok(metadata) if metadata.is_file() => {
+                    if has_image_extension(&name.to_string_lossy()) || starts_like_image(&path) {
+                        self.files.push(relative);
+                    }
+                }
+                Ok(_) => {}
+                // a broken link by the name of an image is a bad image, reported when it is decoded
+                Err(_) if has_image_extension(&name.to_string_lossy()) => self.files.push(relative),
+                Err(_) => {}
+            }
         }
+        self.ancestors.pop();
+        Ok(())
     }
-    ancestors.pop();
-    Ok(())
+
+    fn count(&mut self) -> Result<(), DataError> {
+        self.seen += 1;
+        if self.seen <= self.max_files {
+            return Ok(());
+        }
+        Err(DataError::Limit {
+            path: self.root.to_path_buf(),
+            what: "number of files and folders",
+            got: self.seen,
+            limit: self.max_files,
+            key: "max_files",
+        })
+    }
 }
 
 /// Hidden files, and what macOS and Windows leave beside images.

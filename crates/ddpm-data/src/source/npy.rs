@@ -71,7 +71,7 @@ fn open_npz(path: &Path, config: &DataConfig) -> Result<(Array, Option<Array>), 
             ));
         }
     };
-    let archive = zipfile::open(path)?;
+    let archive = zipfile::open(path, config)?;
     let entries: Vec<Entry> = zipfile::entries(&archive).collect();
     let find = |names: &[String]| {
         names.iter().find_map(|name| {
@@ -101,7 +101,11 @@ fn open_npz(path: &Path, config: &DataConfig) -> Result<(Array, Option<Array>), 
         _ => None,
     };
     let images = find(&image_names).or(only).ok_or_else(|| {
-        let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+        let names: Vec<&str> = entries
+            .iter()
+            .take(20)
+            .map(|entry| entry.name.as_str())
+            .collect();
         DataError::format(
             path,
             format!("an array named {}", image_names.join(", ")),

@@ -20,7 +20,7 @@ pub(crate) struct ZipImages {
 
 pub(super) fn open(config: &DataConfig) -> Result<Listing, DataError> {
     let path = config.required_path()?;
-    let archive = zipfile::open(path)?;
+    let archive = zipfile::open(path, config)?;
     let mut entries: Vec<Entry> = zipfile::entries(&archive)
         .filter(|entry| !parts(&entry.name).any(is_ignored))
         .filter(|entry| {

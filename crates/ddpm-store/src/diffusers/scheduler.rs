@@ -5,7 +5,7 @@ use std::path::Path;
 use ddpm_schedule::{Prediction, ScheduleConfig, ScheduleKind, Spacing, VarianceKind};
 use serde_json::{Map, Value, json};
 
-use crate::error::{Result, StoreError};
+use crate::error::{Result, StoreError, excerpt};
 use crate::json;
 
 /// What a `scheduler_config.json` says; the default is what an empty one means.
@@ -313,7 +313,7 @@ impl Keys<'_> {
         Err(StoreError::Unsupported {
             path,
             key,
-            value: value.to_string(),
+            value: excerpt(&value.to_string()),
             supported,
         })
     }
@@ -326,7 +326,8 @@ impl Keys<'_> {
             .filter(|key| !key.starts_with('_'))
             .collect();
         if !unknown.is_empty() {
-            tracing::warn!(path = %self.path.display(), ?unknown, "passing over unknown scheduler keys");
+            let unknown = excerpt(&format!("{unknown:?}"));
+            tracing::warn!(path = %self.path.display(), unknown, "passing over unknown scheduler keys");
         }
     }
 }

@@ -83,6 +83,13 @@ fn impossible_values_name_their_key() {
         ),
         (json!({"freq_shift": 112}), "freq_shift"),
         (
+            json!({"block_out_channels": [u64::MAX, 8, 8, 8]}),
+            "block_out_channels",
+        ),
+        (json!({"layers_per_block": 1_000_000}), "layers_per_block"),
+        (json!({"sample_size": u64::MAX}), "sample_size"),
+        (json!({"sample_size": [8, 0]}), "sample_size"),
+        (
             json!({"time_embedding_type": "learned"}),
             "num_train_timesteps",
         ),

@@ -267,3 +267,28 @@ fn files_over_the_limit_are_not_read() {
         "{error}"
     );
 }
+
+#[cfg(unix)]
+#[test]
+fn links_beside_each_other_come_to_an_end() {
+    let dir = tempfile::tempdir().unwrap();
+    // Two ways from each folder to the next: 2^30 paths to one image.
+    for level in 0..30 {
+        let folder = dir.path().join(format!("{level:02}"));
+        std::fs::create_dir(&folder).unwrap();
+        for link in ["a", "b"] {
+            let next = format!("../{:02}", level + 1);
+            std::os::unix::fs::symlink(next, folder.join(link)).unwrap();
+        }
+    }
+    write(dir.path(), "30/red.png", &red(1));
+    let limited = crate::DataConfig {
+        max_files: 10_000,
+        ..config(DataKind::Folder, &dir.path().join("00"))
+    };
+    let error = load_error(&limited);
+    let crate::DataError::Limit { key, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(key, "max_files");
+}

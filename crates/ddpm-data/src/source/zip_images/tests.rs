@@ -186,3 +186,30 @@ fn mutated_archives_end_in_a_result() {
         let _ = load(&config(DataKind::Zip, &path));
     }
 }
+
+#[test]
+fn a_directory_of_too_many_files_is_refused_before_it_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let limited = |files: usize, max_files: u64| {
+        let names: Vec<String> = (0..files).map(|number| format!("{number}.png")).collect();
+        let image = png(2, 2, [1, 2, 3]);
+        let listed: Vec<(&str, &[u8])> = names
+            .iter()
+            .map(|name| (name.as_str(), image.as_slice()))
+            .collect();
+        let path = write(dir.path(), "a.zip", &zip_of(&listed));
+        crate::DataConfig {
+            max_files,
+            ..config(DataKind::Zip, &path)
+        }
+    };
+    assert_eq!(load(&limited(5, 5)).unwrap().len(), 5);
+    // The directory of the second has more bytes than are read of any archive.
+    for (files, max_files, told) in [(6, 5, 6), (90_000, 1, 2)] {
+        let error = load_error(&limited(files, max_files));
+        let crate::DataError::Limit { key, got, .. } = error else {
+            panic!("{error}");
+        };
+        assert_eq!((key, got), ("max_files", told));
+    }
+}
