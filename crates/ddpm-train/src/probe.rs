@@ -106,9 +106,7 @@ pub fn probe(
         );
         let t = Tensor::<1>::zeros([config.sample.count], device);
         let clock = Instant::now();
-        let y = model
-            .forward(x, t, None, None)
-            .map_err(TrainError::Model)?;
+        let y = model.forward(x, t, None, None).map_err(TrainError::Model)?;
         // Reading the output back waits for it.
         y.try_into_data().map_err(|error| TrainError::Device {
             message: error.to_string(),

@@ -194,9 +194,7 @@ pub(crate) fn check_size(
         return Err(UnetError::Shape {
             input: "x",
             got: vec![channels, height, width],
-            expected: format!(
-                "sides of at least {smallest} pixels, which {levels} halvings need"
-            ),
+            expected: format!("sides of at least {smallest} pixels, which {levels} halvings need"),
         });
     }
     Ok(())

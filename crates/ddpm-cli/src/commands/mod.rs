@@ -1,6 +1,7 @@
 //! One file a command: validated arguments in, a result for people and for programs out.
 
 mod devices;
+mod doctor;
 mod inspect;
 mod predict;
 mod sample;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use crate::exit::Exit;
 
 pub use devices::devices;
+pub use doctor::doctor;
 pub use inspect::inspect;
 pub use predict::predict;
 pub use sample::sample;

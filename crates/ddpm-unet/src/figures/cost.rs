@@ -108,8 +108,7 @@ pub(super) fn conv(
 ) -> Cost {
     let (input, output, kernel) = (input as u128, output as u128, kernel as u128);
     let weight = product(&[kernel, kernel, input, output]);
-    let transformed =
-        kernel == 3 && stride == Stride::One && plane.area() >= ENOUGH_FOR_TRANSFORM;
+    let transformed = kernel == 3 && stride == Stride::One && plane.area() >= ENOUGH_FOR_TRANSFORM;
     Cost {
         parameters: weight.saturating_add(output),
         multiplications: product(&[weight, plane.area()]),

@@ -72,7 +72,9 @@ fn any_unet(choices: &mut Choices) -> UNet2DConfig {
             })
             .collect(),
         mid_block_type: choices.of(&[None, Some(MidBlockKind::UNetMidBlock2D)]),
-        block_out_channels: (0..levels).map(|_| width * (1 + choices.below(3))).collect(),
+        block_out_channels: (0..levels)
+            .map(|_| width * (1 + choices.below(3)))
+            .collect(),
         layers_per_block: 1 + choices.below(4),
         downsample_padding: choices.below(2),
         downsample_type: choices.of(&[ResampleStyle::Conv, ResampleStyle::Resnet]),
@@ -200,7 +202,10 @@ fn attention_is_counted_by_level() {
     assert_eq!((second.height, second.width, second.channels), (8, 8, 32));
     let attention = second.attention.as_ref().unwrap();
     // One on the way down, one in the middle, two on the way up.
-    assert_eq!((attention.blocks, attention.tokens, attention.heads), (4, 64, 4));
+    assert_eq!(
+        (attention.blocks, attention.tokens, attention.heads),
+        (4, 64, 4)
+    );
     assert_eq!(
         attention.multiplications,
         4 * (64 * 4 * 32 * 32 + 2 * 64 * 64 * 32)
@@ -254,11 +259,7 @@ fn sections_that_no_network_has_are_refused() {
             [32, 32],
             "groups",
         ),
-        (
-            ModelConfig::Unet(UnetSection::default()),
-            [28, 28],
-            "28x28",
-        ),
+        (ModelConfig::Unet(UnetSection::default()), [28, 28], "28x28"),
         (
             ModelConfig::Plain(PlainSection::default()),
             [8, 8],

@@ -28,7 +28,12 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Figures
     // Blocks with attention and their cost, by level.
     let mut attended = vec![(0u128, Cost::default()); channels.len()];
     let mut attend = |level: usize, blocks: u128, groups: Option<usize>| {
-        let cost = attention(channels[level], head_dim(channels[level]), groups, planes[level])?;
+        let cost = attention(
+            channels[level],
+            head_dim(channels[level]),
+            groups,
+            planes[level],
+        )?;
         let (count, sum) = attended[level];
         attended[level] = (count.saturating_add(blocks), sum.and(cost.times(blocks)));
         Ok::<(), UnetError>(())
@@ -198,8 +203,9 @@ fn residual(
     cost = cost.keeping(product(&[apart, numbers(output, after)]));
     cost = cost.keeping(match inside {
         // Normalised, then averaged: the mean keeps what it read, the convolution the mean.
-        Inside::Halve => product(&[apart.max(1), numbers(input, plane)])
-            .saturating_add(numbers(input, after)),
+        Inside::Halve => {
+            product(&[apart.max(1), numbers(input, plane)]).saturating_add(numbers(input, after))
+        }
         Inside::Keep | Inside::Double => product(&[apart, numbers(input, plane)]),
     });
     if options.dropout > 0.0 {
