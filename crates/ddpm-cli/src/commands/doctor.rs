@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use ddpm_data::{DataConfig, DataKind, Dataset};
-use ddpm_schedule::Schedule;
+use ddpm_schedule::{Schedule, ScheduleError};
 use ddpm_train::{
     Config, MemoryEstimate, Probe, TrainError, Validated, checkpoint_bytes, checkpoints_on_disk,
     model_shape, probe, times,
@@ -144,10 +144,16 @@ impl Doctor {
         match config.clone().validate() {
             Ok(validated) => Some(validated),
             Err(error) => {
-                let told = matches!(error, TrainError::Schedule { .. })
-                    || matches!(&error, TrainError::Diffusion(inner) if inner.to_string()
-                        == ddpm_schedule::ScheduleError::EpsAtZeroSnr.to_string());
-                if !(told && self.findings.failed()) {
+                // Told of when the data are loaded, or with the schedule.
+                let told = match &error {
+                    TrainError::Data(_) => true,
+                    TrainError::Schedule { .. } => self.findings.failed(),
+                    TrainError::Diffusion(error) => {
+                        error.to_string() == ScheduleError::EpsAtZeroSnr.to_string()
+                    }
+                    _ => false,
+                };
+                if !told {
                     self.findings.error("keys", error);
                 }
                 None

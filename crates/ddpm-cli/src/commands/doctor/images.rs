@@ -7,8 +7,10 @@ use ddpm_store::ImageBatch;
 use super::finding::Finding;
 use crate::words;
 
-/// How many images are looked at.
+/// How many images are looked at, unless they are large.
 const LOOKED_AT: usize = 8;
+/// Numbers of all these images together, beyond the first.
+const MOST_NUMBERS: usize = 1 << 24;
 /// A smaller span between the darkest and the brightest pixel is no picture.
 const LEAST_SPAN: f32 = 0.1;
 /// Rounding may lead this far out of the range.
@@ -49,7 +51,10 @@ impl Pixels {
 ///
 /// # Errors   those of decoding
 pub fn look(dataset: &Dataset, made: bool) -> Result<Look> {
-    let count = LOOKED_AT.min(dataset.len());
+    let numbers = dataset.channels() * dataset.height() * dataset.width();
+    let count = LOOKED_AT
+        .min(MOST_NUMBERS / numbers.max(1))
+        .clamp(1, dataset.len());
     let mut all = Vec::new();
     for i in 0..count {
         all.extend(dataset.get(i * dataset.len() / count, false)?.pixels);

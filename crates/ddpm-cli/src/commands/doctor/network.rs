@@ -101,8 +101,16 @@ fn attention(figures: &Figures, level: &LevelFigures, attended: &AttentionFigure
         true => Finding::warn(
             "attention",
             format!(
-                "{text}; time grows with the square of the tokens: take {} out of `model.attention_at`",
-                level.height.max(level.width)
+                "{text}; time grows with the square of the tokens: {}",
+                match attended.blocks {
+                    // The middle's is alone.
+                    1 => "use more `model.multipliers`, or set `model.mid_attention = false`"
+                        .to_owned(),
+                    _ => {
+                        let side = level.height.max(level.width);
+                        format!("take {side} out of `model.attention_at`")
+                    }
+                }
             ),
         ),
         false => Finding::ok("attention", text),
