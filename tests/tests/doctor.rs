@@ -14,8 +14,8 @@ fn doctor(place: &Workplace, args: &[&str]) -> Ended {
 
 fn listing(place: &Workplace) -> Vec<std::ffi::OsString> {
     let mut names: Vec<_> = std::fs::read_dir(place.path("."))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
+        .expect("the folder")
+        .map(|entry| entry.expect("its entry").file_name())
         .collect();
     names.sort();
     names
@@ -206,6 +206,18 @@ fn each_mistake_is_a_line_that_says_what_to_change() {
             2,
             "data",
             &["data.size"],
+        ),
+        (
+            &[
+                "data.kind=synthetic",
+                "data.size=[8, 576460752303423488]",
+                "data.max_image_pixels=9223372036854775807",
+                "data.channels=1",
+                "model.attention_at=[]",
+            ],
+            2,
+            "memory",
+            &["this machine has"],
         ),
     ];
     for (sets, code, topic, words) in cases {

@@ -58,7 +58,9 @@ pub fn percent(share: f64) -> String {
     match value {
         value if value >= 9.95 => format!("{value:.0}%"),
         value if value >= 0.1 => format!("{value:.1}%"),
-        value => format!("{value:.2}%"),
+        0.0 => "0%".to_owned(),
+        value if value >= 0.005 => format!("{value:.2}%"),
+        _ => "less than 0.01%".to_owned(),
     }
 }
 
@@ -99,7 +101,8 @@ mod tests {
         assert_eq!(thousands(u128::MAX), "3.4e20 E");
         assert_eq!(percent(0.006_35), "0.6%");
         assert_eq!(percent(0.231), "23%");
-        assert_eq!(percent(0.0), "0.00%");
+        assert_eq!(percent(0.0), "0%");
+        assert_eq!(percent(4.9e-5), "less than 0.01%");
         assert_eq!(seconds(0.0259), "26 ms");
         assert_eq!(seconds(1.44), "1.4 s");
         assert_eq!(seconds(33.3), "33 s");

@@ -98,6 +98,7 @@ fn total_steps(config: &Config, dataset: Option<&Dataset>) -> Option<u64> {
 
 /// The images' shape as `[data]` states it, for a set that cannot be loaded.
 fn stated_shape(config: &Config) -> Option<ModelShape> {
+    config.data.validate().ok()?;
     let size = config.data.size?;
     Some(ModelShape {
         channels: config.data.channels?,
@@ -194,7 +195,14 @@ impl Doctor {
     /// Shows some images and returns their largest |pixel|.
     fn pixels(&mut self, config: &DataConfig, dataset: &Dataset, quiet: bool) -> Option<f32> {
         match images::look(dataset, config.kind == DataKind::Synthetic) {
-            Ok(look) => {
+            Ok(None) => {
+                self.add(Finding::note(
+                    "pixels",
+                    "the images are too large to look at",
+                ));
+                None
+            }
+            Ok(Some(look)) => {
                 if !quiet {
                     show(&look.images);
                 }

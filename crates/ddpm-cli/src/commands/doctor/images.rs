@@ -11,6 +11,8 @@ use crate::words;
 const LOOKED_AT: usize = 8;
 /// Numbers of all these images together, beyond the first.
 const MOST_NUMBERS: usize = 1 << 24;
+/// Numbers of an image that is too large to look at.
+const TOO_MANY_NUMBERS: usize = 1 << 28;
 /// A smaller span between the darkest and the brightest pixel is no picture.
 const LEAST_SPAN: f32 = 0.1;
 /// Rounding may lead this far out of the range.
@@ -47,17 +49,21 @@ impl Pixels {
     }
 }
 
-/// Decodes some images.
+/// Decodes some images; `None` if they are too large for that.
 ///
 /// # Errors   those of decoding
-pub fn look(dataset: &Dataset, made: bool) -> Result<Look> {
-    let numbers = dataset.channels() * dataset.height() * dataset.width();
+pub fn look(dataset: &Dataset, made: bool) -> Result<Option<Look>> {
+    let extents = [dataset.channels(), dataset.height(), dataset.width()];
+    let numbers = extents.into_iter().fold(1, usize::saturating_mul);
+    if numbers > TOO_MANY_NUMBERS {
+        return Ok(None);
+    }
     let count = LOOKED_AT
         .min(MOST_NUMBERS / numbers.max(1))
         .clamp(1, dataset.len());
     let mut all = Vec::new();
     for i in 0..count {
-        all.extend(dataset.get(i * dataset.len() / count, false)?.pixels);
+        all.extend(dataset.get(dataset.len() / count * i, false)?.pixels);
     }
     let sum: f64 = all.iter().copied().map(f64::from).sum();
     let pixels = Pixels {
@@ -67,11 +73,11 @@ pub fn look(dataset: &Dataset, made: bool) -> Result<Look> {
         most: all.iter().copied().fold(f32::NEG_INFINITY, f32::max),
         made,
     };
-    let shape = [count, dataset.channels(), dataset.height(), dataset.width()];
-    Ok(Look {
-        images: ImageBatch::new(all, shape)?,
+    let [channels, height, width] = extents;
+    Ok(Some(Look {
+        images: ImageBatch::new(all, [count, channels, height, width])?,
         pixels,
-    })
+    }))
 }
 
 /// How many images, and which could not be used.
@@ -160,7 +166,7 @@ mod tests {
     #[test]
     fn the_digits_are_looked_at() {
         let digits = Dataset::load(&DataConfig::default(), 0, &mut |_, _| {}).unwrap();
-        let look = look(&digits, false).unwrap();
+        let look = look(&digits, false).unwrap().unwrap();
         assert_eq!(look.images.shape(), [8, 1, 8, 8]);
         assert_eq!((look.pixels.least, look.pixels.most), (-1.0, 1.0));
         assert!((look.pixels.largest() - 1.0).abs() < f32::EPSILON);

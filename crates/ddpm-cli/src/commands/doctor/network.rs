@@ -53,7 +53,8 @@ fn levels(figures: &Figures, shape: ModelShape) -> Finding {
     if [first.height, first.width] == [height, width] {
         return Finding::ok("levels", text);
     }
-    let growth = (first.height * first.width) as f64 / (height * width).max(1) as f64;
+    let area = |height: usize, width: usize| height as f64 * width as f64;
+    let growth = area(first.height, first.width) / area(height, width).max(1.0);
     text += &format!(
         "; padded to {}, {} more pixels",
         named(first),

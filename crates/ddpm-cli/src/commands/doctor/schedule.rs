@@ -8,6 +8,9 @@ use ddpm_schedule::{
 use super::finding::Finding;
 use crate::words;
 
+/// More than what an error in ε is multiplied by at the last step of most schedules; Ho et al.'s: 157.
+const MUCH_AMPLIFICATION: f64 = 1000.0;
+
 /// How much of the image is left at the last step, where samplers start from noise alone.
 pub fn ending(config: &ScheduleConfig, schedule: &Schedule) -> Finding {
     let scale = schedule.sqrt_alpha_bar(schedule.len() - 1);
@@ -65,6 +68,8 @@ fn cure(config: &ScheduleConfig) -> &'static str {
 /// What is predicted, and with which weights, against the schedule.
 pub fn objective(config: &ObjectiveConfig, schedule: &Schedule) -> Finding {
     let zero = schedule.is_zero_terminal_snr();
+    // x̂0 = (x_t - √(1-ᾱ)·ε̂)/√ᾱ
+    let amplification = 1.0 / schedule.sqrt_alpha_bar(schedule.len() - 1);
     let predicted = match config.prediction {
         Prediction::Eps => "eps",
         Prediction::X0 => "x0",
@@ -89,6 +94,14 @@ pub fn objective(config: &ObjectiveConfig, schedule: &Schedule) -> Finding {
             "objective",
             "predicting x0 with the same weight at every noise level, which leaves fine detail the least; \
              `objective.weighting = \"min_snr\"` is usual with x0",
+        ),
+        (Prediction::Eps, _) if amplification > MUCH_AMPLIFICATION => Finding::note(
+            "objective",
+            format!(
+                "predicting eps where almost nothing of the image is left: the first sampling steps multiply the \
+                 network's error by {}; `sample.clip` bounds it, `objective.prediction = \"v\"` avoids it",
+                words::count(amplification as u64)
+            ),
         ),
         (_, weighting) => {
             let weighted = match weighting {
@@ -177,9 +190,16 @@ mod tests {
     fn objectives_against_zero_terminal_snr() {
         let min_snr = Weighting::MinSnr { gamma: 5.0 };
         let usual = linear(1000).build().unwrap();
+        let cosine = ScheduleConfig {
+            kind: ScheduleKind::Cosine,
+            ..linear(1000)
+        };
+        let cosine = cosine.build().unwrap();
         for (prediction, weighting, schedule, level) in [
             (Prediction::Eps, Weighting::Simple, &usual, Level::Ok),
             (Prediction::Eps, min_snr, &usual, Level::Ok),
+            (Prediction::Eps, Weighting::Simple, &cosine, Level::Note),
+            (Prediction::V, Weighting::Simple, &cosine, Level::Ok),
             (Prediction::X0, Weighting::Simple, &usual, Level::Note),
             (Prediction::X0, min_snr, &usual, Level::Ok),
             (Prediction::V, min_snr, &usual, Level::Ok),

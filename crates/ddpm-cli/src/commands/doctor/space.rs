@@ -58,16 +58,7 @@ pub fn memory(estimate: &MemoryEstimate, model: &ModelConfig, memory: Option<Mem
         );
     };
     let (total, available) = (u128::from(memory.total), u128::from(memory.available));
-    // What is left without the batch tells what is to be lowered.
-    let fixed = peak.saturating_sub(
-        estimate
-            .activations
-            .saturating_add(estimate.activations / 2),
-    );
-    let lower = match fixed > total {
-        true => format!("lower {}", keys_of_size(model)),
-        false => "lower `train.batch`, or raise `train.accumulate`".to_owned(),
-    };
+    let lower = what_to_lower(estimate, model, total);
     if peak > total {
         let total = words::bytes(total);
         Finding::fail(
@@ -89,6 +80,22 @@ pub fn memory(estimate: &MemoryEstimate, model: &ModelConfig, memory: Option<Mem
     } else {
         let available = words::bytes(available);
         Finding::ok("memory", format!("{text}; {available} are available"))
+    }
+}
+
+/// The keys that what is largest depends on.
+fn what_to_lower(estimate: &MemoryEstimate, model: &ModelConfig, total: u128) -> String {
+    let rest = estimate
+        .peak()
+        .saturating_sub(estimate.state)
+        .saturating_sub(estimate.program_and_data);
+    let least = estimate.state.saturating_add(estimate.gradients);
+    if least > total || rest == estimate.saving {
+        format!("lower {}", keys_of_size(model))
+    } else if rest == estimate.drawing {
+        "lower `sample.count`".to_owned()
+    } else {
+        "lower `train.batch` or `data.size`, or raise `train.accumulate`".to_owned()
     }
 }
 
@@ -146,5 +153,22 @@ mod tests {
         }
         let unknown = memory(&estimate(1, 1), &model, None);
         assert_eq!(unknown.level, Level::Note);
+        let part = |saving, drawing| MemoryEstimate {
+            saving: saving * GIB,
+            drawing: drawing * GIB,
+            ..estimate(1, 1)
+        };
+        for (estimate, words) in [
+            (part(20, 2), "`model.channels`"),
+            (part(2, 20), "`sample.count`"),
+        ] {
+            let machine = Memory {
+                total: 16 << 30,
+                available: 12 << 30,
+            };
+            let finding = memory(&estimate, &model, Some(machine));
+            assert_eq!(finding.level, Level::Fail);
+            assert!(finding.text.contains(words), "{finding:?}");
+        }
     }
 }
