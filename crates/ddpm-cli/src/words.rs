@@ -73,6 +73,14 @@ pub fn seconds(value: f64) -> String {
     }
 }
 
+/// `0.002`, `5e-5`: without a row of zeros.
+pub fn short(value: f64) -> String {
+    match value.abs() {
+        size if size == 0.0 || (1e-3..1e4).contains(&size) => value.to_string(),
+        _ => format!("{value:e}"),
+    }
+}
+
 fn three_digits(value: f64) -> String {
     match value {
         value if value < 9.995 => format!("{value:.2}"),
@@ -103,6 +111,10 @@ mod tests {
         assert_eq!(percent(0.231), "23%");
         assert_eq!(percent(0.0), "0%");
         assert_eq!(percent(4.9e-5), "less than 0.01%");
+        assert_eq!(
+            [0.002, 5e-5, 0.0, 1e300].map(short),
+            ["0.002", "5e-5", "0", "1e300"]
+        );
         assert_eq!(seconds(0.0259), "26 ms");
         assert_eq!(seconds(1.44), "1.4 s");
         assert_eq!(seconds(33.3), "33 s");

@@ -77,7 +77,7 @@ impl Finding {
 #[derive(Debug, Default)]
 pub struct Findings {
     list: Vec<Finding>,
-    /// Of the first failure that has a code of its own.
+    /// Of the first failure that keeps its own code.
     exit: Option<Exit>,
 }
 
@@ -92,11 +92,12 @@ impl Findings {
         self.list.extend(findings);
     }
 
-    /// An error, which keeps its exit code.
+    /// An error. Those of the data and of the device keep their exit code; what else fails is for the
+    /// configuration to change.
     pub fn error(&mut self, topic: &'static str, error: impl Into<Error>) {
         let error = error.into();
         let code = exit::code_of(&error);
-        if code != Exit::Usage && self.exit.is_none() {
+        if matches!(code, Exit::Data | Exit::Device) && self.exit.is_none() {
             self.exit = Some(code);
         }
         self.add(Finding::fail(topic, exit::sentence(&error)));

@@ -44,7 +44,7 @@ pub fn learning_rate(optim: &OptimConfig, total: u64) -> Vec<Finding> {
     };
     let text = format!(
         "learning rate {} after {warm_up}, of {}",
-        optim.lr,
+        words::short(optim.lr),
         words::some(total, "step")
     );
     let pace = if optim.warmup_steps >= total && optim.warmup_steps > 0 {
@@ -68,7 +68,7 @@ pub fn learning_rate(optim: &OptimConfig, total: u64) -> Vec<Finding> {
             "optimiser",
             format!(
                 "a learning rate of {} is seldom stable; `optim.lr` is usually 1e-4 to 2e-3",
-                optim.lr
+                words::short(optim.lr)
             ),
         ));
     }
