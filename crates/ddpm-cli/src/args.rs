@@ -14,6 +14,7 @@ use crate::device::Choice;
 #[command(after_help = "Examples:
   ddpm train                                train on the built-in digits
   ddpm train configs/fashion-mnist.toml     train by a recipe
+  ddpm doctor configs/fashion-mnist.toml    what is to be said before that
   ddpm train --resume                       go on with the latest run
   ddpm sample                               draw from the latest run
   ddpm inspect runs/digits-001              what a run holds
@@ -55,6 +56,8 @@ impl Common {
 pub enum Command {
     /// Train a network, on the built-in digits unless a configuration says otherwise
     Train(TrainArgs),
+    /// Check a configuration, its data and this machine before a long run; writes nothing
+    Doctor(DoctorArgs),
     /// Draw images with a trained network
     Sample(SampleArgs),
     /// Say what a run, checkpoint, model directory or safetensors file holds
@@ -102,6 +105,29 @@ pub struct TrainArgs {
     /// Check configuration, data and network, say what would be trained, and stop
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `ddpm doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ddpm doctor
+  ddpm doctor configs/ddpm-cifar10.toml --set data.path=cifar-10-batches-bin
+  ddpm doctor configs/sprites.toml --set train.batch=128 --json
+
+Each line has a mark: ok, note, warn or fail. A few training steps are measured unless something
+failed. Exit codes: 0 nothing failed, 2 the configuration must be changed, 3 the data, 6 the device.")]
+pub struct DoctorArgs {
+    /// Configuration (TOML); without it, the built-in digits recipe
+    pub config: Option<PathBuf>,
+    /// Override one key of the configuration, such as train.steps=500; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// auto, cpu, cuda:0, wgpu:0, vulkan:0, vulkan:cpu, metal:0 or rocm:0
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: Choice,
+    /// Seed of every random number (the configuration's `seed`)
+    #[arg(long)]
+    pub seed: Option<u64>,
 }
 
 /// A sampler's name.

@@ -171,6 +171,13 @@ pub struct Picked {
     pub name: String,
 }
 
+impl Picked {
+    /// Whether it is the processor, whose memory is the machine's.
+    pub fn is_processor(&self) -> bool {
+        self.name == Choice::Cpu.to_string()
+    }
+}
+
 /// Finds the device and checks that it works, by one small kernel.
 ///
 /// The check fixes the device's default element types to burn's own (32 bit).

@@ -10,6 +10,7 @@ use ddpm_store::StoreError;
 use ddpm_train::TrainError;
 
 use crate::device::DeviceError;
+use crate::machine::MemoryError;
 
 /// What the process tells its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +70,7 @@ pub fn code_of(error: &anyhow::Error) -> Exit {
 fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<Exit> {
     if cause.is::<UsageError>() {
         Some(Exit::Usage)
-    } else if cause.is::<DeviceError>() {
+    } else if cause.is::<DeviceError>() || cause.is::<MemoryError>() {
         Some(Exit::Device)
     } else if let Some(error) = cause.downcast_ref::<TrainError>() {
         Some(of_training(error))

@@ -11,10 +11,12 @@ mod device;
 mod drawing;
 mod exit;
 mod logging;
+mod machine;
 mod recipe;
 mod signals;
 mod terminal;
 mod threads;
+mod words;
 
 use std::io::{self, Write};
 use std::panic;
@@ -45,6 +47,7 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
     logging::start(cli.common.verbosity())?;
     let report = threads::inside(|| match &cli.command {
         Command::Train(args) => commands::train(args, cli.common),
+        Command::Doctor(args) => commands::doctor(args, cli.common),
         Command::Sample(args) => commands::sample(args, cli.common),
         Command::Inspect(args) => commands::inspect(args),
         Command::Predict(args) => commands::predict(args),

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use indicatif::MultiProgress;
 
 pub use picture::{Colours, Picture};
-pub use progress::{Progress, Update};
+pub use progress::{Progress, Update, rounded};
 
 mod picture;
 mod progress;

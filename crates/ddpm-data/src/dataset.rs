@@ -169,6 +169,16 @@ impl Dataset {
         &self.skipped
     }
 
+    /// Bytes of decoded images that are kept in memory; 0 for a set that is decoded or made on demand.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        match &self.store {
+            Store::Bytes(bytes) => bytes.len(),
+            Store::Units(units) => size_of_val(units.as_slice()),
+            Store::OnDemand { .. } | Store::Synthetic(_) => 0,
+        }
+    }
+
     /// The set in one line: `digits: 1797 images of 1×8×8, 10 classes, in memory (0.5 MB)`.
     #[must_use]
     pub fn describe(&self) -> String {
@@ -178,10 +188,10 @@ impl Dataset {
             Some(count) => format!(", {count} classes"),
             None => String::new(),
         };
-        let megabytes = |bytes: usize| format!("in memory ({:.1} MB)", bytes as f64 / 1e6);
         let place = match &self.store {
-            Store::Bytes(bytes) => megabytes(bytes.len()),
-            Store::Units(units) => megabytes(size_of_val(units.as_slice())),
+            Store::Bytes(_) | Store::Units(_) => {
+                format!("in memory ({:.1} MB)", self.memory_bytes() as f64 / 1e6)
+            }
             Store::OnDemand { .. } => "decoded on demand".to_owned(),
             Store::Synthetic(_) => "made on demand".to_owned(),
         };

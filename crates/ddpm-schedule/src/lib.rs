@@ -6,6 +6,7 @@
 //!
 //! - [`schedule`]: β and ᾱ of a noise schedule, and its configuration
 //! - [`mod@timesteps`]: which steps a sampler visits, and respacing to them
+//! - [`ending`]: what is left of an image at the last step
 //! - [`posterior`]: mean coefficients and variances of q(x_{t-1} | x_t, x0)
 //! - [`prediction`]: conversions among ε, x0 and v
 //! - [`weighting`]: loss weights as functions of the signal-to-noise ratio
@@ -14,6 +15,7 @@
 //!
 //! Steps are indices `t = 0..T`; the papers count them from 1.
 
+pub mod ending;
 pub mod error;
 pub mod noise;
 pub mod posterior;
@@ -23,6 +25,7 @@ pub mod solver;
 pub mod timesteps;
 pub mod weighting;
 
+pub use ending::Ending;
 pub use error::ScheduleError;
 pub use posterior::{Posterior, VarianceKind};
 pub use prediction::{Prediction, check_objective};

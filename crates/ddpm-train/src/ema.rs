@@ -68,6 +68,17 @@ impl EmaConfig {
             )
         })
     }
+
+    /// The half-life of the average at the end of a run of `total` steps, in steps: what is older has less
+    /// than half of the weight. 0 if the average is switched off.
+    ///
+    /// It takes the last step's decay for all, so while the decay still warms up it is a little too long.
+    pub fn half_life_steps(&self, total: u64) -> f64 {
+        match self.decay_at(total.saturating_sub(1)) {
+            0.0 => 0.0,
+            decay => -std::f64::consts::LN_2 / decay.ln(),
+        }
+    }
 }
 
 /// Initial weights in the average that show in the pictures.
@@ -115,5 +126,16 @@ mod tests {
         assert_eq!(constant.warning(10_000), None);
         assert_eq!(warm.warning(1), None);
         assert!(warm.warning(0).unwrap().contains("100%"));
+    }
+
+    #[test]
+    fn half_life_is_that_of_the_last_steps() {
+        let ema = EmaConfig::default();
+        assert!((ema.half_life_steps(10_000_000) - 6931.1).abs() < 0.1);
+        // 1 - 1000^-0.75 = 0.9944
+        assert!((ema.half_life_steps(1000) - 122.9).abs() < 0.1);
+        let off = EmaConfig { decay: 0.0, ..ema };
+        assert_eq!(off.half_life_steps(1000), 0.0);
+        assert_eq!(ema.half_life_steps(0), 0.0);
     }
 }

@@ -4,6 +4,7 @@
 //! where to compute and when to stop. All it writes goes through `ddpm-store`. A run is a function
 //! of its configuration and its data set: no random number depends on the history of the process.
 
+mod batches;
 mod config;
 mod denoise;
 mod ema;
@@ -14,9 +15,12 @@ pub mod faults;
 mod guard;
 mod identity;
 mod lr;
+mod memory;
 mod open;
 mod optim;
+mod probe;
 mod recovery;
+mod rhythm;
 mod snapshot;
 mod state;
 mod stop;
@@ -31,8 +35,11 @@ pub use events::Event;
 pub use guard::{Cause, Guard, GuardConfig, SpikePolicy, Verdict};
 pub use identity::{Change, differences, identity_hash};
 pub use lr::{Decay, learning_rate};
+pub use memory::{MemoryEstimate, checkpoint_bytes, least_bytes};
 pub use open::OpenedModel;
 pub use optim::{OptimConfig, OptimKind, ParamGrads, Slot, Update, ema_network, new_slots, update};
+pub use probe::{Probe, probe};
+pub use rhythm::{checkpoints_on_disk, times};
 pub use snapshot::{Progress, SavedState};
 pub use state::{Computed, Part, Recipe, StepReport, TrainState};
 pub use stop::Stop;

@@ -7,7 +7,8 @@ use ddpm_diffusion::SampleConfig;
 use ddpm_schedule::{Prediction, Schedule, ScheduleConfig};
 use ddpm_store::checkpoint::{self, Weights};
 use ddpm_store::{DiffusersModel, NamedTensor, RunDir, SchedulerSettings};
-use ddpm_unet::{Model, SampleSize};
+use ddpm_unet::figures::parameters_of_json;
+use ddpm_unet::{Model, SampleSize, UnetError};
 use serde_json::{Map, Value};
 
 use crate::error::TrainError;
@@ -162,10 +163,22 @@ fn build(
     weights: Vec<NamedTensor>,
     device: &Device,
 ) -> Result<Model, TrainError> {
-    let (model, unknown) = Model::from_json(json, device).map_err(|error| TrainError::Format {
+    let bad = |problem| TrainError::Format {
         path: path.to_owned(),
-        problem: error.to_string(),
-    })?;
+        problem,
+    };
+    let unbuildable = |error: UnetError| bad(error.to_string());
+    // Before there is a network: a few wrong characters in config.json can ask for more than any memory.
+    let asked = parameters_of_json(json).map_err(unbuildable)?;
+    let held: u128 = weights.iter().map(|tensor| tensor.data.len() as u128).sum();
+    // As many more as a forgotten tensor or two explain are told of by name below.
+    if asked > held.saturating_mul(2) {
+        return Err(bad(format!(
+            "config.json asks for a network of {asked} parameters, but the weights beside it are {held} numbers; \
+             they do not belong together"
+        )));
+    }
+    let (model, unknown) = Model::from_json(json, device).map_err(unbuildable)?;
     for key in unknown {
         tracing::warn!(
             "{}: key `{key}` of config.json is not known and has no effect",

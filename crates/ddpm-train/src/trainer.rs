@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use ddpm_data::{Batch, Dataset, Loader, LoaderConfig};
-use ddpm_diffusion::{DiffusionError, ImageBatch as Drawing, Plan, randn_images, sample};
-use ddpm_schedule::noise::{Stream, below};
+use ddpm_diffusion::{DiffusionError, ImageBatch as Drawing, Plan, sample};
 use ddpm_store::checkpoint::{self, Retention};
 use ddpm_store::{GridOptions, ImageBatch, MetricsLog, RunWriter};
 use ddpm_unet::ModelShape;
 
+use crate::batches;
 use crate::config::{Config, Validated};
 use crate::denoise::ModelDenoiser;
 use crate::error::TrainError;
@@ -20,7 +20,7 @@ use crate::events::Event;
 use crate::guard::{Cause, Guard, Verdict};
 use crate::recovery::Trouble;
 use crate::snapshot::{self, Progress, SavedState};
-use crate::state::{Part, Recipe, TrainState};
+use crate::state::{Recipe, TrainState};
 use crate::stop::Stop;
 use crate::window::Window;
 
@@ -261,7 +261,8 @@ impl Trainer {
         let indices = std::mem::take(&mut batch.indices);
         #[cfg(feature = "faults")]
         let (state, batch) = spoil(state, batch);
-        let parts = self.parts(batch, state.step)?;
+        let device = self.device.clone().autodiff();
+        let parts = batches::parts(&self.config, &batch, state.step, &device);
         let computed = state.compute(parts, &self.recipe)?;
         let (loss, grad_norm) = (computed.loss, computed.grad_norm);
         match self.guard.judge(&self.config.guard, loss, grad_norm) {
@@ -312,42 +313,6 @@ impl Trainer {
                 ..LoaderConfig::default()
             },
         )?)
-    }
-
-    /// The images of one step with their noise and time steps, split as `accumulate` says.
-    ///
-    /// Row r of step s gets noise and time from (seed, s, r), however the batch is split.
-    fn parts(&self, batch: Batch, step: u64) -> Result<Vec<Part>, TrainError> {
-        let config = &self.config;
-        let device = self.device.clone().autodiff();
-        let [batch_rows, channels, height, width] = batch.shape;
-        let steps_t = self.recipe.schedule.len() as u64;
-        let part_rows = batch_rows / config.train.accumulate;
-        let part_len = part_rows * channels * height * width;
-        let mut parts = Vec::new();
-        for (i, pixels) in batch.pixels.chunks_exact(part_len).enumerate() {
-            let shape = [part_rows, channels, height, width];
-            let first = (i * part_rows) as u64;
-            let rows = first..first + part_rows as u64;
-            let t = rows
-                .clone()
-                .map(|row| below(config.seed, Stream::TrainTime, step, row, steps_t) as usize)
-                .collect();
-            parts.push(Part {
-                x0: Tensor::from_data(TensorData::new(pixels.to_vec(), shape), &device),
-                eps: randn_images(
-                    config.seed,
-                    Stream::TrainNoise,
-                    step,
-                    rows.clone(),
-                    [channels, height, width],
-                    &device,
-                ),
-                t,
-                labels: None,
-            });
-        }
-        Ok(parts)
     }
 
     fn log(&mut self, state: &TrainState) -> Result<(), TrainError> {

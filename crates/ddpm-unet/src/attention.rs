@@ -37,14 +37,7 @@ impl Attention {
         output_scale: f64,
         init: &mut Init,
     ) -> Result<Self, UnetError> {
-        if head_dim == 0 || head_dim > channels {
-            return Err(UnetError::Config {
-                key: "head_dim".into(),
-                got: head_dim.to_string(),
-                expected: format!("must be between 1 and the level's {channels} channels"),
-            });
-        }
-        let heads = channels / head_dim;
+        let heads = heads(channels, head_dim)?;
         let inner = heads * head_dim;
         Ok(Self {
             group_norm: groups
@@ -85,6 +78,20 @@ impl Attention {
         }
         scale_down(out, self.output_scale)
     }
+}
+
+/// How many heads of `head_dim` channels fit into `channels`.
+///
+/// # Errors   [`UnetError::Config`] if none does
+pub(crate) fn heads(channels: usize, head_dim: usize) -> Result<usize, UnetError> {
+    if head_dim == 0 || head_dim > channels {
+        return Err(UnetError::Config {
+            key: "head_dim".into(),
+            got: head_dim.to_string(),
+            expected: format!("must be between 1 and the level's {channels} channels"),
+        });
+    }
+    Ok(channels / head_dim)
 }
 
 /// A 1×1 convolution.

@@ -10,6 +10,7 @@ mod blocks;
 mod class_embedding;
 mod config;
 mod error;
+pub mod figures;
 mod fit;
 mod init;
 mod layers;
@@ -30,6 +31,7 @@ pub use config::{
     TimeScaleShift, UNet2DConfig, UpBlockKind,
 };
 pub use error::UnetError;
+pub use figures::{AttentionFigures, Figures, LevelFigures};
 pub use init::{Init, InitKind};
 pub use layers::{Activation, DropoutRng};
 pub use model::{Conditioning, Model, ModelConfig, ModelShape, PlainSection, UnetSection};

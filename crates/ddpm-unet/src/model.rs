@@ -124,6 +124,16 @@ impl UnetSection {
                 expected: "must have 1 to 12 levels".into(),
             });
         }
+        let widest = self.multipliers.iter().max().copied().unwrap_or_default();
+        if self.channels.saturating_mul(widest) > 1 << 20 {
+            return Err(UnetError::Config {
+                key: "model.channels".into(),
+                got: self.channels.to_string(),
+                expected: format!(
+                    "times the largest of `model.multipliers`, {widest}, must be at most 1048576"
+                ),
+            });
+        }
         crate::fit::fit(shape.height, shape.width, levels, self.pad)?;
         let multiple = 1usize << (levels - 1);
         let longer = shape.height.max(shape.width).next_multiple_of(multiple);

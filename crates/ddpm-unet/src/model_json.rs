@@ -43,25 +43,69 @@ impl Model {
         json: &Map<String, Value>,
         device: &Device,
     ) -> Result<(Self, Vec<String>), UnetError> {
+        let init = &mut Init::new(0, InitKind::Default, device);
+        match Described::read(json)? {
+            Described::Plain {
+                channels,
+                features,
+                steps,
+            } => {
+                let plain = PlainUNet::new(channels, &features, steps, init)?;
+                Ok((Self::Plain(plain), Vec::new()))
+            }
+            Described::Unet {
+                config,
+                pad,
+                unknown,
+            } => Ok((Self::Unet(UNet2D::new(&config, pad, init)?), unknown)),
+        }
+    }
+}
+
+/// What a `config.json` says.
+pub(crate) enum Described {
+    /// [`UNet2D`].
+    Unet {
+        config: Box<UNet2DConfig>,
+        pad: bool,
+        /// Keys that have no effect.
+        unknown: Vec<String>,
+    },
+    /// [`PlainUNet`].
+    Plain {
+        channels: usize,
+        features: Vec<usize>,
+        steps: usize,
+    },
+}
+
+impl Described {
+    /// # Errors   [`UnetError::Unsupported`] or [`UnetError::Config`] naming the key
+    pub(crate) fn read(json: &Map<String, Value>) -> Result<Self, UnetError> {
         match json.get(CLASS).and_then(Value::as_str) {
             Some(PLAIN) => {
-                let init = &mut Init::new(0, InitKind::Default, device);
                 let count = |key: &str| {
                     let value = json.get(key).unwrap_or(&Value::Null);
                     let number = value.as_u64().and_then(|n| usize::try_from(n).ok());
                     number.ok_or_else(|| unsupported(key, value, "a positive integer"))
                 };
                 let value = json.get("features").unwrap_or(&Value::Null);
-                let features: Vec<usize> = serde_json::from_value(value.clone())
+                let features = serde_json::from_value(value.clone())
                     .map_err(|_| unsupported("features", value, "a list of positive integers"))?;
-                let plain = PlainUNet::new(count("channels")?, &features, count("steps")?, init)?;
-                Ok((Self::Plain(plain), Vec::new()))
+                Ok(Self::Plain {
+                    channels: count("channels")?,
+                    features,
+                    steps: count("steps")?,
+                })
             }
             Some("UNet2DModel") | None => {
                 let (config, unknown) = UNet2DConfig::from_json(json)?;
                 let pad = json.get(PAD).and_then(Value::as_bool).unwrap_or(false);
-                let init = &mut Init::new(0, InitKind::Default, device);
-                Ok((Self::Unet(UNet2D::new(&config, pad, init)?), unknown))
+                Ok(Self::Unet {
+                    config: Box::new(config),
+                    pad,
+                    unknown,
+                })
             }
             Some(other) => Err(unsupported(
                 CLASS,

@@ -66,13 +66,7 @@ impl PlainUNet {
         steps: usize,
         init: &mut Init,
     ) -> Result<Self, UnetError> {
-        let in_range = |count: usize| (1..=1 << 16).contains(&count);
-        let Some(&last) = features.last() else {
-            return Err(no_levels(features));
-        };
-        if !features.iter().copied().all(in_range) || !in_range(channels) || features.len() > 12 {
-            return Err(no_levels(features));
-        }
+        let last = check_levels(channels, features)?;
         let mut entering = channels + 1;
         let mut encoder = Vec::new();
         for &width in features {
@@ -117,18 +111,7 @@ impl PlainUNet {
 
     /// # Errors   [`UnetError::Shape`] if the image is too small to be halved at each level
     pub(crate) fn check_size(&self, height: usize, width: usize) -> Result<(), UnetError> {
-        let smallest = 1usize << self.encoder.len();
-        if height < smallest || width < smallest {
-            return Err(UnetError::Shape {
-                input: "x",
-                got: vec![self.channels, height, width],
-                expected: format!(
-                    "sides of at least {smallest} pixels, which {} halvings need",
-                    self.encoder.len()
-                ),
-            });
-        }
-        Ok(())
+        check_size(self.channels, self.encoder.len(), height, width)
     }
 
     /// # Shapes   `x`: `[batch, channels, height, width]`, `t`: `[batch]`; returns as `x`
@@ -180,12 +163,41 @@ impl PlainUNet {
     }
 }
 
-fn no_levels(features: &[usize]) -> UnetError {
-    UnetError::Config {
-        key: "features".into(),
-        got: excerpt(format!("{features:?}")),
-        expected: "must list 1 to 12 channel counts between 1 and 65536".into(),
+/// The channels of the last level.
+///
+/// # Errors   [`UnetError::Config`] if there is no level or a level without channels
+pub(crate) fn check_levels(channels: usize, features: &[usize]) -> Result<usize, UnetError> {
+    let in_range = |count: &usize| (1..=1 << 16).contains(count);
+    match features.last() {
+        Some(&last)
+            if features.iter().all(in_range) && in_range(&channels) && features.len() <= 12 =>
+        {
+            Ok(last)
+        }
+        _ => Err(UnetError::Config {
+            key: "features".into(),
+            got: excerpt(format!("{features:?}")),
+            expected: "must list 1 to 12 channel counts between 1 and 65536".into(),
+        }),
     }
+}
+
+/// # Errors   [`UnetError::Shape`] if the image is too small to be halved at each level
+pub(crate) fn check_size(
+    channels: usize,
+    levels: usize,
+    height: usize,
+    width: usize,
+) -> Result<(), UnetError> {
+    let smallest = 1usize << levels;
+    if height < smallest || width < smallest {
+        return Err(UnetError::Shape {
+            input: "x",
+            got: vec![channels, height, width],
+            expected: format!("sides of at least {smallest} pixels, which {levels} halvings need"),
+        });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

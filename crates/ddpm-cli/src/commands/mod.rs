@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod devices;
+mod doctor;
 mod inspect;
 mod predict;
 mod sample;
@@ -16,6 +17,7 @@ use crate::exit::Exit;
 
 pub use checkpoint::checkpoint;
 pub use devices::devices;
+pub use doctor::doctor;
 pub use inspect::inspect;
 pub use predict::predict;
 pub use sample::sample;

@@ -17,7 +17,7 @@ use super::{RUNS, Report, shown};
 use crate::args::{Common, TrainArgs};
 use crate::exit::{Exit, UsageError};
 use crate::terminal::{self, Picture, Progress, Update};
-use crate::{device, recipe, signals};
+use crate::{device, machine, recipe, signals};
 
 /// Trains, or goes on training.
 ///
@@ -37,6 +37,7 @@ pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
     let quiet = common.quiet > 0;
     let dataset = load(config, quiet)?;
     let shape = model_shape(config, &dataset);
+    machine::refuse_what_cannot_fit(&config.model, shape, &picked)?;
     // Built once here so that nothing is written for a network that cannot be.
     let network = config
         .model
@@ -127,7 +128,10 @@ fn refuse_another_run(run: &RunDir, config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn load(config: &Config, quiet: bool) -> Result<Dataset> {
+/// The data set, with progress if that takes long and a warning for each image that was skipped.
+///
+/// # Errors   those of [`Dataset::load`]
+pub fn load(config: &Config, quiet: bool) -> Result<Dataset> {
     let start = Instant::now();
     let mut progress: Option<Progress> = None;
     let dataset = Dataset::load(&config.data, config.seed, &mut |done, total| {

@@ -120,7 +120,7 @@ fn time_left(step: u64, from: u64, total: u64, elapsed: Duration) -> Option<Stri
 }
 
 /// A duration by its two largest units.
-fn rounded(seconds: f64) -> String {
+pub fn rounded(seconds: f64) -> String {
     // Saturates, which is good enough for a duration of more than the age of the universe.
     let seconds = seconds.ceil() as u64;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);

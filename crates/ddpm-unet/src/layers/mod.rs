@@ -11,3 +11,4 @@ pub use conv::{Around, Conv2d, ConvTranspose2d};
 pub use dropout::{Dropout, DropoutRng};
 pub use linear::Linear;
 pub use norm::GroupNorm;
+pub(crate) use norm::check_groups;

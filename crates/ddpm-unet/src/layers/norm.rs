@@ -28,13 +28,7 @@ impl GroupNorm {
         eps: f64,
         init: &mut Init,
     ) -> Result<Self, UnetError> {
-        if groups == 0 || !channels.is_multiple_of(groups) {
-            return Err(UnetError::Config {
-                key: "groups".into(),
-                got: groups.to_string(),
-                expected: format!("must divide the {channels} channels that are normalised"),
-            });
-        }
+        check_groups(groups, channels)?;
         Ok(Self {
             weight: init.constant([channels], 1.0),
             bias: init.constant([channels], 0.0),
@@ -90,6 +84,18 @@ impl GroupNorm {
             },
         }
     }
+}
+
+/// # Errors   [`UnetError::Config`] if `groups` does not divide `channels`
+pub(crate) fn check_groups(groups: usize, channels: usize) -> Result<(), UnetError> {
+    if groups == 0 || !channels.is_multiple_of(groups) {
+        return Err(UnetError::Config {
+            key: "groups".into(),
+            got: groups.to_string(),
+            expected: format!("must divide the {channels} channels that are normalised"),
+        });
+    }
+    Ok(())
 }
 
 /// A normalisation and the nonlinearity after it.

@@ -109,7 +109,7 @@ fn sections_that_fit_no_network_are_refused() {
                 ..default()
             },
             [32, 32],
-            "`block_out_channels`",
+            "`model.channels` = 18446744073709551615: times the largest",
         ),
         (
             UnetSection {

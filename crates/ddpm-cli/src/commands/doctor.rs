@@ -1,0 +1,384 @@
+//! `ddpm doctor`: what can be known of a run before it begins. Writes nothing.
+
+mod finding;
+mod images;
+mod length;
+mod network;
+mod schedule;
+mod space;
+mod time;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use ddpm_data::{DataConfig, DataKind, Dataset};
+use ddpm_schedule::{Schedule, ScheduleError};
+use ddpm_train::{
+    Config, MemoryEstimate, Probe, TrainError, Validated, checkpoint_bytes, checkpoints_on_disk,
+    model_shape, probe, times,
+};
+use ddpm_unet::{Figures, ModelShape};
+use serde_json::{Map, Value, json};
+
+use self::finding::{Finding, Findings};
+use self::time::Work;
+use super::train::{load, show};
+use super::{RUNS, Report};
+use crate::args::{Common, DoctorArgs};
+use crate::device::Picked;
+use crate::machine::{self, Memory};
+use crate::terminal::{Progress, Update};
+use crate::{device, recipe};
+
+/// Steps that are measured after the first.
+const MEASURED_STEPS: usize = 3;
+/// No measurement begins after this.
+const MEASURING_BUDGET: Duration = Duration::from_secs(120);
+
+/// Examines a configuration, its data and this machine.
+///
+/// # Errors   [`crate::exit::UsageError`] for a configuration that cannot be read; whatever else is wrong is
+/// a line of the report, whose exit code is that of the first line that failed
+pub fn doctor(args: &DoctorArgs, common: Common) -> Result<Report> {
+    let config = recipe::read(args.config.as_deref(), &args.set, args.seed)?;
+    let quiet = common.quiet > 0;
+    let mut doctor = Doctor::default();
+    let schedule = doctor.schedule(&config);
+    let validated = doctor.configuration(&config);
+    let picked = doctor.device(args);
+    let dataset = doctor.data(&config, quiet);
+    let largest = match &dataset {
+        Some(dataset) => doctor.pixels(&config.data, dataset, quiet),
+        None => None,
+    };
+    let shape = match &dataset {
+        Some(dataset) => Some(model_shape(&config, dataset)),
+        None => stated_shape(&config),
+    };
+    let figures = shape.and_then(|shape| doctor.network(&config, shape));
+    if let Some(validated) = &validated {
+        let nfe = validated.plan.steps().len();
+        doctor.add(schedule::sampling(&config.sample, nfe, largest));
+        doctor.put("nfe", json!(nfe));
+    }
+    if let Some(total) = total_steps(&config, dataset.as_ref()) {
+        doctor.length(&config, total, dataset.as_ref());
+        if let (Some(figures), Some(shape)) = (&figures, shape) {
+            doctor.disk(&config, figures, total);
+            doctor.memory(&config, figures, shape, dataset.as_ref(), picked.as_ref());
+        }
+    }
+    doctor.put(
+        "alpha_bar_at_the_end",
+        json!(schedule.map(|schedule| { schedule.alpha_bar(schedule.len() - 1) })),
+    );
+    if let (Some(validated), Some(dataset), Some(picked), false) =
+        (validated, dataset, picked, doctor.findings.failed())
+    {
+        doctor.time(&validated, dataset, &picked, quiet);
+    } else {
+        doctor.add(Finding::note(
+            "time",
+            "not measured, because a check failed",
+        ));
+    }
+    Ok(doctor.report())
+}
+
+/// Steps of the run, where they do not depend on a data set that is not there.
+fn total_steps(config: &Config, dataset: Option<&Dataset>) -> Option<u64> {
+    match (dataset, config.train.epochs) {
+        (Some(dataset), _) => Some(config.train.total_steps(dataset.len())),
+        (None, None) => Some(config.train.total_steps(1)),
+        (None, Some(_)) => None,
+    }
+}
+
+/// The images' shape as `[data]` states it, for a set that cannot be loaded.
+fn stated_shape(config: &Config) -> Option<ModelShape> {
+    config.data.validate().ok()?;
+    let size = config.data.size?;
+    Some(ModelShape {
+        channels: config.data.channels?,
+        height: size.height,
+        width: size.width,
+        steps: config.schedule.steps,
+    })
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Doctor {
+    findings: Findings,
+    figures: Map<String, Value>,
+}
+
+impl Doctor {
+    fn add(&mut self, finding: Finding) {
+        self.findings.add(finding);
+    }
+
+    fn put(&mut self, key: &str, value: Value) {
+        self.figures.insert(key.to_owned(), value);
+    }
+
+    fn schedule(&mut self, config: &Config) -> Option<Schedule> {
+        match config.schedule.build() {
+            Ok(schedule) => {
+                self.add(schedule::ending(&config.schedule, &schedule));
+                self.add(schedule::objective(&config.objective, &schedule));
+                Some(schedule)
+            }
+            Err(source) => {
+                let section = "[schedule]";
+                self.findings
+                    .error("schedule", TrainError::Schedule { section, source });
+                None
+            }
+        }
+    }
+
+    /// Every value of every section; what the checks above have told of already is not told again.
+    fn configuration(&mut self, config: &Config) -> Option<Validated> {
+        match config.clone().validate() {
+            Ok(validated) => Some(validated),
+            Err(error) => {
+                // Told of when the data are loaded, or with the schedule.
+                let told = match &error {
+                    TrainError::Data(_) => true,
+                    TrainError::Schedule { .. } => self.findings.failed(),
+                    TrainError::Diffusion(error) => {
+                        error.to_string() == ScheduleError::EpsAtZeroSnr.to_string()
+                    }
+                    _ => false,
+                };
+                if !told {
+                    self.findings.error("keys", error);
+                }
+                None
+            }
+        }
+    }
+
+    fn device(&mut self, args: &DoctorArgs) -> Option<Picked> {
+        match device::resolve(args.device) {
+            Ok(picked) => {
+                self.add(Finding::ok("device", &picked.name));
+                self.put("device", json!(picked.name));
+                Some(picked)
+            }
+            Err(error) => {
+                self.findings.error("device", error);
+                None
+            }
+        }
+    }
+
+    fn data(&mut self, config: &Config, quiet: bool) -> Option<Dataset> {
+        match load(config, quiet) {
+            Ok(dataset) => {
+                self.findings.extend(images::set(&dataset));
+                self.put("images", json!(dataset.len()));
+                self.put("bad_images", json!(dataset.skipped().len()));
+                self.put("classes", json!(dataset.num_classes()));
+                Some(dataset)
+            }
+            Err(error) => {
+                self.findings.error("data", error);
+                None
+            }
+        }
+    }
+
+    /// Shows some images and returns their largest |pixel|.
+    fn pixels(&mut self, config: &DataConfig, dataset: &Dataset, quiet: bool) -> Option<f32> {
+        match images::look(dataset, config.kind == DataKind::Synthetic) {
+            Ok(None) => {
+                self.add(Finding::note(
+                    "pixels",
+                    "the images are too large to look at",
+                ));
+                None
+            }
+            Ok(Some(look)) => {
+                if !quiet {
+                    show(&look.images);
+                }
+                let images::Pixels {
+                    least, mean, most, ..
+                } = look.pixels;
+                self.add(images::pixels(&look.pixels));
+                self.put("pixels", json!({"min": least, "mean": mean, "max": most}));
+                Some(look.pixels.largest())
+            }
+            Err(error) => {
+                self.findings.error("pixels", error);
+                None
+            }
+        }
+    }
+
+    fn network(&mut self, config: &Config, shape: ModelShape) -> Option<Figures> {
+        match Figures::of(&config.model, shape) {
+            Ok(figures) => {
+                self.findings
+                    .extend(network::check(&config.model, &figures, shape));
+                self.put("parameters", whole(figures.parameters));
+                self.put("multiplications", whole(figures.multiplications));
+                self.put("kept", whole(figures.kept));
+                self.put("levels", levels(&figures));
+                Some(figures)
+            }
+            Err(error) => {
+                self.findings.error("network", TrainError::Model(error));
+                None
+            }
+        }
+    }
+
+    fn length(&mut self, config: &Config, total: u64, dataset: Option<&Dataset>) {
+        let train = &config.train;
+        if let Some(dataset) = dataset {
+            self.findings
+                .extend(length::passes(train, total, dataset.len()));
+        }
+        self.findings
+            .extend(length::learning_rate(&config.optim, total));
+        self.add(length::average(&config.ema, total));
+        self.findings
+            .extend(length::rhythm(train, &config.sample, total));
+        self.put("steps", json!(total));
+        self.put("grids", json!(times(train.sample_every, total)));
+        let half_life = config.ema.half_life_steps(total);
+        self.put("ema_half_life_steps", json!(half_life));
+    }
+
+    fn disk(&mut self, config: &Config, figures: &Figures, total: u64) {
+        let each = checkpoint_bytes(figures.parameters);
+        let count = checkpoints_on_disk(&config.train, total);
+        let free = machine::free_bytes(Path::new(RUNS));
+        self.add(space::disk(each, count, free));
+        self.put("checkpoint_bytes", whole(each));
+        self.put("checkpoints_on_disk", json!(count));
+        self.put("free_bytes", json!(free));
+    }
+
+    fn memory(
+        &mut self,
+        config: &Config,
+        figures: &Figures,
+        shape: ModelShape,
+        dataset: Option<&Dataset>,
+        picked: Option<&Picked>,
+    ) {
+        let image = [shape.channels, shape.height, shape.width]
+            .iter()
+            .fold(1u128, |product, &extent| {
+                product.saturating_mul(extent as u128)
+            });
+        let kept = dataset.map_or(0, Dataset::memory_bytes);
+        let estimate = MemoryEstimate::new(figures, config, image, kept as u128);
+        // Cards do not tell what they have.
+        let on_card = picked.is_some_and(|picked| !picked.is_processor());
+        let memory = machine::memory().filter(|_| !on_card);
+        self.add(space::memory(&estimate, &config.model, memory));
+        self.put(
+            "memory",
+            json!({
+                "peak_bytes": whole(estimate.peak()),
+                "step_bytes": whole(estimate.step()),
+                "state_bytes": whole(estimate.state),
+                "gradient_bytes": whole(estimate.gradients),
+                "activation_bytes": whole(estimate.activations),
+                "workspace_bytes": whole(estimate.workspace),
+                "total_bytes": memory.map(|memory: Memory| memory.total),
+                "available_bytes": memory.map(|memory: Memory| memory.available),
+            }),
+        );
+    }
+
+    fn time(&mut self, validated: &Validated, dataset: Dataset, picked: &Picked, quiet: bool) {
+        let train = &validated.config.train;
+        let steps = train.total_steps(dataset.len());
+        let work = Work {
+            steps,
+            batch: train.batch,
+            grids: times(train.sample_every, steps),
+            nfe: validated.plan.steps().len(),
+        };
+        match measure(validated, dataset, picked, quiet) {
+            Ok(probe) => {
+                self.findings.extend(time::check(work, &probe));
+                let expected = time::expected(work, &probe);
+                self.put("step_s", json!(probe.step_s()));
+                self.put("images_per_s", json!(work.batch as f64 / probe.step_s()));
+                self.put("evaluation_s", json!(probe.evaluation_s));
+                self.put("run_s", json!(expected.run_s));
+                self.put("sampling_s", json!(expected.sampling_s));
+                self.put("measured_peak_bytes", json!(machine::peak_bytes()));
+            }
+            Err(error) => self.findings.error("time", error),
+        }
+    }
+
+    fn report(self) -> Report {
+        let json = json!({ "findings": self.findings.json(), "figures": self.figures });
+        Report {
+            text: self.findings.text(),
+            json,
+            exit: self.findings.exit(),
+        }
+    }
+}
+
+fn measure(
+    validated: &Validated,
+    dataset: Dataset,
+    picked: &Picked,
+    quiet: bool,
+) -> Result<Probe, TrainError> {
+    let mut progress: Option<Progress> = None;
+    probe(
+        validated,
+        Arc::new(dataset),
+        &picked.device,
+        MEASURED_STEPS,
+        MEASURING_BUDGET,
+        &mut |done, of| {
+            progress
+                .get_or_insert_with(|| Progress::start(0, of as u64, quiet))
+                .update(Update {
+                    step: done as u64,
+                    ..Update::default()
+                });
+        },
+    )
+}
+
+fn levels(figures: &Figures) -> Value {
+    let levels = figures.levels.iter().map(|level| {
+        let attention = level.attention.as_ref().map(|attended| {
+            json!({
+                "tokens": whole(attended.tokens),
+                "heads": attended.heads,
+                "blocks": whole(attended.blocks),
+                "share": figures.share(attended),
+            })
+        });
+        json!({
+            "height": level.height, "width": level.width, "channels": level.channels,
+            "attention": attention,
+        })
+    });
+    levels.collect()
+}
+
+/// JSON has no whole numbers beyond 64 bits here.
+fn whole(number: u128) -> Value {
+    match u64::try_from(number) {
+        Ok(number) => json!(number),
+        Err(_) => json!(number as f64),
+    }
+}

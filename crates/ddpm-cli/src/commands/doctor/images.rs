@@ -1,0 +1,177 @@
+//! The data set, and what its images hold.
+
+use anyhow::Result;
+use ddpm_data::{Dataset, PIXEL_MAX, PIXEL_MIN};
+use ddpm_store::ImageBatch;
+
+use super::finding::Finding;
+use crate::words;
+
+/// How many images are looked at, unless they are large.
+const LOOKED_AT: usize = 8;
+/// Numbers of all these images together, beyond the first.
+const MOST_NUMBERS: usize = 1 << 24;
+/// Numbers of an image that is too large to look at.
+const TOO_MANY_NUMBERS: usize = 1 << 28;
+/// A smaller span between the darkest and the brightest pixel is no picture.
+const LEAST_SPAN: f32 = 0.1;
+/// Rounding may lead this far out of the range.
+const SLACK: f32 = 1e-3;
+
+/// Some images, evenly spread over a set.
+#[derive(Debug)]
+pub struct Look {
+    /// The images.
+    pub images: ImageBatch,
+    /// Their pixels.
+    pub pixels: Pixels,
+}
+
+/// The range of some images' pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pixels {
+    /// How many images.
+    pub images: usize,
+    /// The darkest.
+    pub least: f32,
+    /// Their mean.
+    pub mean: f64,
+    /// The brightest.
+    pub most: f32,
+    /// Whether they are made and not decoded, so that they need not be pixels.
+    pub made: bool,
+}
+
+impl Pixels {
+    /// The largest |pixel|.
+    pub fn largest(&self) -> f32 {
+        self.least.abs().max(self.most.abs())
+    }
+}
+
+/// Decodes some images; `None` if they are too large for that.
+///
+/// # Errors   those of decoding
+pub fn look(dataset: &Dataset, made: bool) -> Result<Option<Look>> {
+    let extents = [dataset.channels(), dataset.height(), dataset.width()];
+    let numbers = extents.into_iter().fold(1, usize::saturating_mul);
+    if numbers > TOO_MANY_NUMBERS {
+        return Ok(None);
+    }
+    let count = LOOKED_AT
+        .min(MOST_NUMBERS / numbers.max(1))
+        .clamp(1, dataset.len());
+    let mut all = Vec::new();
+    for i in 0..count {
+        all.extend(dataset.get(dataset.len() / count * i, false)?.pixels);
+    }
+    let sum: f64 = all.iter().copied().map(f64::from).sum();
+    let pixels = Pixels {
+        images: count,
+        least: all.iter().copied().fold(f32::INFINITY, f32::min),
+        mean: sum / all.len().max(1) as f64,
+        most: all.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+        made,
+    };
+    let [channels, height, width] = extents;
+    Ok(Some(Look {
+        images: ImageBatch::new(all, [count, channels, height, width])?,
+        pixels,
+    }))
+}
+
+/// How many images, and which could not be used.
+pub fn set(dataset: &Dataset) -> Vec<Finding> {
+    let mut found = vec![Finding::ok("data", dataset.describe())];
+    if let Some(first) = dataset.skipped().first() {
+        found.push(Finding::warn(
+            "data",
+            format!(
+                "{} left out, the first {}, because it {}; repair or remove what is bad",
+                words::some(dataset.skipped().len() as u64, "bad image"),
+                first.path.display(),
+                first.reason
+            ),
+        ));
+    }
+    if dataset.labels().is_some() {
+        found.push(Finding::note(
+            "data",
+            "the classes are not used: training is unconditional",
+        ));
+    }
+    found
+}
+
+/// Whether the pixels are those of pictures.
+pub fn pixels(pixels: &Pixels) -> Finding {
+    let Pixels {
+        least, mean, most, ..
+    } = *pixels;
+    let text = format!(
+        "{} from {least:.2} to {most:.2}, mean {mean:.2}",
+        words::some(pixels.images as u64, "image"),
+    );
+    let warn = |problem: &str| Finding::warn("pixels", format!("{text}: {problem}"));
+    let outside = least < PIXEL_MIN - SLACK || most > PIXEL_MAX + SLACK;
+    if !(least.is_finite() && most.is_finite()) {
+        Finding::fail(
+            "pixels",
+            format!("{text}: not all are numbers; repair the file that `data.path` names"),
+        )
+    } else if least == most {
+        warn("they are all of one colour; look at what `data.path` holds")
+    } else if most - least < LEAST_SPAN {
+        warn(
+            "almost one colour, as if scaled wrongly; check `data.range` and what `data.path` holds",
+        )
+    } else if outside && pixels.made {
+        Finding::note("pixels", format!("{text}: noise, not pictures"))
+    } else if outside {
+        warn("pixels lie outside [-1, 1], so they are scaled wrongly; check `data.range`")
+    } else {
+        Finding::ok("pixels", text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ddpm_data::DataConfig;
+
+    use super::super::finding::Level;
+    use super::*;
+
+    #[test]
+    fn pictures_span_the_range() {
+        for (least, most, made, level) in [
+            (-1.0, 1.0, false, Level::Ok),
+            (-0.5, 0.2, false, Level::Ok),
+            (-1.0, -1.0, false, Level::Warn),
+            (-1.0, -0.99, false, Level::Warn),
+            (-1.0, 509.0, false, Level::Warn),
+            (-4.1, 3.9, true, Level::Note),
+            (-1.0, f32::INFINITY, false, Level::Fail),
+        ] {
+            let finding = pixels(&Pixels {
+                images: 8,
+                least,
+                mean: 0.0,
+                most,
+                made,
+            });
+            assert_eq!(finding.level, level, "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn the_digits_are_looked_at() {
+        let digits = Dataset::load(&DataConfig::default(), 0, &mut |_, _| {}).unwrap();
+        let look = look(&digits, false).unwrap().unwrap();
+        assert_eq!(look.images.shape(), [8, 1, 8, 8]);
+        assert_eq!((look.pixels.least, look.pixels.most), (-1.0, 1.0));
+        assert!((look.pixels.largest() - 1.0).abs() < f32::EPSILON);
+        assert_eq!(pixels(&look.pixels).level, Level::Ok);
+        let found = set(&digits);
+        assert!(found[0].text.contains("1797 images of 1×8×8"), "{found:?}");
+    }
+}

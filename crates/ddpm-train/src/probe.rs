@@ -1,0 +1,185 @@
+//! A few steps of a run, measured, with nothing written.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Device, Tensor};
+use ddpm_data::{Dataset, Loader, LoaderConfig};
+use ddpm_diffusion::randn_images;
+use ddpm_schedule::noise::Stream;
+
+use crate::batches;
+use crate::config::Validated;
+use crate::error::TrainError;
+use crate::state::{Recipe, TrainState};
+use crate::trainer::model_shape;
+
+/// What the steps and an evaluation of the network took, in seconds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Probe {
+    /// The first step, in which memory is fetched and weights are made.
+    pub first_step_s: f64,
+    /// The steps after it; fewer than were asked for if time ran out.
+    pub steps_s: Vec<f64>,
+    /// One evaluation of `sample.count` images without gradients, as samplers need many; none if
+    /// time ran out.
+    pub evaluation_s: Option<f64>,
+}
+
+impl Probe {
+    /// Seconds a step: the mean of the steps after the first, or the first if there was no other.
+    pub fn step_s(&self) -> f64 {
+        match self.steps_s.len() {
+            0 => self.first_step_s,
+            count => self.steps_s.iter().sum::<f64>() / count as f64,
+        }
+    }
+}
+
+/// Trains one step and `steps` more as a run of this configuration begins, then evaluates the network twice
+/// and times the second. No measurement begins after `budget`.
+///
+/// `observe(done, of)` is called after each of the `steps + 3` pieces of work.
+///
+/// # Errors   as [`crate::train`], but nothing of the disk
+pub fn probe(
+    validated: &Validated,
+    dataset: Arc<Dataset>,
+    device: &Device,
+    steps: usize,
+    budget: Duration,
+    observe: &mut dyn FnMut(usize, usize),
+) -> Result<Probe, TrainError> {
+    let config = &validated.config;
+    let start = Instant::now();
+    let of = steps + 3;
+    let tracked = device.clone().autodiff();
+    let shape = model_shape(config, &dataset);
+    let model = config
+        .model
+        .build(shape, config.seed, &tracked)
+        .map_err(TrainError::Model)?;
+    let recipe = Recipe {
+        seed: config.seed,
+        schedule: validated.schedule.clone(),
+        objective: validated.objective,
+        optim: config.optim,
+        ema: config.ema,
+        total_steps: config.train.total_steps(dataset.len()),
+    };
+    let mut loader = Loader::new(
+        dataset,
+        LoaderConfig {
+            seed: config.seed,
+            batch: config.train.batch,
+            flip: config.data.flip,
+            ..LoaderConfig::default()
+        },
+    )?;
+    let mut state = TrainState::new(model);
+    let mut seconds = Vec::new();
+    for done in 1..=steps + 1 {
+        let clock = Instant::now();
+        let parts = batches::parts(config, &loader.next()?, state.step, &tracked);
+        (state, _) = state.step(parts, &recipe)?;
+        seconds.push(clock.elapsed().as_secs_f64());
+        observe(done, of);
+        if start.elapsed() > budget {
+            break;
+        }
+    }
+    let mut evaluation_s = None;
+    let model = state.ema_model();
+    drop(state);
+    let image = [shape.channels, shape.height, shape.width];
+    let rows = 0..config.sample.count as u64;
+    for done in steps + 2..=of {
+        if start.elapsed() > budget {
+            break;
+        }
+        let x = randn_images(
+            config.seed,
+            Stream::TrainNoise,
+            0,
+            rows.clone(),
+            image,
+            device,
+        );
+        let t = Tensor::<1>::zeros([config.sample.count], device);
+        let clock = Instant::now();
+        let y = model.forward(x, t, None, None).map_err(TrainError::Model)?;
+        // Reading the output back waits for it.
+        y.try_into_data().map_err(|error| TrainError::Device {
+            message: error.to_string(),
+        })?;
+        evaluation_s = Some(clock.elapsed().as_secs_f64());
+        observe(done, of);
+    }
+    let first_step_s = seconds.remove(0);
+    Ok(Probe {
+        first_step_s,
+        steps_s: seconds,
+        evaluation_s,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use ddpm_unet::{ModelConfig, UnetSection};
+
+    fn tiny() -> (Validated, Arc<Dataset>) {
+        let mut config = Config {
+            model: ModelConfig::Unet(UnetSection {
+                channels: 8,
+                multipliers: vec![1, 2],
+                blocks: 1,
+                attention_at: vec![],
+                groups: 4,
+                ..UnetSection::default()
+            }),
+            ..Config::default()
+        };
+        config.train.batch = 4;
+        config.train.accumulate = 2;
+        config.sample.count = 2;
+        let dataset = Dataset::load(&config.data, 0, &mut |_, _| {}).unwrap();
+        (config.validate().unwrap(), Arc::new(dataset))
+    }
+
+    #[test]
+    fn steps_and_an_evaluation_are_measured() {
+        let (validated, dataset) = tiny();
+        let mut seen = Vec::new();
+        let found = probe(
+            &validated,
+            dataset,
+            &Device::flex(),
+            2,
+            Duration::MAX,
+            &mut |done, of| seen.push((done, of)),
+        )
+        .unwrap();
+        assert_eq!(seen, [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]);
+        assert_eq!(found.steps_s.len(), 2);
+        assert!(found.step_s() > 0.0 && found.evaluation_s.unwrap() > 0.0);
+    }
+
+    #[test]
+    fn without_time_the_first_step_has_to_do() {
+        let (validated, dataset) = tiny();
+        let found = probe(
+            &validated,
+            dataset,
+            &Device::flex(),
+            2,
+            Duration::ZERO,
+            &mut |_, _| {},
+        )
+        .unwrap();
+        assert_eq!(found.steps_s, [0.0; 0]);
+        assert_eq!(found.evaluation_s, None);
+        assert!((found.step_s() - found.first_step_s).abs() < f64::EPSILON);
+    }
+}

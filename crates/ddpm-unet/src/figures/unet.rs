@@ -1,0 +1,256 @@
+//! The figures of the U-Net; read it beside [`crate::UNet2D::new`].
+
+use super::cost::{Cost, Plane, Stride, conv, linear, norm, product, table};
+use super::{AttentionFigures, Figures, LevelFigures};
+use crate::attention::heads;
+use crate::config::{
+    ClassEmbedKind, DownBlockKind, ResampleStyle, TimeEmbeddingKind, TimeScaleShift, UNet2DConfig,
+    UpBlockKind,
+};
+use crate::error::UnetError;
+use crate::layers::Activation;
+use crate::resnet::{Inside, ResnetOptions, TimeShift};
+
+pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Figures, UnetError> {
+    config.validate()?;
+    let channels = &config.block_out_channels;
+    let final_level = channels.len() - 1;
+    let planes = planes(config, size);
+    let resnet = config.resnet_options();
+    let head_dim = |level: usize| config.attention_head_dim.unwrap_or(level);
+    let (first, last) = (channels[0], channels[final_level]);
+    let layers = config.layers_per_block as u128;
+
+    let mut total = embeddings(config).and(
+        conv(config.in_channels, first, 3, Stride::One, planes[0])
+            .keeping(numbers(config.in_channels, planes[0])),
+    );
+    // Blocks with attention and their cost, by level.
+    let mut attended = vec![(0u128, Cost::default()); channels.len()];
+    let mut attend = |level: usize, blocks: u128, groups: Option<usize>| {
+        let cost = attention(
+            channels[level],
+            head_dim(channels[level]),
+            groups,
+            planes[level],
+        )?;
+        let (count, sum) = attended[level];
+        attended[level] = (count.saturating_add(blocks), sum.and(cost.times(blocks)));
+        Ok::<(), UnetError>(())
+    };
+
+    let mut entering = first;
+    for (i, kind) in config.down_block_types.iter().enumerate() {
+        let (output, plane) = (channels[i], planes[i]);
+        let others = residual(output, output, Inside::Keep, resnet, plane)?;
+        total = total
+            .and(residual(entering, output, Inside::Keep, resnet, plane)?)
+            .and(others.times(layers - 1));
+        if *kind == DownBlockKind::AttnDownBlock2D {
+            attend(i, layers, Some(resnet.groups_for(output)))?;
+        }
+        if i != final_level {
+            let by_residual = *kind == DownBlockKind::ResnetDownsampleBlock2D
+                || (*kind == DownBlockKind::AttnDownBlock2D
+                    && config.downsample_type == ResampleStyle::Resnet);
+            total = total.and(match by_residual {
+                true => residual(output, output, Inside::Halve, resnet, plane)?,
+                false => conv(output, output, 3, Stride::Two, plane.halved())
+                    .keeping(numbers(output, plane)),
+            });
+        }
+        entering = output;
+    }
+
+    if config.mid_block_type.is_some() {
+        let plane = planes[final_level];
+        total = total.and(residual(last, last, Inside::Keep, resnet, plane)?.times(2));
+        if config.add_attention {
+            let groups = match (config.attn_norm_num_groups, config.resnet_time_scale_shift) {
+                (Some(groups), _) => Some(groups),
+                (None, TimeScaleShift::Default) => Some(resnet.groups_for(last)),
+                (None, TimeScaleShift::ScaleShift) => None,
+            };
+            attend(final_level, 1, groups)?;
+        }
+    }
+
+    for (i, kind) in config.up_block_types.iter().enumerate() {
+        let level = final_level - i;
+        let (output, plane) = (channels[level], planes[level]);
+        // The skips of a level: its own blocks', then what entered it on the way down.
+        let entered = channels[level.saturating_sub(1)];
+        let block = |input| residual(input, output, Inside::Keep, resnet, plane);
+        total = total
+            .and(block(entering + output)?)
+            .and(block(output + output)?.times(layers - 1))
+            .and(block(output + entered)?);
+        if *kind == UpBlockKind::AttnUpBlock2D {
+            attend(level, layers + 1, Some(resnet.groups_for(output)))?;
+        }
+        if i != final_level {
+            let by_residual = *kind == UpBlockKind::ResnetUpsampleBlock2D
+                || (*kind == UpBlockKind::AttnUpBlock2D
+                    && config.upsample_type == ResampleStyle::Resnet);
+            total = total.and(match by_residual {
+                true => residual(output, output, Inside::Double, resnet, plane)?,
+                false => conv(output, output, 3, Stride::One, plane.doubled())
+                    .keeping(numbers(output, plane)),
+            });
+        }
+        entering = output;
+    }
+
+    total = total
+        .and(norm(resnet.groups_for(first), first)?)
+        .and(conv(first, config.out_channels, 3, Stride::One, planes[0]))
+        .keeping(numbers(first, planes[0]));
+    let total = attended.iter().fold(total, |sum, (_, cost)| sum.and(*cost));
+    let levels = (0..channels.len()).map(|level| {
+        let (blocks, cost) = attended[level];
+        LevelFigures {
+            height: planes[level].height,
+            width: planes[level].width,
+            channels: channels[level],
+            attention: (blocks > 0).then(|| AttentionFigures {
+                blocks,
+                tokens: planes[level].area(),
+                heads: channels[level] / head_dim(channels[level]).max(1),
+                multiplications: cost.multiplications,
+            }),
+        }
+    });
+    Ok(Figures {
+        parameters: total.parameters,
+        multiplications: total.multiplications,
+        kept: total.kept,
+        widest: total.widest,
+        packed: total.packed,
+        levels: levels.collect(),
+    })
+}
+
+/// Height and width at each level, of images padded to what the levels divide.
+fn planes(config: &UNet2DConfig, size: [usize; 2]) -> Vec<Plane> {
+    let multiple = config.size_multiple();
+    let [height, width] = size.map(|side| {
+        side.checked_next_multiple_of(multiple)
+            .unwrap_or(side - side % multiple)
+    });
+    (0..config.block_out_channels.len())
+        .map(|level| Plane {
+            height: height >> level,
+            width: width >> level,
+        })
+        .collect()
+}
+
+/// Of one image.
+fn numbers(channels: usize, plane: Plane) -> u128 {
+    product(&[channels as u128, plane.area()])
+}
+
+/// What turns time steps and classes into vectors.
+fn embeddings(config: &UNet2DConfig) -> Cost {
+    let first = config.block_out_channels[0];
+    let temb = config.temb_channels();
+    let (frequencies, features) = match config.time_embedding_type {
+        TimeEmbeddingKind::Positional => (Cost::default(), first),
+        TimeEmbeddingKind::Fourier => (table(1, first), 2 * first),
+        TimeEmbeddingKind::Learned => {
+            (table(config.num_train_timesteps.unwrap_or(1), first), first)
+        }
+    };
+    let mlp = linear(features, temb).and(linear(temb, temb));
+    let classes = match (config.class_embed_type, config.num_class_embeds) {
+        (None, Some(classes)) => table(classes, temb),
+        (Some(ClassEmbedKind::Timestep), _) => mlp,
+        (Some(ClassEmbedKind::Identity), _) | (None, None) => Cost::default(),
+    };
+    frequencies.and(mlp).and(classes)
+}
+
+/// A residual block whose input has `plane`, with its input.
+///
+/// # Errors   [`UnetError::Config`] if the groups do not divide the channels
+fn residual(
+    input: usize,
+    output: usize,
+    inside: Inside,
+    options: ResnetOptions,
+    plane: Plane,
+) -> Result<Cost, UnetError> {
+    let after = match inside {
+        Inside::Keep => plane,
+        Inside::Halve => plane.halved(),
+        Inside::Double => plane.doubled(),
+    };
+    let projected = match options.time_shift {
+        TimeShift::Default => output,
+        TimeShift::ScaleShift => 2 * output,
+    };
+    let mut cost = norm(options.groups_for(input), input)?
+        .and(conv(input, output, 3, Stride::One, after))
+        .and(linear(options.temb_channels, projected))
+        .and(norm(options.groups_for(output), output)?)
+        .and(conv(output, output, 3, Stride::One, after))
+        .keeping(numbers(input, plane))
+        .keeping(numbers(output, after));
+    if input != output {
+        cost = cost.and(conv(input, output, 1, Stride::One, after));
+    }
+    let apart = kept_by_activation(options.activation);
+    cost = cost.keeping(product(&[apart, numbers(output, after)]));
+    cost = cost.keeping(match inside {
+        // Normalised, then averaged: the mean keeps what it read, the convolution the mean.
+        Inside::Halve => {
+            product(&[apart.max(1), numbers(input, plane)]).saturating_add(numbers(input, after))
+        }
+        Inside::Keep | Inside::Double => product(&[apart, numbers(input, plane)]),
+    });
+    if options.dropout > 0.0 {
+        // The mask, and what the convolution reads.
+        cost = cost.keeping(product(&[2, numbers(output, after)]));
+    }
+    Ok(cost)
+}
+
+/// Maps that a normalisation with its nonlinearity keeps besides its input: none for SiLU, which the
+/// convolution computes again.
+fn kept_by_activation(activation: Activation) -> u128 {
+    match activation {
+        Activation::Silu => 0,
+        Activation::Relu => 1,
+        Activation::Gelu => 2,
+        // x · tanh(softplus(x)), an operation each.
+        Activation::Mish => 6,
+    }
+}
+
+/// Attention with its normalisation and its input.
+///
+/// # Errors   [`UnetError::Config`] if no head fits or the groups do not divide the channels
+fn attention(
+    channels: usize,
+    head_dim: usize,
+    groups: Option<usize>,
+    plane: Plane,
+) -> Result<Cost, UnetError> {
+    let heads = heads(channels, head_dim)?;
+    let inner = heads * head_dim;
+    let norm = groups.map(|groups| norm(groups, channels)).transpose()?;
+    let tokens = plane.area();
+    let scores = product(&[2, tokens, tokens, inner as u128]);
+    // Per pixel: queries, keys and values, then the projection.
+    let projections = linear(channels, inner)
+        .times(3)
+        .and(linear(inner, channels));
+    Ok(Cost {
+        multiplications: product(&[projections.multiplications, tokens]).saturating_add(scores),
+        widest: numbers(3 * inner, plane),
+        ..projections.and(norm.unwrap_or_default())
+    }
+    .keeping(numbers(channels, plane))
+    .keeping(product(&[4, numbers(inner, plane)]))
+    .keeping(numbers(heads, plane)))
+}
