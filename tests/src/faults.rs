@@ -5,14 +5,26 @@
 
 mod bad_images;
 mod bombs;
+mod damage;
+mod disk;
+mod endurance;
+mod kills;
 mod measured;
 mod mutations;
+mod numbers;
+mod sameness;
+mod signals;
+mod surroundings;
+mod table;
 mod tensors;
+mod toy;
 mod typos;
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+
+pub use table::table;
 
 /// How often each fault is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,41 +105,119 @@ impl Row {
 
 /// All rows, by number.
 pub fn rows() -> Vec<Row> {
+    let row = |number, fault, holds, check| Row {
+        number,
+        fault,
+        holds,
+        full_only: false,
+        check,
+    };
     vec![
+        row(
+            1,
+            "SIGKILL at each point of the commit",
+            "resumed: weights, EMA, moments byte-identical, metric log equal",
+            kills::at_each_point,
+        ),
+        row(
+            2,
+            "SIGKILL at a random time",
+            "the same",
+            kills::at_random_times,
+        ),
+        row(
+            3,
+            "the N-th change to the disk fails, N = 1, 2, … until clean",
+            "exit 4 naming path and cause; resumed byte-identical; no temporary left",
+            disk::fails,
+        ),
+        row(
+            4,
+            "each checkpoint file cut at each 1/64 of its length",
+            "detected; the one before it is used, and that is said",
+            damage::cuts,
+        ),
+        row(5, "one random bit flipped", "detected", damage::bits),
+        row(
+            6,
+            "missing file, mixed steps, future schema, another configuration",
+            "refused, cause named",
+            damage::mixed,
+        ),
+        row(
+            7,
+            "SIGTERM, SIGINT, SIGHUP in a step; a second SIGINT",
+            "checkpoint of that very step, exit 75; the second ends at once",
+            signals::stops,
+        ),
+        row(
+            8,
+            "two processes on one run directory",
+            "the second refuses",
+            signals::two_processes,
+        ),
+        row(
+            9,
+            "NaN, Inf in loss, gradient, batch, parameter",
+            "step left out, state bit-unchanged, logged; too many: exit 5, last good checkpoint intact",
+            numbers::go_bad,
+        ),
+        row(
+            10,
+            "gradient accumulation 1, 2, 4",
+            "gradients within 1e-5 relative",
+            sameness::accumulation,
+        ),
+        row(
+            11,
+            "same seed twice; 1 and 2 threads",
+            "bit-equal; within 1e-5",
+            sameness::repetition,
+        ),
+        row(
+            12,
+            "bad images, 1% of a set: 0 bytes, cut, another extension, HTML; CMYK, 16 bits, 1×1, turned by EXIF",
+            "exit 3 with the path, or read right; left out: exact count, order of the rest unchanged",
+            bad_images::bad_images,
+        ),
+        row(
+            13,
+            "bombs: sizes claimed by PNG, JPEG, WebP, GIF, BMP, TIFF, IDX, NumPy; zip, npz, gzip of 1000:1; metadata; logs",
+            "refused within 1 s, peak memory within 64 MB of normal",
+            bombs::bombs,
+        ),
+        row(
+            14,
+            "safetensors: header of 2^63, 100k tensors, overlap, gap, overflow, name twice, UTF-8, type, keys",
+            "exit 4 with the file within 1 s, from every command",
+            tensors::tensors,
+        ),
+        row(
+            15,
+            "random mutations of fifteen formats, equally many of each",
+            "no panic, nothing over 1 s",
+            mutations::mutations,
+        ),
+        row(
+            16,
+            "a slip in every configuration key",
+            "exit 2, the key and the nearest name",
+            typos::typos,
+        ),
+        row(
+            17,
+            "stdout closed; read-only run directory; path not UTF-8",
+            "exit 0; 4; works",
+            surroundings::are_odd,
+        ),
         Row {
-            number: 12,
-            fault: "bad images: 0 bytes, truncated, wrong extension, CMYK, 16 bit, 1×1, EXIF rotation, HTML named .jpg",
-            holds: "default: exit 3 with the path; on_bad = \"skip\": exact count reported, order of the rest unchanged",
-            full_only: false,
-            check: bad_images::bad_images,
-        },
-        Row {
-            number: 13,
-            fault: "decompression bombs: PNG claiming 60k×60k, zip entry of 1 GB, gzip 1000:1 and others",
-            holds: "refused within 1 s, peak memory within 64 MB of normal",
-            full_only: false,
-            check: bombs::bombs,
-        },
-        Row {
-            number: 14,
-            fault: "safetensors: header length 2^63, 100k tensors, overlap, gap, overflowing shape, duplicate key, bad UTF-8, wrong dtype, extra and missing keys",
-            holds: "typed error, no panic",
-            full_only: false,
-            check: tensors::tensors,
-        },
-        Row {
-            number: 15,
-            fault: "random mutations of weights, manifest, configuration, IDX, CIFAR, npz, zip and eight more formats",
-            holds: "no panic, nothing over 1 s",
-            full_only: false,
-            check: mutations::mutations,
-        },
-        Row {
-            number: 16,
-            fault: "a typo in every configuration key",
-            holds: "exit 2, the key and the nearest name",
-            full_only: false,
-            check: typos::typos,
+            full_only: true,
+            ..row(
+                18,
+                "10,000 steps",
+                "memory grows by less than 5%, open files constant",
+                endurance::lasts,
+            )
         },
     ]
 }

@@ -44,7 +44,8 @@ pub struct Ended {
 }
 
 impl Ended {
-    fn from(output: Output) -> Self {
+    /// What a process left that has ended.
+    pub fn from(output: Output) -> Self {
         Self {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -78,7 +79,25 @@ impl Ended {
         for word in words {
             assert!(errors[0].contains(word), "no `{word}` in: {}", self.stderr);
         }
-        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        for bug in ["panicked", "ddpm has a bug"] {
+            assert!(!self.stderr.contains(bug), "{}", self.stderr);
+        }
+        self
+    }
+}
+
+impl Ended {
+    /// Asserts that the arguments were refused, with these words.
+    #[track_caller]
+    pub fn failed_usage(self, words: &[&str]) -> Self {
+        assert_eq!(self.code, Some(2), "{}\n{}", self.stdout, self.stderr);
+        for word in words {
+            assert!(
+                self.stderr.contains(word),
+                "no `{word}` in: {}",
+                self.stderr
+            );
+        }
         self
     }
 }
@@ -114,7 +133,20 @@ impl Workplace {
 
     /// `ddpm` with these arguments, not started yet.
     pub fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(binary());
+        self.prepared("ddpm", args)
+    }
+
+    /// The same with faults in it; see `src/bin/ddpm-faulty.rs` for the environment that says which.
+    pub fn faulty<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        self.prepared("ddpm-faulty", args)
+    }
+
+    fn prepared<A: AsRef<OsStr>>(
+        &self,
+        program: &str,
+        args: impl IntoIterator<Item = A>,
+    ) -> Command {
+        let mut command = Command::new(binary(program));
         command
             .args(args)
             .current_dir(self.folder.path())
@@ -151,17 +183,21 @@ pub fn tiny(run: &str) -> Vec<String> {
     args
 }
 
-/// The binary beside the test's own executable, `target/PROFILE/deps/TEST` → `target/PROFILE/ddpm`.
-fn binary() -> PathBuf {
-    let test = std::env::current_exe().expect("the test's own path");
-    let profile = test.ancestors().nth(2).expect("target/PROFILE");
-    let path = profile.join(format!("ddpm{}", std::env::consts::EXE_SUFFIX));
-    assert!(
-        path.is_file(),
-        "{} is not there; run the tests of the whole workspace",
-        path.display()
-    );
-    path
+/// A binary of the workspace: in `target/PROFILE`, where this very executable lies, or in whose `deps` it lies.
+fn binary(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("the test's own path");
+    let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+    let mut places = own
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|place| place.join(&file));
+    places.find(|path| path.is_file()).unwrap_or_else(|| {
+        panic!(
+            "{file} is not beside {}; build the whole workspace",
+            own.display()
+        )
+    })
 }
 
 /// The top of the repository.

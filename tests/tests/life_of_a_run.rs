@@ -192,10 +192,10 @@ fn another_configuration_does_not_resume() {
             "--set",
             "model.channels=16",
         ])
-        .failed(2, &["`model` differs", "run"]);
+        .failed(2, &["`model.channels` was 8 and is 16", "run"]);
     place
         .ddpm(["train", "--resume", "--run", "run", "--seed", "5"])
-        .failed(2, &["`seed` differs"]);
+        .failed(2, &["`seed` was 0 and is 5"]);
     // A finished run that is resumed is finished still.
     place
         .ddpm(["train", "--resume", "--run", "run", "--device", "cpu"])

@@ -1,4 +1,4 @@
-//! Developer commands of the workspace: `cargo xtask ci|tidy|bench`.
+//! Developer commands of the workspace: `cargo xtask ci|tidy|bench|faults`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod ci;
+mod faults;
 mod step;
 mod tidy;
 
@@ -27,6 +28,8 @@ enum Task {
     Tidy,
     /// Build optimised and measure: the crates' benchmarks, then training and sampling end to end.
     Bench(bench::Options),
+    /// Try every fault and hostile input that must do no harm, and print the table of them.
+    Faults(faults::Options),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Ci => ci::run(&root),
         Task::Tidy => tidy::run(&root),
         Task::Bench(options) => bench::run(&root, &options),
+        Task::Faults(options) => faults::run(&root, &options),
     }
 }
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use ddpm_store::checkpoint::Weights;
+
 use crate::device::Choice;
 
 /// Train diffusion models (DDPM) and sample from them.
@@ -61,6 +63,8 @@ pub enum Command {
     Predict(PredictArgs),
     /// Print and plot a noise schedule
     Schedule(ScheduleArgs),
+    /// Verify, list and prune the checkpoints of a run
+    Checkpoint(CheckpointArgs),
     /// List the devices that this binary can use here
     Devices,
 }
@@ -72,6 +76,7 @@ pub enum Command {
   ddpm train configs/sprites.toml --set train.steps=2000 --set optim.lr=1e-4
   ddpm train configs/fashion-mnist.toml --run runs/fashion --device cpu
   ddpm train --resume --run runs/fashion
+  ddpm train --resume --run runs/fashion --from 1000
   ddpm train configs/ddpm-256.toml --dry-run")]
 pub struct TrainArgs {
     /// Configuration (TOML); without it, the built-in digits recipe
@@ -85,6 +90,9 @@ pub struct TrainArgs {
     /// Go on from the newest checkpoint of --run, or of the latest run
     #[arg(long)]
     pub resume: bool,
+    /// With --resume: go on from the checkpoint of this step; later ones are moved to checkpoints/superseded
+    #[arg(long, value_name = "STEP", requires = "resume")]
+    pub from: Option<u64>,
     /// auto, cpu, cuda:0, wgpu:0, vulkan:0, vulkan:cpu, metal:0 or rocm:0
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: Choice,
@@ -117,6 +125,9 @@ pub struct SampleArgs {
     /// A run, a checkpoint or a diffusers directory; without it, the latest run below runs/
     #[arg(long, value_name = "RUN|DIR")]
     pub model: Option<PathBuf>,
+    /// Which weights of a checkpoint to draw with
+    #[arg(long, default_value = "ema")]
+    pub weights: WeightsName,
     /// How many images
     #[arg(long, short = 'n', default_value_t = 64)]
     pub n: usize,
@@ -153,6 +164,65 @@ pub struct SampleArgs {
     /// auto, cpu, cuda:0, wgpu:0, vulkan:0, vulkan:cpu, metal:0 or rocm:0
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: Choice,
+}
+
+/// `ddpm checkpoint`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ddpm checkpoint verify runs/digits-001
+  ddpm checkpoint list runs/digits-001
+  ddpm checkpoint prune runs/digits-001 --keep 1 --keep-every 10000")]
+pub struct CheckpointArgs {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub action: CheckpointAction,
+}
+
+/// What `ddpm checkpoint` does.
+#[derive(Debug, Subcommand)]
+pub enum CheckpointAction {
+    /// Read every byte of every checkpoint and compare it with its manifest; exit 4 if one is damaged
+    Verify {
+        /// A run or one checkpoint
+        path: PathBuf,
+    },
+    /// Say which checkpoints there are, by their manifests alone
+    List {
+        /// A run
+        run: PathBuf,
+    },
+    /// Remove all but the newest ones, after verifying the newest
+    Prune {
+        /// A run that is not being trained
+        run: PathBuf,
+        /// Keep the newest so many; without it, the run's own `train.keep`
+        #[arg(long)]
+        keep: Option<usize>,
+        /// Keep besides those every one whose step is a multiple of this; without it, `train.keep_every`
+        #[arg(long, value_name = "STEPS")]
+        keep_every: Option<u64>,
+        /// Remove damaged ones too, and those that `train --from` moved away
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// Which weights of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WeightsName {
+    /// The moving average
+    Ema,
+    /// Those that are trained
+    Raw,
+}
+
+impl From<WeightsName> for Weights {
+    fn from(name: WeightsName) -> Self {
+        match name {
+            WeightsName::Ema => Self::Ema,
+            WeightsName::Raw => Self::Raw,
+        }
+    }
 }
 
 /// `ddpm inspect`.

@@ -88,9 +88,11 @@ fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<Exit> {
 
 fn of_training(error: &TrainError) -> Exit {
     match error {
-        TrainError::Config { .. } | TrainError::Model(_) | TrainError::Schedule { .. } => {
-            Exit::Usage
-        }
+        TrainError::Config { .. }
+        | TrainError::Model(_)
+        | TrainError::Schedule { .. }
+        | TrainError::Identity { .. } => Exit::Usage,
+        TrainError::AnotherSet { .. } => Exit::Data,
         TrainError::Data(error) => of_data(error),
         TrainError::Store(error) => of_store(error),
         TrainError::Format { .. } => Exit::Format,

@@ -4,6 +4,7 @@
 
 mod allocator;
 mod args;
+mod bug;
 mod commands;
 mod config_file;
 mod device;
@@ -16,6 +17,7 @@ mod terminal;
 mod threads;
 
 use std::io::{self, Write};
+use std::panic;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -31,9 +33,11 @@ use exit::Exit;
 pub fn main() -> ExitCode {
     allocator::keep_freed_memory();
     let cli = Cli::parse();
-    match run(&cli) {
-        Ok(exit) => exit.into(),
-        Err(error) => exit::report(&error).into(),
+    bug::keep_quiet();
+    match panic::catch_unwind(|| run(&cli)) {
+        Ok(Ok(exit)) => exit.into(),
+        Ok(Err(error)) => exit::report(&error).into(),
+        Err(_) => exit::report(&bug::found()).into(),
     }
 }
 
@@ -45,6 +49,7 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Inspect(args) => commands::inspect(args),
         Command::Predict(args) => commands::predict(args),
         Command::Schedule(args) => commands::schedule(args),
+        Command::Checkpoint(args) => commands::checkpoint(args),
         Command::Devices => Ok(commands::devices()),
     })?;
     print(&report, cli.common.json)?;

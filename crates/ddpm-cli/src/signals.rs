@@ -1,11 +1,19 @@
-//! SIGINT and SIGTERM ask for a stop; a SIGINT after that ends the process at once.
+//! SIGINT, SIGTERM and SIGHUP ask for a stop; a SIGINT after that ends the process at once.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+#[cfg(unix)]
+use signal_hook::consts::SIGHUP;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
+
+/// What asks for a stop. A terminal that is closed hangs up on what runs in it.
+#[cfg(unix)]
+const STOPS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+#[cfg(not(unix))]
+const STOPS: [i32; 2] = [SIGINT, SIGTERM];
 
 /// The exit code of a process that a second Ctrl-C ended: 128 + SIGINT, as shells have it, since
 /// nothing was saved that could be resumed.
@@ -22,7 +30,7 @@ impl Stop {
     }
 }
 
-/// Routes SIGINT and SIGTERM to the flag it returns, for the rest of the process.
+/// Routes SIGINT, SIGTERM and SIGHUP to the flag it returns, for the rest of the process.
 ///
 /// A supervisor may repeat its SIGTERM while the last checkpoint is being written, so only a
 /// SIGINT, which a person sends, cuts that short.
@@ -33,7 +41,7 @@ pub fn listen() -> io::Result<Stop> {
     let stop = Stop::default();
     // Handlers run in the order of their registration: this one sees the flag of an earlier signal.
     flag::register_conditional_shutdown(SIGINT, KILLED, stop.flag())?;
-    for signal in [SIGINT, SIGTERM] {
+    for signal in STOPS {
         flag::register(signal, stop.flag())?;
     }
     Ok(stop)
@@ -67,8 +75,9 @@ mod tests {
 
     #[test]
     fn one_signal_asks_and_a_second_interrupt_kills() {
-        let cases: [(&[i32], i32); 5] = [
+        let cases: [(&[i32], i32); 6] = [
             (&[SIGINT], SURVIVED),
+            (&[SIGHUP, SIGHUP], SURVIVED),
             (&[SIGTERM], SURVIVED),
             (&[SIGTERM, SIGTERM], SURVIVED),
             (&[SIGINT, SIGINT], KILLED),

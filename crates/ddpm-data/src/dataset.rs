@@ -1,6 +1,7 @@
 //! A set of images of one shape; `load` fills it.
 
 mod decode_all;
+mod fingerprint;
 mod load;
 
 use std::path::PathBuf;

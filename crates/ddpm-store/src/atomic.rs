@@ -40,6 +40,12 @@ pub(crate) fn write_file_with(
     disk::sync_dir(directory)
 }
 
+/// The digest that stands for a file's contents in a manifest (BLAKE3, hexadecimal).
+#[must_use]
+pub fn digest(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
 fn write_synced(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, OutFile::create_new(path)?);
     fill(&mut out).map_err(StoreError::io(path, "write"))?;

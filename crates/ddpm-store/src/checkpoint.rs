@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-pub use self::retention::prune;
 pub(crate) use self::retention::sweep;
+pub use self::retention::{Retention, prune, remove_damaged, remove_superseded, supersede};
 
 use self::manifest::Manifest;
 use crate::atomic::DirCommit;
@@ -187,6 +187,15 @@ pub fn verify(path: &Path) -> Result<CheckpointSummary> {
     Ok(verified(path)?.summary())
 }
 
+/// What a checkpoint's manifest says, its files' lengths checked and their contents not.
+///
+/// # Errors   as [`verify`]
+pub fn summary(path: &Path) -> Result<CheckpointSummary> {
+    let manifest = Manifest::read(path)?;
+    manifest.check_lengths(path)?;
+    Ok(manifest.summary())
+}
+
 fn verified(path: &Path) -> Result<Manifest> {
     let manifest = Manifest::read(path)?;
     manifest.check_lengths(path)?;
@@ -222,6 +231,28 @@ fn earlier_valid(path: &Path) -> Option<u64> {
         .map(|info| info.step)
 }
 
+/// The checkpoint of one step, which must be there.
+///
+/// # Errors   [`StoreError::Missing`] naming the steps that there are
+pub fn at_step(run: &RunDir, step: u64) -> Result<PathBuf> {
+    let path = run.checkpoint(step);
+    if path.is_dir() {
+        return Ok(path);
+    }
+    let steps: Vec<String> = list(run)?
+        .iter()
+        .map(|info| info.step.to_string())
+        .collect();
+    Err(StoreError::Missing {
+        path,
+        what: "the checkpoint".to_owned(),
+        hint: match steps.as_slice() {
+            [] => "this run has none yet".to_owned(),
+            steps => format!("this run has those of steps {}", steps.join(", ")),
+        },
+    })
+}
+
 /// Loads a checkpoint after verifying its every byte.
 ///
 /// # Errors   [`StoreError::Checkpoint`] naming the file and the earlier step to resume from,
@@ -246,6 +277,16 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
     })
 }
 
+/// Which of a checkpoint's weights.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Weights {
+    /// The moving average, or the plain ones where there is none.
+    #[default]
+    Ema,
+    /// Those that are trained.
+    Raw,
+}
+
 /// What sampling needs of a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ForSampling {
@@ -255,17 +296,20 @@ pub struct ForSampling {
     pub state: Value,
     /// The network's `config.json`.
     pub config: Value,
-    /// The EMA's weights, or the plain ones where there is none.
+    /// The weights that were asked for.
     pub weights: Vec<NamedTensor>,
 }
 
 /// Loads what sampling needs, without the moments. Verified as by [`load`].
 ///
 /// # Errors   as [`load`]
-pub fn load_for_sampling(path: &Path) -> Result<ForSampling> {
+pub fn load_for_sampling(path: &Path, which: Weights) -> Result<ForSampling> {
     let manifest = verified_or_advice(path)?;
     let summary = manifest.summary();
-    let [config, weights] = if summary.has_ema { EMA } else { WEIGHTS };
+    let [config, weights] = match which {
+        Weights::Ema if summary.has_ema => EMA,
+        Weights::Ema | Weights::Raw => WEIGHTS,
+    };
     Ok(ForSampling {
         step: summary.step,
         state: json::read(&path.join(STATE))?,

@@ -1,13 +1,23 @@
 //! Every change this crate makes to the disk goes through these few operations.
 //!
-//! They are the seam where a test can make the n-th write, fsync or rename fail; nothing else in
-//! the crate calls `std::fs` to change anything.
+//! Nothing else in the crate calls `std::fs` to change anything, so that a test can make the n-th change fail or
+//! kill the process in it: each asks [`crate::seam`] first.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Result, StoreError};
+use crate::seam::{self, Change, Verdict};
+
+/// Asks whether a change may happen.
+fn permit(change: Change, path: &Path) -> io::Result<()> {
+    match seam::before(change, path) {
+        Verdict::Pass => Ok(()),
+        Verdict::Fail(error) => Err(error),
+        Verdict::Kill => seam::die(),
+    }
+}
 
 /// A file opened for writing that knows its path.
 #[derive(Debug)]
@@ -19,7 +29,8 @@ pub(crate) struct OutFile {
 impl OutFile {
     /// A new file; fails if there is one.
     pub(crate) fn create_new(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new().write(true).create_new(true).open(path);
+        let file = permit(Change::Create, path)
+            .and_then(|()| OpenOptions::new().write(true).create_new(true).open(path));
         Ok(Self {
             file: file.map_err(StoreError::io(path, "create"))?,
             path: path.to_owned(),
@@ -28,7 +39,8 @@ impl OutFile {
 
     /// A file, new or not, where every write goes to the end.
     pub(crate) fn append(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).open(path);
+        let file = permit(Change::Create, path)
+            .and_then(|()| OpenOptions::new().append(true).create(true).open(path));
         Ok(Self {
             file: file.map_err(StoreError::io(path, "open"))?,
             path: path.to_owned(),
@@ -48,22 +60,31 @@ impl OutFile {
     }
 
     pub(crate) fn set_len(&self, bytes: u64) -> Result<()> {
-        self.file
-            .set_len(bytes)
+        permit(Change::Truncate, &self.path)
+            .and_then(|()| self.file.set_len(bytes))
             .map_err(StoreError::io(&self.path, "truncate"))
     }
 
     /// Returns when the bytes are on the medium.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.file
-            .sync_all()
+        permit(Change::Sync, &self.path)
+            .and_then(|()| self.file.sync_all())
             .map_err(StoreError::io(&self.path, "fsync"))
     }
 }
 
 impl Write for OutFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        let verdict = seam::before(Change::Write, &self.path);
+        if !matches!(verdict, Verdict::Pass) {
+            // What a full disk, a failing one or a power cut leaves: a part.
+            let _ = self.file.write(&bytes[..bytes.len() / 2]);
+        }
+        match verdict {
+            Verdict::Pass => self.file.write(bytes),
+            Verdict::Fail(error) => Err(error),
+            Verdict::Kill => seam::die(),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -73,12 +94,17 @@ impl Write for OutFile {
 
 /// The directory and its parents, where they are not there yet.
 pub(crate) fn create_dir_all(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(StoreError::io(path, "create"))
+    if path.is_dir() {
+        return Ok(());
+    }
+    permit(Change::CreateDir, path)
+        .and_then(|()| fs::create_dir_all(path))
+        .map_err(StoreError::io(path, "create"))
 }
 
 /// A new directory; `false` if there is one already.
 pub(crate) fn create_dir_new(path: &Path) -> Result<bool> {
-    match fs::create_dir(path) {
+    match permit(Change::CreateDir, path).and_then(|()| fs::create_dir(path)) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(StoreError::io(path, "create")(error)),
@@ -86,36 +112,51 @@ pub(crate) fn create_dir_new(path: &Path) -> Result<bool> {
 }
 
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(StoreError::io(to, "rename a finished file to"))
+    permit(Change::Rename, to)
+        .and_then(|()| fs::rename(from, to))
+        .map_err(StoreError::io(to, "rename a finished file to"))
 }
 
 pub(crate) fn remove_file(path: &Path) -> Result<()> {
-    fs::remove_file(path).map_err(StoreError::io(path, "remove"))
+    permit(Change::Remove, path)
+        .and_then(|()| fs::remove_file(path))
+        .map_err(StoreError::io(path, "remove"))
 }
 
 pub(crate) fn remove_dir_all(path: &Path) -> Result<()> {
-    fs::remove_dir_all(path).map_err(StoreError::io(path, "remove"))
+    let verdict = seam::before(Change::Remove, path);
+    if !matches!(verdict, Verdict::Pass) {
+        // It is many removals to the system, so it can stop between two.
+        let first = fs::read_dir(path).ok().and_then(|mut all| all.next()?.ok());
+        let _ = first.map(|entry| fs::remove_file(entry.path()));
+    }
+    let removed = match verdict {
+        Verdict::Pass => fs::remove_dir_all(path),
+        Verdict::Fail(error) => Err(error),
+        Verdict::Kill => seam::die(),
+    };
+    removed.map_err(StoreError::io(path, "remove"))
 }
 
 /// Makes the names in a directory as durable as the files' contents.
 pub(crate) fn sync_dir(path: &Path) -> Result<()> {
     // Elsewhere a directory cannot be opened as a file, and renames are journalled anyway.
-    #[cfg(unix)]
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(StoreError::io(path, "fsync"))?;
-    #[cfg(not(unix))]
-    let _ = path;
-    Ok(())
+    let sync = || match cfg!(unix) {
+        true => File::open(path).and_then(|directory| directory.sync_all()),
+        false => Ok(()),
+    };
+    permit(Change::SyncDir, path)
+        .and_then(|()| sync())
+        .map_err(StoreError::io(path, "fsync"))
 }
 
 /// Takes the exclusive lock of a file, which the returned handle holds until it is dropped.
 pub(crate) fn lock(path: &Path) -> Result<File> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path);
+    let open = || {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).open(path)
+    };
+    let file = permit(Change::Create, path).and_then(|()| open());
     let file = file.map_err(StoreError::io(path, "open"))?;
     match file.try_lock() {
         Ok(()) => Ok(file),

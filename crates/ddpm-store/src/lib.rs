@@ -8,12 +8,15 @@ pub mod atomic;
 pub mod checkpoint;
 pub mod diffusers;
 mod error;
+#[cfg(feature = "faults")]
+pub mod faults;
 pub mod images;
 mod io;
 mod json;
 pub mod metrics;
 pub mod plot;
 mod run_dir;
+mod seam;
 pub mod tensors;
 
 pub use checkpoint::{Checkpoint, CheckpointInfo, CheckpointSummary};

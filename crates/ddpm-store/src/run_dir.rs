@@ -1,7 +1,7 @@
 //! The directory of one training run and the names in it.
 //!
 //! ```text
-//! RUN/config.toml  run.json  metrics.jsonl  run.lock
+//! RUN/config.toml  run.json  metrics.jsonl  skips.jsonl  run.lock
 //! RUN/samples/step-00001200.png
 //! RUN/checkpoints/step-1200/
 //! RUN/model/            the exported pipeline
@@ -220,6 +220,18 @@ impl RunDir {
     #[must_use]
     pub fn checkpoint(&self, step: u64) -> PathBuf {
         self.checkpoints().join(format!("step-{step}"))
+    }
+
+    /// Checkpoints that were moved away when the run went on from an earlier one on purpose.
+    #[must_use]
+    pub fn superseded(&self) -> PathBuf {
+        self.checkpoints().join("superseded")
+    }
+
+    /// One JSON object a line, one line an update that was left out.
+    #[must_use]
+    pub fn skips_jsonl(&self) -> PathBuf {
+        self.path.join("skips.jsonl")
     }
 
     /// The pipeline exported at the end.

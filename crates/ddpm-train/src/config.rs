@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ema::EmaConfig;
 use crate::error::TrainError;
+use crate::guard::GuardConfig;
 use crate::optim::OptimConfig;
 
 /// A run's configuration; every field has a default.
@@ -28,6 +29,8 @@ pub struct Config {
     pub optim: OptimConfig,
     /// The moving average of the weights.
     pub ema: EmaConfig,
+    /// What keeps a step that went wrong from doing harm.
+    pub guard: GuardConfig,
     /// Length and rhythm of the run.
     pub train: TrainConfig,
     /// How samples are drawn, during training and by default afterwards.
@@ -44,6 +47,7 @@ impl Default for Config {
             objective: ObjectiveConfig::default(),
             optim: OptimConfig::default(),
             ema: EmaConfig::default(),
+            guard: GuardConfig::default(),
             train: TrainConfig::default(),
             sample: SampleConfig::default(),
         }
@@ -72,6 +76,8 @@ pub struct TrainConfig {
     pub checkpoint_every: u64,
     /// Checkpoints that are kept, the newest.
     pub keep: usize,
+    /// Besides those, every checkpoint whose step is a multiple of this is kept for good; 0 keeps none.
+    pub keep_every: u64,
 }
 
 impl Default for TrainConfig {
@@ -85,6 +91,7 @@ impl Default for TrainConfig {
             sample_every: 1000,
             checkpoint_every: 1000,
             keep: 3,
+            keep_every: 0,
         }
     }
 }
@@ -186,6 +193,12 @@ impl Config {
                 "must be in [0, 1); 0 switches the average off",
             ),
             (
+                "ema.min_decay",
+                self.ema.min_decay.to_string(),
+                (0.0..=self.ema.decay).contains(&self.ema.min_decay),
+                "must be between 0 and `ema.decay`",
+            ),
+            (
                 "ema.inv_gamma",
                 self.ema.inv_gamma.to_string(),
                 self.ema.inv_gamma > 0.0 && self.ema.inv_gamma.is_finite(),
@@ -198,7 +211,8 @@ impl Config {
                 "must be a positive number",
             ),
         ];
-        first_failure(checks)
+        first_failure(checks)?;
+        self.guard.validate()
     }
 
     fn validate_train(&self) -> Result<(), TrainError> {
@@ -252,7 +266,7 @@ impl Config {
     }
 }
 
-fn first_failure<const N: usize>(
+pub(crate) fn first_failure<const N: usize>(
     checks: [(&'static str, String, bool, &str); N],
 ) -> Result<(), TrainError> {
     for (key, got, good, expected) in checks {

@@ -46,6 +46,22 @@ pub enum TrainError {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// A run cannot go on as another one.
+    #[error("{}: cannot be resumed with another configuration: {changes}; take that back, or start a new run without --resume", .path.display())]
+    Identity {
+        /// The run, or the checkpoint that is of another one.
+        path: PathBuf,
+        /// Every key that differs, with its two values.
+        changes: String,
+    },
+    /// The images are not those that the run was trained on.
+    #[error("{}: was trained on another set of images than {data}; give the same images in the same order, or start a new run without --resume", .path.display())]
+    AnotherSet {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The set as it is now.
+        data: String,
+    },
     /// Sampling or the forward process.
     #[error(transparent)]
     Diffusion(#[from] DiffusionError),

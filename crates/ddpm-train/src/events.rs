@@ -4,6 +4,7 @@ use std::path::Path;
 
 use ddpm_store::ImageBatch;
 
+use crate::guard::Cause;
 use crate::state::StepReport;
 
 /// Something that happened in a run.
@@ -30,6 +31,24 @@ pub enum Event<'a> {
         images_per_s: f64,
         /// Steps of the whole run.
         total: u64,
+    },
+    /// A step's update was left out.
+    Skipped {
+        /// The step, counted from 1.
+        step: u64,
+        /// Why.
+        cause: Cause,
+        /// The loss or the norm of the gradient.
+        value: f64,
+        /// Updates left out in a row, this one included.
+        consecutive: u64,
+    },
+    /// Too many updates were left out in a row, and the run went back to a checkpoint.
+    RolledBack {
+        /// The step that it went back from.
+        from: u64,
+        /// The step that it is at now.
+        to: u64,
     },
     /// A sampler step was done.
     Sampling {

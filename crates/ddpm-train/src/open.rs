@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use ddpm_diffusion::SampleConfig;
 use ddpm_schedule::{Prediction, Schedule, ScheduleConfig};
-use ddpm_store::{DiffusersModel, NamedTensor, RunDir, SchedulerSettings, checkpoint};
+use ddpm_store::checkpoint::{self, Weights};
+use ddpm_store::{DiffusersModel, NamedTensor, RunDir, SchedulerSettings};
 use ddpm_unet::{Model, SampleSize};
 use serde_json::{Map, Value};
 
@@ -15,8 +16,10 @@ use crate::snapshot::{SavedState, load_weights};
 /// A network for sampling, with all that sampling needs to know.
 #[derive(Debug)]
 pub struct OpenedModel {
-    /// The network (EMA weights where there are any), without autodiff.
+    /// The network, without autodiff.
     pub model: Model,
+    /// What is to be said of these weights before they are used, if anything.
+    pub warning: Option<String>,
     /// Where it came from: the checkpoint or the model directory.
     pub path: PathBuf,
     /// Optimiser steps it was trained for, where that is known.
@@ -41,25 +44,29 @@ impl OpenedModel {
     /// # Errors   [`TrainError::Store`] if nothing of the kind is there or it is damaged,
     /// [`TrainError::Model`] or [`TrainError::Format`] if it holds a network that this
     /// program cannot build
-    pub fn open(path: &Path, device: &Device) -> Result<Self, TrainError> {
+    pub fn open(path: &Path, weights: Weights, device: &Device) -> Result<Self, TrainError> {
         if path.join("config.toml").is_file() {
             let run = RunDir::open(path)?;
             return match checkpoint::latest_valid(&run)? {
-                Some(newest) => Self::from_checkpoint(&newest, device),
+                Some(newest) => Self::from_checkpoint(&newest, weights, device),
                 None => Err(TrainError::Format {
                     path: path.to_owned(),
                     problem: "this run has no checkpoint yet; wait for its first one".into(),
                 }),
             };
         }
-        if path.join("manifest.json").is_file() {
-            return Self::from_checkpoint(path, device);
+        // Without its manifest a checkpoint is damaged, not a model of diffusers: nothing would say its schedule.
+        if ["manifest.json", "state.json"]
+            .iter()
+            .any(|name| path.join(name).is_file())
+        {
+            return Self::from_checkpoint(path, weights, device);
         }
         Self::from_diffusers(path, device)
     }
 
-    fn from_checkpoint(path: &Path, device: &Device) -> Result<Self, TrainError> {
-        let found = checkpoint::load_for_sampling(path)?;
+    fn from_checkpoint(path: &Path, weights: Weights, device: &Device) -> Result<Self, TrainError> {
+        let found = checkpoint::load_for_sampling(path, weights)?;
         let saved = SavedState::read(path, found.state)?;
         let Value::Object(json) = found.config else {
             return Err(TrainError::Format {
@@ -69,6 +76,10 @@ impl OpenedModel {
         };
         Ok(Self {
             model: build(path, &json, found.weights, device)?,
+            warning: match weights {
+                Weights::Ema => saved.config.ema.warning(saved.updates_at(found.step)),
+                Weights::Raw => None,
+            },
             path: path.to_owned(),
             step: Some(found.step),
             schedule: saved.config.schedule.clone(),
@@ -114,6 +125,7 @@ impl OpenedModel {
         };
         Ok(Self {
             model,
+            warning: None,
             path: found.unet_dir,
             step: None,
             sample: SampleConfig {

@@ -103,6 +103,40 @@ impl ParamGrads {
         let grads: Vec<Tensor<1>> = self.flat.iter().flatten().cloned().collect();
         sum_of_squares(&grads).sqrt()
     }
+
+    /// Replaces the first number of the first gradient.
+    #[cfg(feature = "faults")]
+    pub(crate) fn spoil(&mut self, value: f32) {
+        if let Some(grad) = self.flat.iter_mut().flatten().next() {
+            *grad = replace_first(grad.clone(), value);
+        }
+    }
+}
+
+/// A flat tensor with another first number.
+#[cfg(feature = "faults")]
+fn replace_first(tensor: Tensor<1>, value: f32) -> Tensor<1> {
+    let first = Tensor::from_floats([value], &tensor.device());
+    tensor.slice_assign([0..1], first)
+}
+
+/// The network with the first number of its first parameter replaced.
+#[cfg(feature = "faults")]
+pub(crate) fn spoil<M: Module>(module: M, value: f32) -> M {
+    struct First(Option<f32>);
+    impl ModuleMapper for First {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let Some(value) = self.0.take() else {
+                return param;
+            };
+            let (id, tensor, mapper) = param.consume();
+            let (shape, require_grad) = (tensor.shape(), tensor.is_require_grad());
+            let flat = replace_first(tensor.inner().reshape([shape.num_elements()]), value);
+            let value = Tensor::from_inner(flat.reshape(shape));
+            Param::from_mapped_value(id, value.set_require_grad(require_grad), mapper)
+        }
+    }
+    module.map(&mut First(Some(value)))
 }
 
 /// What the optimiser keeps of one parameter, flat.

@@ -11,8 +11,11 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::error::TrainError;
+use crate::guard::Guard;
+use crate::identity::{differences, identity_hash};
 use crate::optim::{self, Slot};
 use crate::state::TrainState;
+use crate::window::Window;
 
 /// What a checkpoint keeps besides tensors, so that it can be understood without its run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,6 +28,26 @@ pub struct SavedState {
     pub height: usize,
     /// Columns of an image.
     pub width: usize,
+    /// [`ddpm_data::Dataset::fingerprint`] of the images.
+    #[serde(default)]
+    pub data: Option<String>,
+    /// What else is needed to go on exactly.
+    #[serde(default)]
+    pub progress: Progress,
+}
+
+/// The small state of a run besides its tensors and its step.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Updates made; without it as many as steps.
+    pub updates: Option<u64>,
+    /// Length of the log of updates that were left out.
+    pub skips_bytes: u64,
+    /// What the guard remembers.
+    pub guard: Guard,
+    /// The steps since the last line of the metric log.
+    pub window: Window,
 }
 
 impl SavedState {
@@ -36,6 +59,11 @@ impl SavedState {
             width: self.width,
             steps: self.config.schedule.steps,
         }
+    }
+
+    /// Updates made at a step: fewer than steps where some were left out.
+    pub fn updates_at(&self, step: u64) -> u64 {
+        self.progress.updates.unwrap_or(step)
     }
 
     /// # Errors   [`TrainError::Format`] if the JSON of `path` is of another form
@@ -71,19 +99,80 @@ pub fn save(
         optimiser.push(flat(&name(EXP_AVG), slot, &slot.exp_avg)?);
         optimiser.push(flat(&name(EXP_AVG_SQ), slot, &slot.exp_avg_sq)?);
     }
+    let saved = serde_json::to_value(saved).map_err(|error| TrainError::Device {
+        message: format!("the configuration has no JSON form: {error}"),
+    })?;
     Ok(Checkpoint {
         step: state.step,
         images_seen: state.images_seen,
-        config_hash: identity_hash(&saved.config),
+        config_hash: identity_hash(&saved[CONFIG]),
         metrics_bytes,
         weights,
         ema,
         optimiser,
-        state: serde_json::to_value(saved).map_err(|error| TrainError::Device {
-            message: format!("the configuration has no JSON form: {error}"),
-        })?,
+        state: saved,
         config: Value::Object(state.model.to_json()),
     })
+}
+
+/// The name of [`SavedState::config`] in JSON.
+const CONFIG: &str = "config";
+
+/// The name of the first tensor that holds a number which is none.
+pub fn not_finite(checkpoint: &Checkpoint) -> Option<&str> {
+    let Checkpoint {
+        weights,
+        ema,
+        optimiser,
+        ..
+    } = checkpoint;
+    let mut all = weights.iter().chain(ema).chain(optimiser);
+    // Summing the magnitudes' bits would be no faster: this is one pass over what is about to be written to disk.
+    all.find(|tensor| tensor.data.iter().any(|number| !number.is_finite()))
+        .map(|tensor| tensor.name.as_str())
+}
+
+/// What a checkpoint says of itself, checked against the run that is to go on from it.
+///
+/// # Errors   [`TrainError::Identity`] if it is of another configuration, [`TrainError::AnotherSet`] if it was
+/// trained on other images, [`TrainError::Format`] if it contradicts itself
+pub fn check(
+    path: &Path,
+    checkpoint: &Checkpoint,
+    config: &Config,
+    data: &str,
+    describe: impl FnOnce() -> String,
+) -> Result<SavedState, TrainError> {
+    let saved = SavedState::read(path, checkpoint.state.clone())?;
+    let hash = identity_hash(&checkpoint.state[CONFIG]);
+    if hash != checkpoint.config_hash {
+        return Err(TrainError::Format {
+            path: path.to_owned(),
+            problem: format!(
+                "manifest.json is of another configuration ({}) than state.json ({hash}); the two do not belong \
+                 together, resume from another checkpoint with --from",
+                checkpoint.config_hash
+            ),
+        });
+    }
+    let changes: Vec<String> = differences(&saved.config, config)
+        .iter()
+        .filter(|change| change.identity)
+        .map(ToString::to_string)
+        .collect();
+    if !changes.is_empty() {
+        return Err(TrainError::Identity {
+            path: path.to_owned(),
+            changes: changes.join(", "),
+        });
+    }
+    if saved.data.as_deref().is_some_and(|then| then != data) {
+        return Err(TrainError::AnotherSet {
+            path: path.to_owned(),
+            data: describe(),
+        });
+    }
+    Ok(saved)
 }
 
 /// The state that a checkpoint holds; `model` is the network of the same configuration.
@@ -93,6 +182,7 @@ pub fn save(
 pub fn restore(
     path: &Path,
     checkpoint: Checkpoint,
+    updates: u64,
     model: Model,
     device: &Device,
 ) -> Result<TrainState, TrainError> {
@@ -115,6 +205,7 @@ pub fn restore(
         slots,
         step: checkpoint.step,
         images_seen: checkpoint.images_seen,
+        updates,
     })
 }
 
@@ -133,20 +224,6 @@ pub(crate) fn load_weights(
         path: path.to_owned(),
         problem: error.to_string(),
     })
-}
-
-/// Digest of what makes a run the run it is: data, network, schedule, objective and seed.
-pub fn identity_hash(config: &Config) -> String {
-    let identity = serde_json::json!({
-        "seed": config.seed,
-        "data": config.data,
-        "model": config.model,
-        "schedule": config.schedule,
-        "objective": config.objective,
-    });
-    blake3::hash(identity.to_string().as_bytes())
-        .to_hex()
-        .to_string()
 }
 
 fn flat(

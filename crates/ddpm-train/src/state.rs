@@ -68,6 +68,20 @@ pub struct TrainState {
     pub step: u64,
     /// Images trained on.
     pub images_seen: u64,
+    /// Updates made: `step` less the updates that were left out.
+    pub updates: u64,
+}
+
+/// A step's loss and gradient, before anything is done with them.
+#[derive(Debug)]
+pub struct Computed {
+    /// Mean weighted loss over the batch.
+    pub loss: f64,
+    /// Global norm of the gradient.
+    pub grad_norm: f64,
+    grads: ParamGrads,
+    per_image: Vec<(usize, f32)>,
+    parts: f64,
 }
 
 impl TrainState {
@@ -79,6 +93,7 @@ impl TrainState {
             slots,
             step: 0,
             images_seen: 0,
+            updates: 0,
         }
     }
 
@@ -87,21 +102,40 @@ impl TrainState {
         optim::ema_network(&self.model, &self.slots)
     }
 
-    /// One optimiser step over the images of all parts; each part is one forward and backward pass.
+    /// One optimiser step over the images of all parts, with nothing to guard it.
+    ///
+    /// # Errors   [`TrainError::Diverged`] if the loss or the gradient is not finite; those of
+    /// [`TrainState::compute`]
+    pub fn step(self, parts: Vec<Part>, recipe: &Recipe) -> Result<(Self, StepReport), TrainError> {
+        let computed = self.compute(parts, recipe)?;
+        for (quantity, value) in [
+            ("loss", computed.loss),
+            ("gradient norm", computed.grad_norm),
+        ] {
+            if !value.is_finite() {
+                return Err(TrainError::Diverged {
+                    quantity,
+                    step: self.step + 1,
+                    value,
+                    last_good: "nothing was saved yet".to_owned(),
+                });
+            }
+        }
+        Ok(self.update(computed, recipe, f64::INFINITY))
+    }
+
+    /// Loss and gradient of the images of all parts; each part is one forward and backward pass.
     ///
     /// The loss is the mean over all images, so the parts must be of one size.
     ///
-    /// # Errors   [`TrainError::Diverged`] if the loss or the gradient is not finite; the state
-    /// before the step is what the last checkpoint holds
-    pub fn step(self, parts: Vec<Part>, recipe: &Recipe) -> Result<(Self, StepReport), TrainError> {
+    /// # Errors   [`TrainError::Model`] if the images do not fit the network, [`TrainError::Device`]
+    pub fn compute(&self, parts: Vec<Part>, recipe: &Recipe) -> Result<Computed, TrainError> {
         let parts_count = parts.len().max(1) as f64;
         let mut grads = ParamGrads::default();
         let mut loss_sum = 0.0;
         let mut per_image = Vec::new();
-        let mut rows = 0u64;
         for part in parts {
-            let rng = DropoutRng::new(recipe.seed, self.step, rows);
-            rows += part.t.len() as u64;
+            let rng = DropoutRng::new(recipe.seed, self.step, per_image.len() as u64);
             let device = part.x0.device();
             let xt = ddpm_diffusion::q_sample(
                 part.x0.clone(),
@@ -123,27 +157,28 @@ impl TrainState {
             loss_sum += read(loss.loss)?.first().copied().map_or(0.0, f64::from);
             per_image.extend(part.t.into_iter().zip(read(loss.per_image)?));
         }
-        let step = self.step + 1;
-        let diverged = |quantity, value| TrainError::Diverged {
-            quantity,
-            step,
-            value,
-            last_good: "nothing was saved yet".to_owned(),
+        let computed = Computed {
+            loss: loss_sum / parts_count,
+            grad_norm: grads.global_norm() / parts_count,
+            grads,
+            per_image,
+            parts: parts_count,
         };
-        let loss = loss_sum / parts_count;
-        if !loss.is_finite() {
-            return Err(diverged("loss", loss));
-        }
-        let grad_norm = grads.global_norm() / parts_count;
-        if !grad_norm.is_finite() {
-            return Err(diverged("gradient norm", grad_norm));
-        }
+        #[cfg(feature = "faults")]
+        let computed = self.spoil(computed);
+        Ok(computed)
+    }
+
+    /// Moves every parameter and its slot once, with a gradient of a norm of at most `max_norm` and of what the
+    /// configuration clips to.
+    pub fn update(self, computed: Computed, recipe: &Recipe, max_norm: f64) -> (Self, StepReport) {
         let optim = &recipe.optim;
-        // The 1e-6 is PyTorch's (clip_grad_norm_).
-        let clip = match optim.clip_norm {
-            0.0 => 1.0,
-            max => (max / (grad_norm + 1e-6)).min(1.0),
+        let max_norm = match optim.clip_norm {
+            0.0 => max_norm,
+            clip => clip.min(max_norm),
         };
+        // The 1e-6 is PyTorch's (clip_grad_norm_).
+        let clip = (max_norm / (computed.grad_norm + 1e-6)).min(1.0);
         let update = Update {
             lr: learning_rate(
                 optim.lr,
@@ -152,26 +187,65 @@ impl TrainState {
                 self.step,
                 recipe.total_steps,
             ),
-            step: self.step,
-            grad_scale: clip / parts_count,
-            ema_decay: recipe.ema.decay_at(self.step),
+            step: self.updates,
+            grad_scale: clip / computed.parts,
+            ema_decay: recipe.ema.decay_at(self.updates),
         };
-        let (model, slots) = optim::update(self.model, self.slots, grads, optim, update);
+        let (model, slots) = optim::update(self.model, self.slots, computed.grads, optim, update);
+        let step = self.step + 1;
+        let rows = computed.per_image.len() as u64;
         let report = StepReport {
             step,
-            loss,
-            grad_norm,
+            loss: computed.loss,
+            grad_norm: computed.grad_norm,
             lr: update.lr,
             ema_decay: update.ema_decay,
-            per_image,
+            per_image: computed.per_image,
         };
         let state = Self {
             model,
             slots,
             step,
             images_seen: self.images_seen + rows,
+            updates: self.updates + 1,
         };
-        Ok((state, report))
+        (state, report)
+    }
+
+    /// Goes on to the next step and leaves every parameter, moment and average as it is, bit for bit.
+    #[must_use]
+    pub fn skip(self, computed: Computed) -> Self {
+        Self {
+            step: self.step + 1,
+            images_seen: self.images_seen + computed.per_image.len() as u64,
+            ..self
+        }
+    }
+
+    /// The loss and gradient with the faults of this step in them.
+    #[cfg(feature = "faults")]
+    fn spoil(&self, mut computed: Computed) -> Computed {
+        use crate::faults::{self, Part};
+        let step = self.step + 1;
+        faults::wait(step);
+        if let Some(value) = faults::bad(step, Part::Loss) {
+            computed.loss = f64::from(value);
+        }
+        if let Some(value) = faults::bad(step, Part::Gradient) {
+            computed.grads.spoil(value);
+            computed.grad_norm = computed.grads.global_norm() / computed.parts;
+        }
+        computed
+    }
+
+    /// With one number of one parameter replaced.
+    #[cfg(feature = "faults")]
+    #[must_use]
+    pub(crate) fn with_bad_parameter(self, value: f32) -> Self {
+        Self {
+            model: optim::spoil(self.model, value),
+            ..self
+        }
     }
 }
 

@@ -9,15 +9,18 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ddpm_data::{Batch, Dataset, Loader, LoaderConfig};
 use ddpm_diffusion::{DiffusionError, ImageBatch as Drawing, Plan, randn_images, sample};
 use ddpm_schedule::noise::{Stream, below};
-use ddpm_store::{GridOptions, ImageBatch, MetricsLog, RunWriter, checkpoint};
+use ddpm_store::checkpoint::{self, Retention};
+use ddpm_store::{GridOptions, ImageBatch, MetricsLog, RunWriter};
 use ddpm_unet::ModelShape;
 
 use crate::config::{Config, Validated};
 use crate::denoise::ModelDenoiser;
 use crate::error::TrainError;
 use crate::events::Event;
-use crate::snapshot::{self, SavedState};
-use crate::state::{Part, Recipe, StepReport, TrainState};
+use crate::guard::{Cause, Guard, Verdict};
+use crate::recovery::Trouble;
+use crate::snapshot::{self, Progress, SavedState};
+use crate::state::{Part, Recipe, TrainState};
 use crate::stop::Stop;
 use crate::window::Window;
 
@@ -34,8 +37,19 @@ pub struct Job {
     pub device: Device,
     /// How the run is asked to end early.
     pub stop: Stop,
-    /// Whether to go on from the newest valid checkpoint of `run`.
-    pub resume: bool,
+    /// Where it starts.
+    pub start: Start,
+}
+
+/// Where a run starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With the first step.
+    Fresh,
+    /// After its newest checkpoint that verifies, or with the first step if it has none.
+    Latest,
+    /// After the checkpoint of this step; later ones are moved away.
+    From(u64),
 }
 
 /// How a run ended.
@@ -71,17 +85,24 @@ pub fn train(job: Job, observe: &mut dyn FnMut(Event)) -> Result<Outcome, TrainE
     trainer.run(state, observe)
 }
 
-struct Trainer {
-    config: Config,
-    dataset: Arc<Dataset>,
-    run: RunWriter,
-    device: Device,
+pub(crate) struct Trainer {
+    pub(crate) config: Config,
+    pub(crate) dataset: Arc<Dataset>,
+    pub(crate) run: RunWriter,
+    pub(crate) device: Device,
     stop: Stop,
     recipe: Recipe,
     plan: Plan,
-    saved: SavedState,
-    metrics: MetricsLog,
-    last_checkpoint: Option<PathBuf>,
+    pub(crate) saved: SavedState,
+    pub(crate) metrics: MetricsLog,
+    pub(crate) skips: MetricsLog,
+    pub(crate) guard: Guard,
+    pub(crate) window: Window,
+    pub(crate) last_checkpoint: Option<PathBuf>,
+    /// The step of the state that is in the last checkpoint.
+    pub(crate) saved_step: Option<u64>,
+    /// The checkpoint that the run went back to and has not come beyond yet.
+    pub(crate) gone_back_to: Option<PathBuf>,
     last_grid: Option<PathBuf>,
 }
 
@@ -99,6 +120,8 @@ impl Trainer {
             channels: shape.channels,
             height: shape.height,
             width: shape.width,
+            data: Some(job.dataset.fingerprint()?),
+            progress: Progress::default(),
         };
         let recipe = Recipe {
             seed: config.seed,
@@ -108,29 +131,18 @@ impl Trainer {
             ema: config.ema,
             total_steps: config.train.total_steps(job.dataset.len()),
         };
-        let device = job.device.clone().autodiff();
         let model = config
             .model
-            .build(shape, config.seed, &device)
+            .build(shape, config.seed, &job.device.clone().autodiff())
             .map_err(TrainError::Model)?;
-        let mut metrics = MetricsLog::open(&job.run.metrics_jsonl())?;
-        let newest = if job.resume {
-            checkpoint::latest_valid(&job.run)?
-        } else {
-            None
+        let start = match job.start {
+            Start::Fresh => None,
+            Start::Latest => checkpoint::latest_valid(&job.run)?,
+            Start::From(step) => Some(checkpoint::at_step(&job.run, step)?),
         };
-        let state = match &newest {
-            Some(path) => {
-                let checkpoint = checkpoint::load(path)?;
-                metrics.truncate_at(checkpoint.metrics_bytes)?;
-                snapshot::restore(path, checkpoint, model, &device)?
-            }
-            None => {
-                metrics.truncate_at(0)?;
-                TrainState::new(model)
-            }
-        };
-        let trainer = Self {
+        let metrics = MetricsLog::open(&job.run.metrics_jsonl())?;
+        let skips = MetricsLog::open(&job.run.skips_jsonl())?;
+        let mut trainer = Self {
             config,
             dataset: job.dataset,
             run: job.run,
@@ -140,8 +152,34 @@ impl Trainer {
             plan,
             saved,
             metrics,
-            last_checkpoint: newest,
+            skips,
+            guard: Guard::default(),
+            window: Window::default(),
+            last_checkpoint: None,
+            saved_step: None,
+            gone_back_to: None,
             last_grid: None,
+        };
+        let state = match start {
+            Some(path) => {
+                let (state, skips_bytes) = trainer.restore(&path, model)?;
+                trainer.skips.truncate_at(skips_bytes)?;
+                if let Start::From(step) = job.start {
+                    let moved = checkpoint::supersede(&trainer.run, step)?;
+                    if moved > 0 {
+                        tracing::info!(
+                            "{moved} later checkpoints were moved to {}",
+                            trainer.run.superseded().display()
+                        );
+                    }
+                }
+                state
+            }
+            None => {
+                trainer.metrics.truncate_at(0)?;
+                trainer.skips.truncate_at(0)?;
+                TrainState::new(model)
+            }
         };
         Ok((trainer, state))
     }
@@ -164,45 +202,102 @@ impl Trainer {
         let total = self.recipe.total_steps;
         let rhythm = self.config.train.clone();
         let mut loader = self.loader(&state)?;
-        let mut window = Window::default();
         let mut speed = Speed::default();
+        let mut checkpoint_due = false;
+        if state.step > 0
+            && self.picture_due(state.step)
+            && !self.run.sample_png(state.step).exists()
+        {
+            // The process died between the checkpoint of this step and its picture.
+            self.draw(&state, observe)?;
+        }
         while state.step < total && !self.stop.is_requested() {
-            let clock = Instant::now();
-            let parts = self.parts(loader.next()?, state.step)?;
-            let (next, report) = state
-                .step(parts, &self.recipe)
-                .map_err(|error| self.name_last_good(error))?;
-            state = next;
-            let time = clock.elapsed();
-            window.add(&report, self.recipe.schedule.len(), time);
-            observe(Event::Step {
-                report: &report,
-                images_per_s: speed.add(report.per_image.len(), time),
-                total,
-            });
+            let mut trouble;
+            (state, trouble) = self.step(state, &mut loader, &mut speed, observe)?;
             let last = state.step == total;
-            if last || due(state.step, rhythm.log_every) {
-                self.log(&mut window, &report, state.images_seen)?;
+            if trouble.is_none() {
+                if last || due(state.step, rhythm.log_every) {
+                    self.log(&state)?;
+                }
+                checkpoint_due |= due(state.step, rhythm.checkpoint_every);
+                // Updates that are left out may mean that the state has gone bad: it must not push out good ones.
+                let good = checkpoint_due && self.guard.consecutive() == 0;
+                if good || last || self.stop.is_requested() {
+                    trouble = self.save(&state, observe)?;
+                    checkpoint_due = false;
+                }
             }
-            if last || due(state.step, rhythm.sample_every) {
+            if let Some(trouble) = trouble {
+                state = self.go_back(state, trouble, observe)?;
+                loader = self.loader(&state)?;
+            } else if self.picture_due(state.step) {
                 self.draw(&state, observe)?;
             }
-            if last || due(state.step, rhythm.checkpoint_every) || self.stop.is_requested() {
-                self.log(&mut window, &report, state.images_seen)?;
-                self.save(&state, observe)?;
-            }
         }
-        // A stop that came before the first step of a fresh run leaves something to go on from too.
-        let checkpoint = match self.last_checkpoint.take() {
-            Some(path) => path,
-            None => self.save(&state, observe)?,
-        };
+        // A stop during a picture, or before the first step, leaves something to go on from too.
+        if self.saved_step != Some(state.step)
+            && let Some(trouble) = self.save(&state, observe)?
+        {
+            return Err(self.diverged(trouble));
+        }
         Ok(Outcome {
             stopped: state.step < total,
             step: state.step,
-            checkpoint,
+            checkpoint: self.last_checkpoint.take().unwrap_or_default(),
             grid: self.last_grid.take(),
         })
+    }
+
+    /// One optimiser step, or one whose update is left out; the trouble is that there were too many of those.
+    fn step(
+        &mut self,
+        state: TrainState,
+        loader: &mut Loader,
+        speed: &mut Speed,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<(TrainState, Option<Trouble>), TrainError> {
+        let clock = Instant::now();
+        let mut batch = loader.next()?;
+        let indices = std::mem::take(&mut batch.indices);
+        #[cfg(feature = "faults")]
+        let (state, batch) = spoil(state, batch);
+        let parts = self.parts(batch, state.step)?;
+        let computed = state.compute(parts, &self.recipe)?;
+        let (loss, grad_norm) = (computed.loss, computed.grad_norm);
+        match self.guard.judge(&self.config.guard, loss, grad_norm) {
+            Verdict::Update { max_norm } => {
+                let (state, report) = state.update(computed, &self.recipe, max_norm);
+                let time = clock.elapsed();
+                self.window.add(&report, self.recipe.schedule.len(), time);
+                observe(Event::Step {
+                    report: &report,
+                    images_per_s: speed.add(report.per_image.len(), time),
+                    total: self.recipe.total_steps,
+                });
+                Ok((state, None))
+            }
+            Verdict::Skip(cause) => {
+                let state = state.skip(computed);
+                let value = if cause == Cause::Gradient {
+                    grad_norm
+                } else {
+                    loss
+                };
+                let trouble = Trouble {
+                    cause,
+                    step: state.step,
+                    value,
+                };
+                self.window.add_skipped();
+                self.note_skip(trouble, &indices, observe)?;
+                let too_many = self.guard.consecutive() > self.config.guard.max_consecutive_skips;
+                Ok((state, too_many.then_some(trouble)))
+            }
+        }
+    }
+
+    fn picture_due(&self, step: u64) -> bool {
+        step == self.recipe.total_steps || due(step, self.config.train.sample_every)
     }
 
     fn loader(&self, state: &TrainState) -> Result<Loader, TrainError> {
@@ -255,13 +350,8 @@ impl Trainer {
         Ok(parts)
     }
 
-    fn log(
-        &mut self,
-        window: &mut Window,
-        last: &StepReport,
-        images_seen: u64,
-    ) -> Result<(), TrainError> {
-        if let Some(line) = window.take(last, images_seen) {
+    fn log(&mut self, state: &TrainState) -> Result<(), TrainError> {
+        if let Some(line) = self.window.take(state.step, state.images_seen) {
             self.metrics.write(&line)?;
         }
         Ok(())
@@ -279,6 +369,9 @@ impl Trainer {
             self.saved.height,
             self.saved.width,
         ];
+        if let Some(warning) = config.ema.warning(state.updates) {
+            tracing::warn!("these samples: {warning}");
+        }
         let model = state.ema_model();
         let drawing = Drawing {
             shape,
@@ -320,38 +413,61 @@ impl Trainer {
         Ok(())
     }
 
+    /// Commits a checkpoint, unless a number in it is none: that is the trouble then.
     fn save(
         &mut self,
         state: &TrainState,
         observe: &mut dyn FnMut(Event),
-    ) -> Result<PathBuf, TrainError> {
-        self.metrics.sync()?;
-        let snapshot = snapshot::save(state, &self.saved, self.metrics.position())?;
-        let path = checkpoint::save(&self.run, &snapshot)?;
-        checkpoint::prune(&self.run, self.config.train.keep)?;
-        observe(Event::Saved { path: &path });
-        self.last_checkpoint = Some(path.clone());
-        Ok(path)
-    }
-
-    fn name_last_good(&self, error: TrainError) -> TrainError {
-        match (error, &self.last_checkpoint) {
-            (
-                TrainError::Diverged {
-                    quantity,
-                    step,
-                    value,
-                    ..
-                },
-                Some(path),
-            ) => TrainError::Diverged {
-                quantity,
-                step,
-                value,
-                last_good: format!("the last good checkpoint is {}", path.display()),
-            },
-            (error, _) => error,
+    ) -> Result<Option<Trouble>, TrainError> {
+        let progress = Progress {
+            updates: Some(state.updates),
+            skips_bytes: self.skips.position(),
+            guard: self.guard.clone(),
+            window: self.window.clone(),
+        };
+        let saved = SavedState {
+            progress,
+            ..self.saved.clone()
+        };
+        let snapshot = snapshot::save(state, &saved, self.metrics.position())?;
+        if let Some(name) = snapshot::not_finite(&snapshot) {
+            tracing::warn!(
+                "step {}: `{name}` holds a number that is none; no checkpoint",
+                state.step
+            );
+            return Ok(Some(Trouble {
+                cause: Cause::State,
+                step: state.step,
+                value: f64::NAN,
+            }));
         }
+        self.metrics.sync()?;
+        self.skips.sync()?;
+        let path = checkpoint::save(&self.run, &snapshot)?;
+        let retention = Retention {
+            keep: self.config.train.keep,
+            keep_every: self.config.train.keep_every,
+        };
+        checkpoint::prune(&self.run, retention, state.step)?;
+        observe(Event::Saved { path: &path });
+        self.last_checkpoint = Some(path);
+        self.saved_step = Some(state.step);
+        self.gone_back_to = None;
+        Ok(None)
+    }
+}
+
+/// A step's batch and parameters with their faults in them.
+#[cfg(feature = "faults")]
+fn spoil(state: TrainState, mut batch: Batch) -> (TrainState, Batch) {
+    use crate::faults::{Part as At, bad};
+    let step = state.step + 1;
+    if let (Some(value), Some(pixel)) = (bad(step, At::Batch), batch.pixels.first_mut()) {
+        *pixel = value;
+    }
+    match bad(step, At::Parameter) {
+        Some(value) => (state.with_bad_parameter(value), batch),
+        None => (state, batch),
     }
 }
 

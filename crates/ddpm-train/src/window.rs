@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::state::StepReport;
 
@@ -13,6 +13,8 @@ pub struct MetricLine {
     pub step: u64,
     /// Images trained on so far.
     pub images_seen: u64,
+    /// Steps of the window whose update was left out; the means are over the others.
+    pub skipped: u64,
     /// Mean loss.
     pub loss: f64,
     /// Mean global norm of the gradient before clipping.
@@ -27,24 +29,30 @@ pub struct MetricLine {
     pub images_per_s: f64,
 }
 
-/// Collects steps until a line is written.
-#[derive(Debug, Default)]
-pub(crate) struct Window {
+/// Collects steps until a line is written; a part of the training state, so that a run which was stopped between two
+/// lines writes the lines of one that was not.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
     steps: u64,
     loss: f64,
     grad_norm: f64,
     by_t: [(f64, u64); 4],
     images: u64,
-    time: Duration,
+    skipped: u64,
+    lr: f64,
+    ema_decay: f64,
+    seconds: f64,
 }
 
 impl Window {
     /// `steps_t` is T.
     pub(crate) fn add(&mut self, report: &StepReport, steps_t: usize, time: Duration) {
         self.steps += 1;
+        (self.lr, self.ema_decay) = (report.lr, report.ema_decay);
         self.loss += report.loss;
         self.grad_norm += report.grad_norm;
-        self.time += time;
+        self.seconds += time.as_secs_f64();
         self.images += report.per_image.len() as u64;
         for &(t, loss) in &report.per_image {
             let (sum, count) = &mut self.by_t[(4 * t / steps_t).min(3)];
@@ -53,24 +61,30 @@ impl Window {
         }
     }
 
-    pub(crate) fn images_per_s(&self) -> f64 {
-        self.images as f64 / self.time.as_secs_f64().max(1e-9)
+    /// A step whose update was left out.
+    pub(crate) fn add_skipped(&mut self) {
+        self.skipped += 1;
     }
 
-    /// The line, if any step was added; starts the next window.
-    pub(crate) fn take(&mut self, last: &StepReport, images_seen: u64) -> Option<MetricLine> {
+    pub(crate) fn images_per_s(&self) -> f64 {
+        self.images as f64 / self.seconds.max(1e-9)
+    }
+
+    /// The line of a window that ends with `step`, if any update was made in it; starts the next window.
+    pub(crate) fn take(&mut self, step: u64, images_seen: u64) -> Option<MetricLine> {
         let window = std::mem::take(self);
         if window.steps == 0 {
             return None;
         }
         let steps = window.steps as f64;
         Some(MetricLine {
-            step: last.step,
+            step,
             images_seen,
+            skipped: window.skipped,
             loss: window.loss / steps,
             grad_norm: window.grad_norm / steps,
-            lr: last.lr,
-            ema_decay: last.ema_decay,
+            lr: window.lr,
+            ema_decay: window.ema_decay,
             loss_by_t: window
                 .by_t
                 .map(|(sum, count)| (count > 0).then(|| sum / count as f64)),
@@ -103,11 +117,14 @@ mod tests {
             1000,
             Duration::from_secs(1),
         );
+        window.add_skipped();
         window.add(&last, 1000, Duration::from_secs(3));
-        let line = window.take(&last, 4).unwrap();
+        let text = serde_json::to_string(&window).unwrap();
+        assert_eq!(serde_json::from_str::<Window>(&text).unwrap(), window);
+        let line = window.take(2, 4).unwrap();
         assert_eq!((line.step, line.loss, line.grad_norm), (2, 2.0, 4.0));
         assert_eq!(line.loss_by_t, [Some(1.0), Some(2.0), None, Some(4.0)]);
-        assert_eq!(line.images_per_s, 1.0);
-        assert_eq!(window.take(&last, 4), None);
+        assert_eq!((line.images_per_s, line.skipped), (1.0, 1));
+        assert_eq!(window.take(2, 4), None);
     }
 }

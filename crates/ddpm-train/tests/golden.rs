@@ -83,6 +83,7 @@ fn check(name: &str, objective: ObjectiveConfig) {
             clip_norm: 1.0,
         },
         ema: EmaConfig {
+            min_decay: 0.0,
             decay: 0.9999,
             inv_gamma: 1.0,
             power: 0.75,

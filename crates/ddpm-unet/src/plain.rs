@@ -183,7 +183,7 @@ impl PlainUNet {
 fn no_levels(features: &[usize]) -> UnetError {
     UnetError::Config {
         key: "features".into(),
-        got: excerpt(format!("{features:?}")),
+        got: excerpt(&format!("{features:?}")),
         expected: "must list 1 to 12 channel counts between 1 and 65536".into(),
     }
 }

@@ -1,3 +1,73 @@
-//! Runs the faults and prints their table.
+//! Runs every row of faults and prints their table: `faults [--quick] [--row N]…`.
 
-fn main() {}
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use ddpm_tests::faults::{Form, rows, table};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!("error: {error:#}\n"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether all rows held.
+fn run() -> Result<bool> {
+    let (form, chosen) = arguments()?;
+    if let Some(unknown) = chosen
+        .iter()
+        .find(|&&number| rows().iter().all(|row| row.number != number))
+    {
+        bail!("--row {unknown}: the table has no such row");
+    }
+    let mut ran = Vec::new();
+    for row in rows() {
+        let wanted = chosen.is_empty() || chosen.contains(&row.number);
+        if !wanted || (row.full_only && form == Form::Quick) {
+            continue;
+        }
+        say(&format!("{:>2}  {} …\n", row.number, row.fault));
+        let done = row.run(form);
+        say(&match &done.outcome {
+            Ok(held) => format!(
+                "    held, {} times in {:.1} s  {}\n",
+                held.count,
+                done.time.as_secs_f64(),
+                held.note
+            ),
+            Err(error) => format!("    DID NOT HOLD: {error:#}\n"),
+        });
+        ran.push(done);
+    }
+    write!(io::stdout(), "{}", table(&ran))?;
+    Ok(ran.iter().all(|ran| ran.outcome.is_ok()))
+}
+
+fn arguments() -> Result<(Form, Vec<u8>)> {
+    let mut form = Form::Full;
+    let mut chosen = Vec::new();
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--quick" => form = Form::Quick,
+            "--row" => {
+                let number = words.next().context("--row: which?")?;
+                chosen.push(number.parse().with_context(|| format!("--row {number}"))?);
+            }
+            other => bail!("`{other}`: there are --quick and --row N"),
+        }
+    }
+    Ok((form, chosen))
+}
+
+/// Progress, on stderr.
+fn say(text: &str) {
+    // With stderr gone there is nobody left to tell.
+    let _ = io::stderr().write_all(text.as_bytes());
+}

@@ -77,9 +77,9 @@ fn each_rule_on_manifests_can_break() {
             &[],
         ),
         (
-            "ddpm-tests",
-            "[dependencies]\nddpm-unet.workspace = true",
-            &["ddpm-tests may not use ddpm-unet"],
+            "ddpm-schedule",
+            "[dependencies]\nddpm-train.workspace = true",
+            &["ddpm-schedule may not use ddpm-train"],
         ),
         (
             "ddpm-cli",

@@ -5,13 +5,14 @@ use std::path::Path;
 use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::Device;
+use ddpm_store::checkpoint::Weights;
 use ddpm_store::tensors::{TensorListing, list_tensors};
 use ddpm_store::{RunDir, checkpoint, last_metrics};
 use ddpm_train::OpenedModel;
 use ddpm_unet::{Model, params};
 use serde_json::{Value, json};
 
-use super::Report;
+use super::{Report, shown};
 use crate::args::InspectArgs;
 use crate::drawing;
 use crate::exit::visible;
@@ -28,7 +29,8 @@ pub fn inspect(args: &InspectArgs) -> Result<Report> {
         true => Some(run(path)?),
         false => None,
     };
-    let (mut text, mut json) = run.unwrap_or_else(|| (String::new(), json!({ "path": path })));
+    let (mut text, mut json) =
+        run.unwrap_or_else(|| (String::new(), json!({ "path": shown(path) })));
     let has_model = json
         .get("checkpoints")
         .is_none_or(|list| list != &json!([]));
@@ -52,7 +54,7 @@ fn run(path: &Path) -> Result<(String, Value)> {
             Some(problem) => problem.to_string(),
         };
         text += &format!("  checkpoint step-{}: {state}\n", info.step);
-        listed.push(json!({ "step": info.step, "path": info.path, "problem": info.problem.as_ref().map(ToString::to_string) }));
+        listed.push(json!({ "step": info.step, "path": shown(&info.path), "problem": info.problem.as_ref().map(ToString::to_string) }));
     }
     if checkpoints.is_empty() {
         text += "  no checkpoint yet\n";
@@ -69,14 +71,14 @@ fn run(path: &Path) -> Result<(String, Value)> {
         }
     }
     let json = json!({
-        "path": path, "checkpoints": listed, "last_metrics": last,
+        "path": shown(path), "checkpoints": listed, "last_metrics": last,
     });
     Ok((text, json))
 }
 
 /// A network: figures, schedule and a drawing of its levels.
 fn model(path: &Path) -> Result<(String, Value)> {
-    let opened = OpenedModel::open(path, &host()?)?;
+    let opened = OpenedModel::open(path, Weights::Ema, &host()?)?;
     let parameters = opened.model.num_params();
     let mut text = format!("network in {}\n", opened.path.display());
     let mut line = |what: &str, value: String| text += &format!("  {what:<12}{value}\n");
@@ -106,6 +108,9 @@ fn model(path: &Path) -> Result<(String, Value)> {
         ),
     );
     line("predicts", word(&opened.prediction));
+    if let Some(warning) = &opened.warning {
+        line("weights", warning.clone());
+    }
     text += "\n";
     text += &drawing::levels(&opened.model, opened.size);
     let tensors: Vec<Value> = params::shapes(&opened.model)
@@ -113,7 +118,7 @@ fn model(path: &Path) -> Result<(String, Value)> {
         .map(|(name, shape)| json!({ "name": name, "shape": shape }))
         .collect();
     let json = json!({
-        "path": opened.path, "kind": kind, "parameters": parameters, "channels": opened.channels,
+        "path": shown(&opened.path), "kind": kind, "parameters": parameters, "channels": opened.channels,
         "size": opened.size, "step": opened.step, "schedule": opened.schedule,
         "prediction": opened.prediction, "sample": opened.sample,
         "config": opened.model.to_json(), "tensors": tensors,
@@ -154,7 +159,7 @@ fn tensor_file(path: &Path, listing: &TensorListing) -> Report {
         .map(|entry| json!({ "name": entry.name, "dtype": entry.dtype, "shape": entry.shape }))
         .collect();
     let json = json!({
-        "path": path, "tensors": tensors, "numbers": total, "metadata": listing.metadata,
+        "path": shown(path), "tensors": tensors, "numbers": total, "metadata": listing.metadata,
     });
     Report::done(text, json)
 }

@@ -1,5 +1,6 @@
 //! One file a command: validated arguments in, a result for people and for programs out.
 
+mod checkpoint;
 mod devices;
 mod inspect;
 mod predict;
@@ -7,10 +8,13 @@ mod sample;
 mod schedule;
 mod train;
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::exit::Exit;
 
+pub use checkpoint::checkpoint;
 pub use devices::devices;
 pub use inspect::inspect;
 pub use predict::predict;
@@ -20,6 +24,11 @@ pub use train::train;
 
 /// Where runs are kept unless `--run` says otherwise.
 pub const RUNS: &str = "runs";
+
+/// A path in JSON, which has no other form for one that is not Unicode.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
 
 /// What a command has to say at its end.
 #[derive(Debug)]

@@ -2,12 +2,13 @@
 
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use ddpm_store::checkpoint::Weights;
 use ddpm_store::{NamedTensor, TensorFile};
 use ddpm_train::{OpenedModel, TrainError};
 use ddpm_unet::{ClassLabels, Conditioning, Model};
 use serde_json::json;
 
-use super::Report;
+use super::{Report, shown};
 use crate::args::PredictArgs;
 use crate::device;
 
@@ -25,7 +26,7 @@ pub fn predict(args: &PredictArgs) -> Result<Report> {
     let x = inputs.x()?;
     let [batch, ..] = x.dims();
     let t = inputs.t(batch)?;
-    let opened = OpenedModel::open(&args.model, &picked.device)?;
+    let opened = OpenedModel::open(&args.model, Weights::Ema, &picked.device)?;
     inputs.check_t(&opened.model)?;
     let labels = inputs.labels(opened.model.conditioning(), batch)?;
     let y = opened
@@ -50,7 +51,7 @@ pub fn predict(args: &PredictArgs) -> Result<Report> {
     TensorFile::new(vec![tensor]).write(&args.output)?;
     let text = format!("{}: y {shape:?}\n", args.output.display());
     let json = json!({
-        "model": opened.path, "output": args.output, "shape": shape, "device": picked.name,
+        "model": shown(&opened.path), "output": shown(&args.output), "shape": shape, "device": picked.name,
     });
     Ok(Report::done(text, json))
 }

@@ -14,7 +14,7 @@ use ddpm_unet::Conditioning;
 use serde_json::json;
 
 use super::train::show;
-use super::{RUNS, Report};
+use super::{RUNS, Report, shown};
 use crate::args::{Common, SampleArgs, SamplerName};
 use crate::device;
 use crate::exit::UsageError;
@@ -36,7 +36,10 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
         None => latest_run()?,
     };
     let picked = device::resolve(args.device)?;
-    let opened = OpenedModel::open(&path, &picked.device)?;
+    let opened = OpenedModel::open(&path, args.weights.into(), &picked.device)?;
+    if let Some(warning) = &opened.warning {
+        tracing::warn!("{warning}");
+    }
     let size = size(args, &opened)?;
     check_memory(args.n, opened.channels, size)?;
     let schedule = opened.tables()?;
@@ -105,9 +108,10 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
     line("grid", grid_path.as_ref());
     line("animation", args.animate.as_ref());
     let json = json!({
-        "model": opened.path, "step": opened.step, "images": args.n, "seconds": seconds,
+        "model": shown(&opened.path), "step": opened.step, "images": args.n, "seconds": seconds,
         "device": picked.name, "seed": args.seed, "sample": config,
-        "out": separate, "grid": grid_path, "animation": args.animate,
+        "out": separate.as_deref().map(shown), "grid": grid_path.as_deref().map(shown),
+        "animation": args.animate.as_deref().map(shown),
     });
     Ok(Report::done(text, json))
 }

@@ -6,7 +6,7 @@ use ddpm_store::plot::{Panel, plot_lines};
 use ddpm_train::TrainError;
 use serde_json::json;
 
-use super::Report;
+use super::{Report, shown};
 use crate::args::{ScheduleArgs, ScheduleName};
 use crate::recipe;
 
@@ -57,7 +57,7 @@ pub fn schedule(args: &ScheduleArgs) -> Result<Report> {
         "schedule": config,
         "beta": schedule.betas(),
         "alpha_bar": schedule.alpha_bars(),
-        "plot": args.plot,
+        "plot": args.plot.as_deref().map(shown),
     });
     Ok(Report::done(text, json))
 }

@@ -8,10 +8,12 @@ use anyhow::{Context, Result};
 use burn::module::Module;
 use ddpm_data::Dataset;
 use ddpm_store::{GridOptions, ImageBatch, RunDir, RunWriter};
-use ddpm_train::{Config, Event, Job, Outcome, Stop, model_shape};
+use ddpm_train::{
+    Cause, Config, Event, Job, Outcome, Start, Stop, TrainError, differences, model_shape,
+};
 use serde_json::json;
 
-use super::{RUNS, Report};
+use super::{RUNS, Report, shown};
 use crate::args::{Common, TrainArgs};
 use crate::exit::{Exit, UsageError};
 use crate::terminal::{self, Picture, Progress, Update};
@@ -39,7 +41,7 @@ pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
     let network = config
         .model
         .build(shape, config.seed, &picked.device)
-        .map_err(ddpm_train::TrainError::Model)?;
+        .map_err(TrainError::Model)?;
     let total = config.train.total_steps(dataset.len());
     if args.dry_run {
         let text = format!(
@@ -69,7 +71,11 @@ pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
         run,
         device: picked.device,
         stop: Stop::watching(stop.flag()),
-        resume: resumed.is_some(),
+        start: match (&resumed, args.from) {
+            (None, _) => Start::Fresh,
+            (Some(_), None) => Start::Latest,
+            (Some(_), Some(step)) => Start::From(step),
+        },
     };
     let mut watcher = Watcher::new(quiet, &picked.name);
     let outcome = ddpm_train::train(job, &mut |event| watcher.see(&event));
@@ -101,29 +107,24 @@ fn find_resumed(args: &TrainArgs) -> Result<Option<RunDir>> {
     }
 }
 
-/// A run goes on only as what it was: data, network, schedule, objective and seed.
+/// A run goes on only as what it was: architecture, data, seed and objective. Whatever else changed is said.
 fn refuse_another_run(run: &RunDir, config: &Config) -> Result<()> {
     let was = recipe::read(Some(&run.config_toml()), &[], None)?;
-    let differences = [
-        ("seed", was.seed != config.seed),
-        ("data", was.data != config.data),
-        ("model", was.model != config.model),
-        ("schedule", was.schedule != config.schedule),
-        ("objective", was.objective != config.objective),
-    ];
-    let changed: Vec<&str> = differences
+    let (identity, rest): (Vec<_>, Vec<_>) = differences(&was, config)
         .into_iter()
-        .filter_map(|(name, differs)| differs.then_some(name))
-        .collect();
-    if changed.is_empty() {
-        return Ok(());
+        .partition(|change| change.identity);
+    if !identity.is_empty() {
+        let changes: Vec<String> = identity.iter().map(ToString::to_string).collect();
+        return Err(TrainError::Identity {
+            path: run.path().to_owned(),
+            changes: changes.join(", "),
+        }
+        .into());
     }
-    Err(UsageError(format!(
-        "{}: `{}` differs from the run that is to be resumed; take the change back, or start a new run without --resume",
-        run.path().display(),
-        changed.join("`, `")
-    ))
-    .into())
+    for change in rest {
+        tracing::warn!("resuming with a change: {change}");
+    }
+    Ok(())
 }
 
 fn load(config: &Config, quiet: bool) -> Result<Dataset> {
@@ -206,12 +207,12 @@ fn report(run: &Path, total: u64, outcome: &Outcome) -> Report {
         text += &format!("draw more with\n  ddpm sample --model {}\n", run.display());
     }
     let json = json!({
-        "run": run,
+        "run": shown(run),
         "step": outcome.step,
         "steps": total,
         "stopped": outcome.stopped,
-        "checkpoint": outcome.checkpoint,
-        "samples": outcome.grid,
+        "checkpoint": shown(&outcome.checkpoint),
+        "samples": outcome.grid.as_deref().map(shown),
     });
     Report {
         text,
@@ -228,6 +229,7 @@ fn report(run: &Path, total: u64, outcome: &Outcome) -> Report {
 struct Watcher<'a> {
     quiet: bool,
     device: &'a str,
+    total: u64,
     steps: Option<Progress>,
     last: Update,
     sampling: Option<Progress>,
@@ -238,6 +240,7 @@ impl<'a> Watcher<'a> {
         Self {
             quiet,
             device,
+            total: 0,
             steps: None,
             last: Update::default(),
             sampling: None,
@@ -263,6 +266,7 @@ impl<'a> Watcher<'a> {
                         terminal::show(&format!("resumed at step {done} of {total}\n"));
                     }
                 }
+                self.total = *total;
                 self.steps = Some(Progress::start(*done, *total, self.quiet));
             }
             Event::Step {
@@ -278,6 +282,26 @@ impl<'a> Watcher<'a> {
                 if let Some(progress) = &mut self.steps {
                     progress.update(self.last);
                 }
+            }
+            Event::Skipped {
+                step,
+                cause,
+                value,
+                consecutive,
+            } => {
+                let why = match cause {
+                    Cause::Spike => format!("the loss jumped to {value:.4}"),
+                    cause => format!("the {} is {value}", cause.quantity()),
+                };
+                tracing::warn!(
+                    "step {step}: {why}; its update is left out ({consecutive} in a row)"
+                );
+            }
+            Event::RolledBack { from, to } => {
+                tracing::warn!(
+                    "too many updates left out: from step {from} back to the checkpoint of step {to}"
+                );
+                self.steps = Some(Progress::start(*to, self.total, self.quiet));
             }
             Event::Sampling { done, total } => {
                 let (quiet, total) = (self.quiet, *total as u64);

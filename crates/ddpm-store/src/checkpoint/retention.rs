@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{list, verified_or_advice};
+use super::{list, verified, verified_or_advice};
 use crate::atomic::{self, TEMPORARY_PREFIX};
 use crate::error::Result;
 use crate::io as disk;
@@ -10,27 +10,100 @@ use crate::run_dir::RunWriter;
 
 const REPLACED_PREFIX: &str = ".replaced-";
 
-/// Removes all but the newest `keep` checkpoints (at least one), and returns the removed paths.
+/// Which checkpoints stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// The newest so many, at least one.
+    pub keep: usize,
+    /// Besides those, every one whose step is a multiple of this; 0 keeps none besides.
+    pub keep_every: u64,
+}
+
+impl Retention {
+    fn keeps(self, step: u64, sound_newer: usize) -> bool {
+        sound_newer < self.keep.max(1)
+            || (self.keep_every > 0 && step.is_multiple_of(self.keep_every))
+    }
+}
+
+/// Removes what `retention` does not keep among the checkpoints up to step `newest`, and returns the removed paths.
 ///
-/// Damaged ones do not count towards `keep`, and go with their elders.
+/// Damaged ones do not count towards `keep`, and go with their elders. Later ones are not looked at: they are there
+/// only where training went on from an earlier checkpoint because they are damaged, and it will replace them.
 ///
-/// # Errors   [`crate::StoreError::Checkpoint`] if the newest does not verify: then nothing is removed;
+/// # Errors   [`crate::StoreError::Checkpoint`] if `newest` does not verify: then nothing is removed;
 /// [`crate::StoreError::Io`]
-pub fn prune(run: &RunWriter, keep: usize) -> Result<Vec<PathBuf>> {
-    let infos = list(run)?;
-    let Some(newest) = infos.last() else {
-        return Ok(Vec::new());
-    };
-    verified_or_advice(&newest.path)?;
+pub fn prune(run: &RunWriter, retention: Retention, newest: u64) -> Result<Vec<PathBuf>> {
+    verified_or_advice(&run.checkpoint(newest))?;
     let mut sound = 0;
     let mut removed = Vec::new();
-    for info in infos.iter().rev() {
-        if sound >= keep.max(1) {
+    let infos = list(run)?;
+    for info in infos.iter().rev().filter(|info| info.step <= newest) {
+        if !retention.keeps(info.step, sound) {
             remove(&info.path)?;
             removed.push(info.path.clone());
-        } else if info.problem.is_none() {
+        }
+        if info.problem.is_none() {
             sound += 1;
         }
+    }
+    Ok(removed)
+}
+
+/// Moves the checkpoints after step `last` out of the way, to `checkpoints/superseded/`, because the run goes on
+/// from `last` on purpose. Returns how many there were.
+///
+/// The highest goes first: interrupted, the rest are still the run's, in order.
+///
+/// # Errors   [`crate::StoreError::Io`]
+pub fn supersede(run: &RunWriter, last: u64) -> Result<usize> {
+    let later: Vec<_> = list(run)?
+        .into_iter()
+        .filter(|info| info.step > last)
+        .collect();
+    let place = run.superseded();
+    for info in later.iter().rev() {
+        disk::create_dir_all(&place)?;
+        let aside = run.superseded().join(format!("step-{}", info.step));
+        if aside.exists() {
+            disk::remove_dir_all(&aside)?;
+        }
+        disk::rename(&info.path, &aside)?;
+    }
+    if !later.is_empty() {
+        disk::sync_dir(&place)?;
+        disk::sync_dir(&run.checkpoints())?;
+    }
+    Ok(later.len())
+}
+
+/// Removes what [`supersede`] moved away, and returns the removed paths.
+///
+/// # Errors   [`crate::StoreError::Io`]
+pub fn remove_superseded(run: &RunWriter) -> Result<Vec<PathBuf>> {
+    let place = run.superseded();
+    let removed = disk::read_dir_sorted(&place)?;
+    if place.is_dir() {
+        remove(&place)?;
+    }
+    Ok(removed)
+}
+
+/// Removes checkpoints that do not verify, wherever they stand, and returns the removed paths. Where none is
+/// sound, nothing is removed: a damaged one is then all there is.
+///
+/// # Errors   [`crate::StoreError::Io`]
+pub fn remove_damaged(run: &RunWriter) -> Result<Vec<PathBuf>> {
+    let (sound, damaged): (Vec<_>, Vec<_>) = list(run)?
+        .into_iter()
+        .partition(|info| verified(&info.path).is_ok());
+    if sound.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut removed = Vec::new();
+    for info in damaged {
+        remove(&info.path)?;
+        removed.push(info.path);
     }
     Ok(removed)
 }

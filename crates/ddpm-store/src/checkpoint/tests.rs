@@ -75,7 +75,7 @@ fn a_checkpoint_comes_back_and_is_a_model_directory() {
     let path = save(&run.writer, &saved).unwrap();
     assert_eq!(path, run.writer.checkpoint(1200));
     assert_eq!(load(&path).unwrap(), saved);
-    let found = load_for_sampling(&path).unwrap();
+    let found = load_for_sampling(&path, Weights::Ema).unwrap();
     assert_eq!(
         (found.step, &found.state, &found.config, &found.weights),
         (1200, &saved.state, &saved.config, &saved.ema)
@@ -98,7 +98,10 @@ fn a_checkpoint_comes_back_and_is_a_model_directory() {
     };
     let path = save(&run.writer, &bare).unwrap();
     assert_eq!(load(&path).unwrap(), bare);
-    assert_eq!(load_for_sampling(&path).unwrap().weights, bare.weights);
+    assert_eq!(
+        load_for_sampling(&path, Weights::Ema).unwrap().weights,
+        bare.weights
+    );
     assert!(!path.join("ema").exists());
 }
 
@@ -313,21 +316,43 @@ fn a_failed_save_leaves_the_earlier_ones_and_no_rest() {
     assert_eq!(names, [run.writer.checkpoint(10)]);
 }
 
+/// Keeps the newest `keep` and no others.
+fn newest(keep: usize) -> Retention {
+    Retention {
+        keep,
+        keep_every: 0,
+    }
+}
+
 #[test]
 fn retention_keeps_the_newest_and_never_the_damaged_instead() {
     let run = run_with(&[10, 20, 30, 40]);
-    assert_eq!(prune(&run.writer, 9).unwrap(), Vec::<PathBuf>::new());
-    let removed = prune(&run.writer, 3).unwrap();
+    assert_eq!(
+        prune(&run.writer, newest(9), 40).unwrap(),
+        Vec::<PathBuf>::new()
+    );
+    let removed = prune(&run.writer, newest(3), 40).unwrap();
     assert_eq!(removed, [run.writer.checkpoint(10)]);
     fs::remove_file(run.writer.checkpoint(30).join(STATE)).unwrap();
-    prune(&run.writer, 2).unwrap();
+    prune(&run.writer, newest(2), 40).unwrap();
     assert_eq!(steps(&run.writer), [20, 30, 40]);
-    prune(&run.writer, 0).unwrap();
+    prune(&run.writer, newest(0), 40).unwrap();
     assert_eq!(steps(&run.writer), [40]);
     assert_eq!(
         files(&run.writer.checkpoints()).len(),
         files(&run.writer.checkpoint(40)).len()
     );
+}
+
+#[test]
+fn retention_keeps_multiples_for_good() {
+    let run = run_with(&[10, 20, 30, 40, 50]);
+    let retention = Retention {
+        keep: 1,
+        keep_every: 20,
+    };
+    prune(&run.writer, retention, 50).unwrap();
+    assert_eq!(steps(&run.writer), [20, 40, 50]);
 }
 
 #[test]
@@ -338,9 +363,41 @@ fn retention_stops_if_the_newest_does_not_verify() {
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     fs::write(&weights, bytes).unwrap();
-    let message = prune(&run.writer, 1).unwrap_err().to_string();
+    let message = prune(&run.writer, newest(1), 30).unwrap_err().to_string();
     assert!(message.contains("--from 20"), "{message}");
     assert_eq!(steps(&run.writer), [10, 20, 30]);
+}
+
+/// Training fell back to 20 because 30 is damaged, and has come to 25: 30 is neither trusted nor in the way.
+#[test]
+fn retention_passes_over_what_lies_ahead() {
+    let run = run_with(&[10, 20, 25, 30]);
+    fs::remove_file(run.writer.checkpoint(30).join(STATE)).unwrap();
+    prune(&run.writer, newest(1), 25).unwrap();
+    assert_eq!(steps(&run.writer), [25, 30]);
+    assert_eq!(
+        remove_damaged(&run.writer).unwrap(),
+        [run.writer.checkpoint(30)]
+    );
+    fs::remove_file(run.writer.checkpoint(25).join(STATE)).unwrap();
+    assert_eq!(remove_damaged(&run.writer).unwrap(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn going_back_on_purpose_moves_the_later_ones_away() {
+    let run = run_with(&[10, 20, 30]);
+    let missing = at_step(&run.writer, 15).unwrap_err().to_string();
+    assert!(missing.contains("10, 20, 30"), "{missing}");
+    assert_eq!(at_step(&run.writer, 10).unwrap(), run.writer.checkpoint(10));
+    assert_eq!(supersede(&run.writer, 10).unwrap(), 2);
+    assert_eq!(steps(&run.writer), [10]);
+    verify(&run.writer.superseded().join("step-30")).unwrap();
+    // A second time, over what is there already.
+    save(&run.writer, &checkpoint(20)).unwrap();
+    assert_eq!(supersede(&run.writer, 10).unwrap(), 1);
+    assert_eq!(remove_superseded(&run.writer).unwrap().len(), 2);
+    assert!(!run.writer.superseded().exists());
+    assert_eq!(remove_superseded(&run.writer).unwrap().len(), 0);
 }
 
 #[test]
@@ -363,4 +420,92 @@ fn a_start_sweeps_what_a_crash_left() {
     let names = disk::read_dir_sorted(&checkpoints).unwrap();
     assert_eq!(names, [writer.checkpoint(10), writer.checkpoint(20)]);
     assert_eq!(load(&writer.checkpoint(20)).unwrap(), checkpoint(20));
+}
+
+/// The order that makes a checkpoint survive a loss of power at any moment, which no kill of a process can show:
+/// whatever a rename reveals has been forced onto the medium before it, and the name itself after it.
+#[cfg(feature = "faults")]
+#[test]
+fn everything_is_on_the_medium_before_it_gets_its_name() {
+    use crate::faults::{Change, Seam, Verdict, install};
+    use std::sync::{Arc, Mutex};
+
+    struct Listing(Arc<Mutex<Vec<(Change, PathBuf)>>>);
+    impl Seam for Listing {
+        fn before(&self, _number: u64, change: Change, path: &Path) -> Verdict {
+            self.0.lock().unwrap().push((change, path.to_owned()));
+            Verdict::Pass
+        }
+    }
+
+    let run = run_with(&[10]);
+    let changes = Arc::new(Mutex::new(Vec::new()));
+    let installed = install(Box::new(Listing(changes.clone())));
+    save(&run.writer, &checkpoint(20)).unwrap();
+    drop(installed);
+    let changes = changes.lock().unwrap();
+    let checkpoints = run.writer.checkpoints();
+    let staging = checkpoints.join(format!(".tmp-step-20-{}", std::process::id()));
+    let last = |change: Change, path: &Path| {
+        let found = changes.iter().rposition(|(c, p)| *c == change && p == path);
+        found.unwrap_or_else(|| panic!("no {} of {}", change.name(), path.display()))
+    };
+    let renamed = last(Change::Rename, &run.writer.checkpoint(20));
+    let committed = files(&run.writer.checkpoint(20));
+    assert_eq!(committed.len(), 7);
+    let manifest_begun = last(Change::Create, &staging.join(MANIFEST));
+    for file in committed {
+        let staged = staging.join(file.strip_prefix(run.writer.checkpoint(20)).unwrap());
+        let (written, synced) = (last(Change::Write, &staged), last(Change::Sync, &staged));
+        assert!(written < synced && synced < renamed, "{}", staged.display());
+        let name_synced = last(Change::SyncDir, staged.parent().unwrap());
+        assert!(
+            synced < name_synced && name_synced < renamed,
+            "{}",
+            staged.display()
+        );
+        assert!(synced < manifest_begun || staged.ends_with(MANIFEST));
+    }
+    assert!(last(Change::SyncDir, &checkpoints) > renamed);
+}
+
+/// The disk fails at each change of a save in turn: the earlier checkpoint stays the newest, or the new one is whole.
+#[cfg(feature = "faults")]
+#[test]
+fn a_save_that_fails_anywhere_leaves_one_sound_checkpoint_or_the_other() {
+    use crate::faults::{Failing, Lasting, install};
+    for lasting in [Lasting::Once, Lasting::ForGood] {
+        let mut at = 0;
+        loop {
+            at += 1;
+            let run = run_with(&[10]);
+            let failing = Failing {
+                at,
+                os_error: 28,
+                lasting,
+            };
+            let installed = install(Box::new(failing));
+            let saved = save(&run.writer, &checkpoint(20));
+            drop(installed);
+            let newest = latest_valid(&run.writer).unwrap().unwrap();
+            if let Ok(path) = saved {
+                assert_eq!(newest, path);
+                assert!(at > 25, "only {at} changes");
+                break;
+            }
+            assert!(matches!(saved, Err(StoreError::Io { .. })), "{saved:?}");
+            // After the rename the new one is there, and only its name may be lost with the power.
+            assert!(
+                [10, 20]
+                    .map(|step| run.writer.checkpoint(step))
+                    .contains(&newest)
+            );
+            let Run { _root, writer } = run;
+            let path = writer.path().to_owned();
+            drop(writer);
+            let writer = RunDir::resume(&path).unwrap();
+            let left = disk::read_dir_sorted(&writer.checkpoints()).unwrap();
+            assert!(left.iter().all(|path| step_of(path).is_some()), "{left:?}");
+        }
+    }
 }
