@@ -171,6 +171,9 @@ def arrays():
     seed("npz", "only", npz(anything=bytes_[..., :1]))
     seed("npz", "labels", npz(images=bytes_, labels=np.array([-1, 2])))
     seed("npz", "cut", npz(images=bytes_)[:-30])
+    # One array whose name has a line break, and no local header.
+    broken = npz(only=bytes_).replace(b"only.npy", b"on\ny.npy")
+    seed("npz", "name", broken.replace(b"PK\x03\x04", b"PK\x07\x04"))
 
 
 def pictures():

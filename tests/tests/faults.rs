@@ -45,10 +45,10 @@ held! {
     numbers_that_go_bad = 9;
     accumulation_changes_nothing = 10;
     repetition_changes_nothing = 11;
-    bad_images = 12;
-    decompression_bombs = 13;
-    hostile_safetensors = 14;
-    random_mutations = 15;
-    typos_in_configurations = 16;
+    bad_images_in_a_set = 12;
+    bombs = 13;
+    hostile_tensors = 14;
+    mutations = 15;
+    slips_in_keys = 16;
     odd_surroundings = 17;
 }

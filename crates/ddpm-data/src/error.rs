@@ -123,19 +123,26 @@ impl DataError {
         Self::Format {
             path: path.to_path_buf(),
             expected: expected.into(),
-            got: excerpt(got.into()),
+            got: excerpt(&got.into()),
         }
     }
 }
 
-/// What a file says, short enough for a message: a name in a crafted archive may have kilobytes, and there may be
-/// millions of them.
-fn excerpt(text: String) -> String {
+/// What a file says, short enough for a message and without line breaks and the like: a name in a crafted archive may
+/// have kilobytes of them, and there may be millions of names.
+pub(crate) fn excerpt(text: &str) -> String {
     const MAX_CHARS: usize = 400;
-    match text.char_indices().nth(MAX_CHARS) {
-        None => text,
-        Some((end, _)) => format!("{}… ({} bytes in all)", &text[..end], text.len()),
+    let mut shown = String::new();
+    for letter in text.chars().take(MAX_CHARS) {
+        match letter.is_control() {
+            true => shown.extend(letter.escape_default()),
+            false => shown.push(letter),
+        }
     }
+    if text.chars().nth(MAX_CHARS).is_some() {
+        shown += &format!("… ({} bytes in all)", text.len());
+    }
+    shown
 }
 
 /// An image that `on_bad = "skip"` left out of the set.

@@ -140,13 +140,21 @@ impl StoreError {
     }
 }
 
-/// What a file says, short enough for a message: a name or value in a crafted file may have megabytes.
+/// What a file says, short enough for a message and without line breaks and the like: a name or value in a crafted
+/// file may have megabytes of them.
 pub(crate) fn excerpt(text: &str) -> String {
     const MAX_CHARS: usize = 400;
-    match text.char_indices().nth(MAX_CHARS) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}… ({} bytes in all)", &text[..end], text.len()),
+    let mut shown = String::new();
+    for letter in text.chars().take(MAX_CHARS) {
+        match letter.is_control() {
+            true => shown.extend(letter.escape_default()),
+            false => shown.push(letter),
+        }
     }
+    if text.chars().nth(MAX_CHARS).is_some() {
+        shown += &format!("… ({} bytes in all)", text.len());
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -155,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_a_file_says_is_cut_between_characters() {
-        assert_eq!(excerpt("short"), "short");
+        assert_eq!(excerpt("short\n\u{1b}"), "short\\n\\u{1b}");
         assert_eq!(excerpt(&"é".repeat(400)), "é".repeat(400));
         let long = excerpt(&"é".repeat(1 << 20));
         assert!(

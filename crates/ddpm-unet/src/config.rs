@@ -215,7 +215,7 @@ config! {
 fn read<T: DeserializeOwned>(key: &str, value: &Value, expected: &str) -> Result<T, UnetError> {
     serde_json::from_value(value.clone()).map_err(|_| UnetError::Unsupported {
         key: key.into(),
-        got: excerpt(value.to_string()),
+        got: excerpt(&value.to_string()),
         supported: expected.into(),
     })
 }
@@ -256,7 +256,7 @@ impl UNet2DConfig {
         if levels == 0 || levels > 12 {
             return fail(
                 "block_out_channels",
-                excerpt(format!("{:?}", self.block_out_channels)),
+                excerpt(&format!("{:?}", self.block_out_channels)),
                 "must have 1 to 12 levels".into(),
             );
         }

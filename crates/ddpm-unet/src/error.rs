@@ -78,20 +78,32 @@ pub enum UnetError {
     },
 }
 
-/// What a file says, short enough for a message: a value in a crafted file may have megabytes.
-pub(crate) fn excerpt(text: String) -> String {
+/// What a file says, short enough for a message and without line breaks and the like: a name or value in a crafted
+/// file may have megabytes of them.
+pub(crate) fn excerpt(text: &str) -> String {
     const MAX_CHARS: usize = 200;
-    match text.char_indices().nth(MAX_CHARS) {
-        None => text,
-        Some((end, _)) => format!("{}… ({} bytes in all)", &text[..end], text.len()),
+    let mut shown = String::new();
+    for letter in text.chars().take(MAX_CHARS) {
+        match letter.is_control() {
+            true => shown.extend(letter.escape_default()),
+            false => shown.push(letter),
+        }
     }
+    if text.chars().nth(MAX_CHARS).is_some() {
+        shown += &format!("… ({} bytes in all)", text.len());
+    }
+    shown
 }
 
 fn list(missing: &[String], unused: &[String]) -> String {
     let part = |what: &str, names: &[String]| match names {
         [] => None,
-        [only] => Some(format!("{what} `{only}`")),
-        [first, rest @ ..] => Some(format!("{what} `{first}` and {} more", rest.len())),
+        [only] => Some(format!("{what} `{}`", excerpt(only))),
+        [first, rest @ ..] => Some(format!(
+            "{what} `{}` and {} more",
+            excerpt(first),
+            rest.len()
+        )),
     };
     [part("missing", missing), part("unexpected", unused)]
         .into_iter()

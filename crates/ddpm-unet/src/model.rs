@@ -120,7 +120,7 @@ impl UnetSection {
         if levels == 0 || levels > 12 {
             return Err(UnetError::Config {
                 key: "model.multipliers".into(),
-                got: excerpt(format!("{:?}", self.multipliers)),
+                got: excerpt(&format!("{:?}", self.multipliers)),
                 expected: "must have 1 to 12 levels".into(),
             });
         }

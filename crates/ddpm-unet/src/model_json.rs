@@ -119,7 +119,7 @@ impl Described {
 fn unsupported(key: &str, got: &Value, supported: &str) -> UnetError {
     UnetError::Unsupported {
         key: key.into(),
-        got: excerpt(got.to_string()),
+        got: excerpt(&got.to_string()),
         supported: supported.into(),
     }
 }

@@ -176,7 +176,7 @@ pub(crate) fn check_levels(channels: usize, features: &[usize]) -> Result<usize,
         }
         _ => Err(UnetError::Config {
             key: "features".into(),
-            got: excerpt(format!("{features:?}")),
+            got: excerpt(&format!("{features:?}")),
             expected: "must list 1 to 12 channel counts between 1 and 65536".into(),
         }),
     }

@@ -369,7 +369,7 @@ fn png(width: u32, height: u32, chunks: &[(&[u8; 4], &[u8])], bytes: usize) -> R
     Ok(out)
 }
 
-const PIECE: [u8; 1 << 16] = [0; 1 << 16];
+static PIECE: [u8; 1 << 16] = [0; 1 << 16];
 
 fn write_zeros(out: &mut impl Write, bytes: u64) -> Result<()> {
     let mut left = bytes;

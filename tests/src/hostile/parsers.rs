@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
 use ddpm_data::{DataConfig, DataKind, Dataset, OnBad};
+use ddpm_store::checkpoint::Weights;
 use ddpm_store::tensors::{list_tensors, read_sharded};
 use ddpm_store::{
     Checkpoint, MetricsLog, NamedTensor, RunDir, SchedulerSettings, TensorFile, checkpoint,
@@ -107,7 +108,7 @@ pub(super) fn network(bytes: &[u8], scratch: &Path) -> Result<Parsed> {
     }
     write(&folder, "config.json", bytes)?;
     let device = Device::flex();
-    let opened = match OpenedModel::open(&folder, ddpm_store::checkpoint::Weights::Ema, &device) {
+    let opened = match OpenedModel::open(&folder, Weights::Ema, &device) {
         Ok(opened) => opened,
         Err(error) => return Ok(Err(refused(error))),
     };

@@ -7,7 +7,7 @@ use super::{Listing, Source};
 use crate::blob::{Blob, open_file, read_head};
 use crate::classes::Classes;
 use crate::config::{DataConfig, FloatRange, MAX_CHANNELS, Split};
-use crate::error::DataError;
+use crate::error::{DataError, excerpt};
 use crate::zipfile::{self, Entry};
 
 const ZIP_MAGIC: &[u8; 2] = b"PK";
@@ -135,7 +135,7 @@ fn read_npz(
     entry: &Entry,
     config: &DataConfig,
 ) -> Result<Array, DataError> {
-    let path = path.join(&entry.name);
+    let path = path.join(excerpt(&entry.name));
     let mut archive = archive.clone();
     let mut file = archive.by_index(entry.index).map_err(|error| {
         DataError::format(

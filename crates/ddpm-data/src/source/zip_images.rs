@@ -5,7 +5,7 @@ use super::{Listing, Source};
 use crate::classes::Classes;
 use crate::config::DataConfig;
 use crate::decode::{SNIFF_BYTES, decode, has_image_extension, looks_like_image};
-use crate::error::{DataError, Fault};
+use crate::error::{DataError, Fault, excerpt};
 use crate::raster::Raster;
 use crate::zipfile::{self, Archive, Entry};
 
@@ -82,7 +82,7 @@ impl ZipImages {
         // joined as text: a name that starts with a slash must not replace the archive's path
         let mut path = self.path.clone().into_os_string();
         path.push("/");
-        path.push(&self.entries[index].name);
+        path.push(excerpt(&self.entries[index].name));
         PathBuf::from(path)
     }
 
