@@ -51,7 +51,7 @@ pub fn read(path: Option<&Path>, set: &[String], seed: Option<u64>) -> Result<Co
 /// The configuration that `ddpm train` makes of a file's text and its `--set` arguments. Messages call the file
 /// `name`.
 ///
-/// # Errors   as [`read`]
+/// # Errors   [`UsageError`] naming the key and what to write instead
 pub fn configuration(name: &str, text: &str, set: &[String]) -> Result<Config, UsageError> {
     let mut file = ConfigFile::parse(name, text)?;
     for argument in set {

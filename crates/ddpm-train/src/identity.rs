@@ -130,8 +130,10 @@ mod tests {
 
     #[test]
     fn each_section_is_identity_or_not() {
-        let mut now = Config::default();
-        now.seed = 5;
+        let mut now = Config {
+            seed: 5,
+            ..Config::default()
+        };
         now.schedule.kind = ScheduleKind::Cosine;
         now.data.flip = true;
         now.data.path = Some("elsewhere".into());

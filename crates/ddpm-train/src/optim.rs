@@ -117,7 +117,8 @@ impl ParamGrads {
 #[cfg(feature = "faults")]
 fn replace_first(tensor: Tensor<1>, value: f32) -> Tensor<1> {
     let first = Tensor::from_floats([value], &tensor.device());
-    tensor.slice_assign([0..1], first)
+    let rest = tensor.clone().narrow(0, 1, tensor.dims()[0] - 1);
+    Tensor::cat(vec![first, rest], 0)
 }
 
 /// The network with the first number of its first parameter replaced.

@@ -142,7 +142,8 @@ fn commits(place: &Workplace, args: Vec<String>, run: &str) -> Result<Vec<Moment
         let in_commit = within.contains("/checkpoints")
             || (kind == "fsync"
                 && (within.ends_with("metrics.jsonl") || within.ends_with("skips.jsonl")));
-        if in_commit && within != "/checkpoints" || kind.starts_with("fsync") && in_commit {
+        // The folder of all checkpoints is made before the first commit.
+        if in_commit && (within != "/checkpoints" || kind == "fsync-dir") {
             moments.push(Moment {
                 number: number.parse()?,
                 point: format!("{kind} {}", nameless(within)),
