@@ -9,8 +9,9 @@ use crate::atomic;
 use crate::error::{Result, StoreError};
 use crate::io;
 
-/// Far above any configuration or manifest, far below what could hurt.
-const MAX_JSON_BYTES: u64 = 64 << 20;
+/// The longest that is written lists ten thousand betas in some hundred kilobytes. As values in memory, a crafted file
+/// takes thirty times its length.
+const MAX_JSON_BYTES: u64 = 4 << 20;
 
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = io::read_bounded(path, MAX_JSON_BYTES)?;
@@ -27,4 +28,24 @@ pub(crate) fn to_bytes(path: &Path, value: &impl Serialize) -> Result<Vec<u8>> {
         .map_err(|error| StoreError::format(path, "JSON", error))?;
     bytes.push(b'\n');
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_long_or_deep_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.json");
+        let read = |text: String| {
+            std::fs::write(&path, text).unwrap();
+            read::<serde_json::Value>(&path)
+        };
+        let list = |count: usize| format!("[{}0]", "[],".repeat(count));
+        assert!(read(list(1_000_000)).is_ok());
+        let message = read(list(1_500_000)).unwrap_err().to_string();
+        assert!(message.contains("4194304"), "{message}");
+        assert!(read("[".repeat(100_000)).is_err());
+    }
 }

@@ -10,7 +10,8 @@ use crate::atomic::parent;
 use crate::error::{Result, StoreError};
 use crate::io;
 
-const MAX_INDEX_BYTES: u64 = 64 << 20;
+/// A hundred thousand tensors.
+const MAX_INDEX_BYTES: u64 = 16 << 20;
 
 #[derive(Deserialize)]
 struct Index {
