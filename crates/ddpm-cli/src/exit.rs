@@ -140,13 +140,12 @@ pub fn report(error: &anyhow::Error) -> Exit {
 
 /// The chain of causes in one line, `a: b: c`.
 ///
-/// Many errors repeat their source at the end of their own message; such a source is not said
-/// twice.
+/// Many errors repeat their source in their own message; such a source is not said twice.
 pub fn sentence(error: &anyhow::Error) -> String {
     let mut said = String::new();
     for cause in error.chain() {
         let message = one_line(&cause.to_string());
-        if message.is_empty() || said.ends_with(&message) {
+        if message.is_empty() || said.contains(&message) {
             continue;
         }
         if !said.is_empty() {

@@ -238,7 +238,7 @@ fn flat(
 
 fn named(name: String, data: TensorData) -> Result<NamedTensor, TrainError> {
     let shape = data.shape().to_vec();
-    let data = data.try_to_vec().map_err(|error| TrainError::Device {
+    let data = data.try_into_vec().map_err(|error| TrainError::Device {
         message: format!("`{name}` cannot be read back: {error:?}"),
     })?;
     Ok(NamedTensor { name, shape, data })

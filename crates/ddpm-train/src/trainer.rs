@@ -446,7 +446,7 @@ pub fn image_batch(images: Tensor<4>) -> Result<ImageBatch, TrainError> {
         .map_err(|error| TrainError::Device {
             message: error.to_string(),
         })?
-        .try_to_vec()
+        .try_into_vec()
         .map_err(|error| TrainError::Device {
             message: format!("{error:?}"),
         })?;
