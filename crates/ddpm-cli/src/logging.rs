@@ -35,8 +35,9 @@ pub fn start(verbosity: i8) -> Result<(), UsageError> {
 /// is this binary and all its libraries.
 fn directives(verbosity: i8) -> &'static str {
     match verbosity {
-        ..=-2 => "off",
-        -1 => "error",
+        ..=-3 => "off",
+        -2 => "error",
+        -1 => "warn",
         0 => "warn,ddpm=info",
         1 => "info,ddpm=debug",
         2 => "debug,ddpm=trace",
@@ -90,8 +91,9 @@ mod tests {
     #[test]
     fn verbosity_sets_the_level_unless_the_environment_does() {
         let cases = [
-            (None, -2, LevelFilter::OFF),
-            (None, -1, LevelFilter::ERROR),
+            (None, -3, LevelFilter::OFF),
+            (None, -2, LevelFilter::ERROR),
+            (None, -1, LevelFilter::WARN),
             (None, 0, LevelFilter::INFO),
             (None, 1, LevelFilter::DEBUG),
             (None, 9, LevelFilter::TRACE),

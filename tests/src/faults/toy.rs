@@ -103,6 +103,8 @@ pub fn expect(ended: &Ended, code: i32, sentence: &[&str]) -> Result<()> {
 pub struct Result60 {
     /// Bytes of weights, EMA and moments at the last step.
     tensors: BTreeMap<&'static str, Vec<u8>>,
+    /// Bytes of the picture that is drawn after the last step.
+    picture: Vec<u8>,
     metrics: Vec<Value>,
 }
 
@@ -124,8 +126,10 @@ impl Result60 {
             let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
             tensors.insert(name, bytes);
         }
+        let picture = run.join(format!("samples/step-{STEPS:08}.png"));
         Ok(Self {
             tensors,
+            picture: fs::read(&picture).with_context(|| picture.display().to_string())?,
             metrics: metrics(run)?,
         })
     }
@@ -138,6 +142,10 @@ impl Result60 {
                 "{name} differs from the uninterrupted run's"
             );
         }
+        ensure!(
+            self.picture == reference.picture,
+            "the last picture differs from the uninterrupted run's"
+        );
         ensure!(
             self.metrics == reference.metrics,
             "the metric log differs from the uninterrupted run's: {:?} instead of {:?}",

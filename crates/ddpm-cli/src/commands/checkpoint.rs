@@ -44,7 +44,7 @@ fn verify(path: &Path) -> Result<Report> {
     let mut damaged = 0;
     for path in &paths {
         let checked = checkpoint::verify(path);
-        let (line, value) = described(path, &checked);
+        let (line, value) = described(path, &checked, "sound");
         text += &line;
         listed.push(value);
         match checked {
@@ -70,14 +70,18 @@ fn verify(path: &Path) -> Result<Report> {
     Ok(Report { text, json, exit })
 }
 
-/// A line for people and an object for programs.
-fn described(path: &Path, checked: &Result<CheckpointSummary, StoreError>) -> (String, Value) {
+/// A line for people, where `good` says what is known of a checkpoint without a problem, and an object for programs.
+fn described(
+    path: &Path,
+    checked: &Result<CheckpointSummary, StoreError>,
+    good: &str,
+) -> (String, Value) {
     let name = path.file_name().unwrap_or(path.as_os_str());
     let name = name.to_string_lossy();
     match checked {
         Ok(summary) => {
             let text = format!(
-                "{name:<16} sound    {:>12} images seen  {:>9.1} MB\n",
+                "{name:<16} {good:<7}  {:>12} images seen  {:>9.1} MB\n",
                 summary.images_seen,
                 summary.bytes as f64 / 1e6
             );
@@ -87,10 +91,15 @@ fn described(path: &Path, checked: &Result<CheckpointSummary, StoreError>) -> (S
             });
             (text, json)
         }
-        Err(error) => (
-            format!("{name:<16} DAMAGED  {error}\n"),
-            json!({ "path": shown(path), "problem": error.to_string() }),
-        ),
+        Err(error) => {
+            let problem = match error {
+                // Where to go on from is said of all of them together.
+                StoreError::Checkpoint { problem, .. } => problem.clone(),
+                error => error.to_string(),
+            };
+            let json = json!({ "path": shown(path), "problem": problem });
+            (format!("{name:<16} DAMAGED  {problem}\n"), json)
+        }
     }
 }
 
@@ -104,9 +113,9 @@ fn list(path: &Path) -> Result<Report> {
             None => checkpoint::summary(&info.path),
             Some(problem) => Err(problem),
         };
-        let (line, value) = described(&info.path, &summary);
-        // The contents were not read, so this is no proof.
-        text += &line.replacen(" sound ", " there ", 1);
+        // The contents are not read, so nothing is said of them.
+        let (line, value) = described(&info.path, &summary, "");
+        text += &line;
         listed.push(value);
     }
     if listed.is_empty() {
