@@ -14,6 +14,11 @@ fn steps() -> Vec<Step> {
             "lints",
             "clippy --workspace --all-targets --locked -- -D warnings",
         ),
+        // What people build: without the faults that the tests switch on in it.
+        Step::cargo(
+            "lints of the program alone",
+            "clippy --package ddpm-cli --locked -- -D warnings",
+        ),
         Step::cargo("documentation", "doc --workspace --no-deps --locked")
             .with(&[("RUSTDOCFLAGS", "-D warnings")]),
         Step::cargo("examples in the documentation", "test --doc --workspace"),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor};
-use ddpm_data::{Batch, Dataset, Loader, LoaderConfig};
+use ddpm_data::{Dataset, Loader, LoaderConfig};
 use ddpm_diffusion::{DiffusionError, ImageBatch as Drawing, Plan, sample};
 use ddpm_store::checkpoint::{self, Retention};
 use ddpm_store::{GridOptions, ImageBatch, MetricsLog, RunWriter};
@@ -424,7 +424,7 @@ impl Trainer {
 
 /// A step's batch and parameters with their faults in them.
 #[cfg(feature = "faults")]
-fn spoil(state: TrainState, mut batch: Batch) -> (TrainState, Batch) {
+fn spoil(state: TrainState, mut batch: ddpm_data::Batch) -> (TrainState, ddpm_data::Batch) {
     use crate::faults::{Part as At, bad};
     let step = state.step + 1;
     if let (Some(value), Some(pixel)) = (bad(step, At::Batch), batch.pixels.first_mut()) {
