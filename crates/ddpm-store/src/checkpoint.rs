@@ -15,6 +15,9 @@ mod manifest;
 mod retention;
 
 #[cfg(test)]
+#[cfg(feature = "faults")]
+mod power;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

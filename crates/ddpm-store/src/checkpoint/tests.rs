@@ -14,7 +14,7 @@ fn tensor(name: &str, seed: u64) -> NamedTensor {
     }
 }
 
-fn checkpoint(step: u64) -> Checkpoint {
+pub(super) fn checkpoint(step: u64) -> Checkpoint {
     Checkpoint {
         step,
         images_seen: step * 32,
@@ -34,12 +34,12 @@ fn checkpoint(step: u64) -> Checkpoint {
     }
 }
 
-struct Run {
-    _root: tempfile::TempDir,
-    writer: RunWriter,
+pub(super) struct Run {
+    pub(super) _root: tempfile::TempDir,
+    pub(super) writer: RunWriter,
 }
 
-fn run_with(steps: &[u64]) -> Run {
+pub(super) fn run_with(steps: &[u64]) -> Run {
     let root = tempfile::tempdir().unwrap();
     let writer = RunDir::create(root.path().join("a")).unwrap();
     writer.write_config("seed = 0").unwrap();
@@ -56,7 +56,7 @@ fn steps(run: &RunDir) -> Vec<u64> {
     list(run).unwrap().iter().map(|info| info.step).collect()
 }
 
-fn files(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for path in disk::read_dir_sorted(directory).unwrap() {
         if path.is_dir() {
