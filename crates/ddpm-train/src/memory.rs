@@ -19,8 +19,9 @@ const PROGRAM: u128 = 40 << 20;
 /// Batches that exist at once: two wait in the loader and one in its thread, one is noised, and the noise,
 /// the noisy images, the output and the loss have the same size.
 const BATCHES: u128 = 8;
-/// Copies of the parameters that writing a checkpoint makes: everything copied out of the device, the bytes
-/// of the files, and what is read back to verify it. Measured as 8.5 to 9.
+/// What writing a checkpoint takes, in copies of the parameters. Weights, average and moments copied out of the
+/// device are four; the rest is what the allocator keeps of training. Fitted to 8.5 to 9 in runs of 36 million
+/// parameters; a run of 18 million took about 5, so there the estimate is too high.
 const SAVING: u128 = 9;
 
 /// The parts of a run's peak memory, in bytes.

@@ -230,6 +230,8 @@ impl Trainer {
             if let Some(trouble) = trouble {
                 state = self.go_back(state, trouble, observe)?;
                 loader = self.loader(&state)?;
+                // What was due lies ahead again; an early checkpoint would pass for progress.
+                checkpoint_due = false;
             } else if self.picture_due(state.step) {
                 self.draw(&state, observe)?;
             }
