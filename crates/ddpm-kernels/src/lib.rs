@@ -13,12 +13,14 @@ mod cpu;
 mod group_norm;
 mod linear;
 mod optimiser;
+mod precision;
 
 pub use attention::attention;
 pub use conv2d::{Conv2dOptions, Convolution, Norm, WeightCache, conv2d};
 pub use group_norm::{GroupNormOptions, group_norm};
 pub use linear::linear;
 pub use optimiser::{AdamState, AdamStep, adam_step, sum_of_squares};
+pub use precision::{Precision, PrecisionError};
 
 /// Whether a device is burn's CPU backend.
 #[cfg(feature = "flex")]

@@ -30,6 +30,7 @@ pub use config::{
     ClassEmbedKind, DownBlockKind, MidBlockKind, ResampleStyle, SampleSize, TimeEmbeddingKind,
     TimeScaleShift, UNet2DConfig, UpBlockKind,
 };
+pub use ddpm_kernels::{Precision, PrecisionError};
 pub use error::UnetError;
 pub use figures::{AttentionFigures, Figures, LevelFigures};
 pub use init::{Init, InitKind};
