@@ -10,7 +10,7 @@ use ddpm_diffusion::{ObjectiveConfig, randn_images};
 use ddpm_schedule::ScheduleConfig;
 use ddpm_schedule::noise::{Stream, below};
 use ddpm_train::{EmaConfig, OptimConfig, OptimKind, Part, Recipe, TrainState};
-use ddpm_unet::{Model, SampleSize, params};
+use ddpm_unet::{Model, Precision, SampleSize, params};
 use serde_json::{Map, Value, json};
 
 use crate::memory::{peak_bytes, resident_bytes};
@@ -194,6 +194,8 @@ fn recipe() -> anyhow::Result<Recipe> {
             ..EmaConfig::default()
         },
         total_steps: u64::MAX,
+        precision: Precision::F32,
+        recompute: false,
     })
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use ddpm_store::checkpoint::Weights;
+use ddpm_unet::Precision;
 
 use crate::device::Choice;
 
@@ -187,6 +188,9 @@ pub struct SampleArgs {
     /// File for an animation of the denoising
     #[arg(long, value_name = "FILE.gif")]
     pub animate: Option<PathBuf>,
+    /// What the network computes in: f32, tf32, bf16 or f16
+    #[arg(long, default_value_t = Precision::F32)]
+    pub precision: Precision,
     /// auto, cpu, cuda:0, wgpu:0, vulkan:0, vulkan:cpu, metal:0 or rocm:0
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: Choice,

@@ -8,6 +8,7 @@ use ddpm_data::DataError;
 use ddpm_diffusion::DiffusionError;
 use ddpm_store::StoreError;
 use ddpm_train::TrainError;
+use ddpm_unet::PrecisionError;
 
 use crate::device::DeviceError;
 use crate::machine::MemoryError;
@@ -70,7 +71,8 @@ pub fn code_of(error: &anyhow::Error) -> Exit {
 fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<Exit> {
     if cause.is::<UsageError>() {
         Some(Exit::Usage)
-    } else if cause.is::<DeviceError>() || cause.is::<MemoryError>() {
+    } else if cause.is::<DeviceError>() || cause.is::<MemoryError>() || cause.is::<PrecisionError>()
+    {
         Some(Exit::Device)
     } else if let Some(error) = cause.downcast_ref::<TrainError>() {
         Some(of_training(error))
@@ -102,7 +104,7 @@ fn of_training(error: &TrainError) -> Exit {
         }
         TrainError::Diffusion(_) => Exit::Usage,
         TrainError::Diverged { .. } => Exit::Diverged,
-        TrainError::Device { .. } => Exit::Device,
+        TrainError::Device { .. } | TrainError::Precision(_) => Exit::Device,
     }
 }
 

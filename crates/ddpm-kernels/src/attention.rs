@@ -8,9 +8,9 @@ use burn::tensor::activation::softmax;
 /// # Shapes   `qkv`: `[batch, 3·heads·dim, height, width]`, all queries, then all keys, then all values,
 /// head by head; returns `[batch, heads·dim, height, width]`
 pub fn attention(qkv: Tensor<4>, heads: usize) -> Tensor<4> {
-    #[cfg(feature = "flex")]
-    if crate::is_cpu(&qkv.device()) {
-        return crate::cpu::attention(qkv, heads);
+    #[cfg(any(feature = "flex", feature = "cube"))]
+    if crate::Place::of(&qkv.device()).has_kernels() {
+        return crate::extension::attention(qkv, heads);
     }
     reference(qkv, heads)
 }

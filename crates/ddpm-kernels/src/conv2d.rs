@@ -1,9 +1,9 @@
 //! 2-d convolution with bias, and what stands around it in a U-Net.
 
 use burn::tensor::Tensor;
-use burn::tensor::module::interpolate;
-use burn::tensor::ops::{ConvOptions, InterpolateMode, InterpolateOptions};
+use burn::tensor::ops::ConvOptions;
 
+use crate::double::double;
 use crate::group_norm::{GroupNormOptions, group_norm};
 
 /// Stride and zero padding of a convolution, the same for rows and columns.
@@ -31,7 +31,7 @@ pub struct Norm {
 /// A convolution with what precedes it and what is added to it:
 /// y = weight ∗ double(act(norm(x))) + bias + residual.
 ///
-/// On the CPU all of it is one operation: the normalised input is never stored.
+/// Where there are kernels all of it is one operation: the normalised input is not kept.
 #[derive(Debug)]
 pub struct Convolution<'a> {
     /// The normalisation of the input, if there is one.
@@ -48,31 +48,73 @@ pub struct Convolution<'a> {
     pub cache: Option<&'a WeightCache>,
 }
 
-/// A layer's weights in the order in which its CPU kernel reads them, from one sampling step to the
-/// next. It is used as long as the layer's weight is the same tensor, and only without autodiff.
-#[derive(Debug, Clone, Default)]
+/// A layer's weights in the order in which its kernel reads them, from one sampling step to the
+/// next. It is used as long as the layer's weight is the same tensor, and only without autodiff. A clone of a
+/// layer begins with nothing kept.
+#[derive(Debug, Default)]
 pub struct WeightCache {
     #[cfg(feature = "flex")]
     pub(crate) entry: std::sync::Arc<std::sync::Mutex<Option<crate::cpu::CachedWeight>>>,
+    #[cfg(feature = "cube")]
+    pub(crate) cube: std::sync::Arc<std::sync::Mutex<Option<crate::cube::CachedWeight>>>,
+}
+
+impl Clone for WeightCache {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl WeightCache {
+    /// The same cache once more.
+    #[cfg(any(feature = "flex", feature = "cube"))]
+    pub(crate) fn share(&self) -> Self {
+        Self {
+            #[cfg(feature = "flex")]
+            entry: self.entry.clone(),
+            #[cfg(feature = "cube")]
+            cube: self.cube.clone(),
+        }
+    }
+}
+
+/// What a convolution is besides its tensors.
+#[cfg(any(feature = "flex", feature = "cube"))]
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) conv: Conv2dOptions,
+    pub(crate) norm: Option<GroupNormOptions>,
+    pub(crate) residual: bool,
+    pub(crate) cache: Option<WeightCache>,
 }
 
 impl Convolution<'_> {
     /// # Shapes   `x`: `[batch, in, height, width]`; returns `[batch, out, height', width']` with
     /// height' = (height + both paddings - k) / stride + 1, of the doubled height if it is doubled
     pub fn forward(self, x: Tensor<4>) -> Tensor<4> {
-        #[cfg(feature = "flex")]
-        if crate::is_cpu(&x.device()) {
-            return if self.options.double && !crate::cpu::can_double(&self.weight, self.options) {
+        #[cfg(any(feature = "flex", feature = "cube"))]
+        if crate::Place::of(&x.device()).has_kernels() {
+            return if self.options.double && !self.can_double(&x) {
                 self.doubled_first(x)
             } else {
-                crate::cpu::convolution(self, x)
+                crate::extension::convolution(self, x)
             };
         }
         self.reference(x)
     }
 
+    /// Whether the kernel reads a doubled input for such weights.
+    #[cfg(any(feature = "flex", feature = "cube"))]
+    fn can_double(&self, x: &Tensor<4>) -> bool {
+        match crate::Place::of(&x.device()) {
+            #[cfg(feature = "flex")]
+            crate::Place::Processor => crate::cpu::can_double(&self.weight, self.options),
+            _ => true,
+        }
+    }
+
     /// The doubling as an operation of its own, for kernels that do not read doubled.
-    #[cfg(feature = "flex")]
+    #[cfg(any(feature = "flex", feature = "cube"))]
     fn doubled_first(mut self, x: Tensor<4>) -> Tensor<4> {
         let x = double(match self.norm.take() {
             Some(norm) => group_norm(x, norm.weight, norm.bias, norm.options),
@@ -89,7 +131,7 @@ impl Convolution<'_> {
             None => x,
         };
         if self.options.double {
-            x = double(x);
+            x = crate::double::reference(x);
         }
         let [rows, channels] = self.bias.dims();
         let options = ConvOptions {
@@ -111,13 +153,6 @@ impl Convolution<'_> {
             None => y,
         }
     }
-}
-
-fn double(x: Tensor<4>) -> Tensor<4> {
-    let [_, _, height, width] = x.dims();
-    let options =
-        InterpolateOptions::new(InterpolateMode::Nearest).with_output_size([2 * height, 2 * width]);
-    interpolate(x, options)
 }
 
 /// y\[b,o,i,j\] = bias\[o\] + Σ weight\[o,c,u,v\] · x\[b, c, stride·i + u - pad, stride·j + v - pad\]

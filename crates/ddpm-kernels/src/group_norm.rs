@@ -25,9 +25,9 @@ pub fn group_norm(
     bias: Tensor<2>,
     options: GroupNormOptions,
 ) -> Tensor<4> {
-    #[cfg(feature = "flex")]
-    if crate::is_cpu(&x.device()) {
-        return crate::cpu::group_norm(x, weight, bias, options);
+    #[cfg(any(feature = "flex", feature = "cube"))]
+    if crate::Place::of(&x.device()).has_kernels() {
+        return crate::extension::group_norm(x, weight, bias, options);
     }
     reference(x, weight, bias, options)
 }

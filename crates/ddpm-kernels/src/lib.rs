@@ -1,33 +1,67 @@
-//! Tensor operations that burn runs slowly on the CPU, with gradients; other devices use burn's own.
+//! Tensor operations that burn runs slowly, with gradients, for the CPU and for graphics cards.
 //!
-//! Each operation is one function over tensors of any device. On burn's CPU backend it is a kernel of
-//! this crate, joined to autodiff by burn's extension mechanism; all use of that mechanism stays here.
+//! Each operation is one function over tensors of any device. On burn's CPU backend (`cpu`) and on its
+//! backend for graphics cards (`cube`) it is a kernel of this crate, joined to autodiff by burn's extension
+//! mechanism; all use of that mechanism stays here.
 //!
-//! Sums run in a fixed order: any number of threads gives the same bits, and an image the same in any batch.
+//! On the CPU sums run in a fixed order: any number of threads gives the same bits, and an image the same in any batch.
 //! Tensors whose shapes do not fit together are a mistake of the caller's, and panic.
 
 mod attention;
+mod concatenate;
 mod conv2d;
 #[cfg(feature = "flex")]
 mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
+mod double;
+#[cfg(any(feature = "flex", feature = "cube"))]
+mod extension;
 mod group_norm;
 mod linear;
 mod optimiser;
 mod precision;
+pub mod tuning;
 
 pub use attention::attention;
+pub use concatenate::concatenate;
 pub use conv2d::{Conv2dOptions, Convolution, Norm, WeightCache, conv2d};
+pub use double::double;
 pub use group_norm::{GroupNormOptions, group_norm};
 pub use linear::linear;
-pub use optimiser::{AdamState, AdamStep, adam_step, sum_of_squares};
+pub use optimiser::{AdamState, AdamStep, Flatten, adam_step, adam_steps, add_all, sum_of_squares};
 pub use precision::{Precision, PrecisionError};
 
-/// Whether a device is burn's CPU backend.
-#[cfg(feature = "flex")]
-fn is_cpu(device: &burn::tensor::Device) -> bool {
-    use burn::backend::DispatchDevice;
-    matches!(
-        device.clone().inner().as_dispatch(),
-        DispatchDevice::Flex(_)
-    )
+/// Which kernels a device has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// burn's CPU backend: `cpu`.
+    #[cfg(feature = "flex")]
+    Processor,
+    /// Any graphics card: `cube`.
+    #[cfg(feature = "cube")]
+    Card,
+    /// burn's own operations.
+    Elsewhere,
+}
+
+impl Place {
+    fn of(device: &burn::tensor::Device) -> Self {
+        use burn::backend::DispatchDevice;
+        match device.clone().inner().as_dispatch() {
+            #[cfg(feature = "flex")]
+            DispatchDevice::Flex(_) => Self::Processor,
+            #[cfg(feature = "cube")]
+            DispatchDevice::Cube(_) => Self::Card,
+            // Reached by the backends that have no kernels here.
+            #[allow(unreachable_patterns)]
+            _ => Self::Elsewhere,
+        }
+    }
+
+    /// Whether the operations of `extension` run here.
+    #[cfg(any(feature = "flex", feature = "cube"))]
+    fn has_kernels(self) -> bool {
+        self != Self::Elsewhere
+    }
 }

@@ -13,8 +13,8 @@ pub fn linear(
     bias: Tensor<1>,
     cache: Option<&WeightCache>,
 ) -> Tensor<2> {
-    #[cfg(feature = "flex")]
-    if crate::is_cpu(&x.device()) {
+    #[cfg(any(feature = "flex", feature = "cube"))]
+    if crate::Place::of(&x.device()).has_kernels() {
         return as_convolution(x, weight, bias, cache);
     }
     let _ = cache;
@@ -22,7 +22,7 @@ pub fn linear(
 }
 
 /// A 1×1 convolution of images of one pixel.
-#[cfg(feature = "flex")]
+#[cfg(any(feature = "flex", feature = "cube"))]
 fn as_convolution(
     x: Tensor<2>,
     weight: Tensor<2>,

@@ -42,7 +42,7 @@ pub struct AdamState {
 /// # Shapes   `state` and `grad`: `[values]`, without autodiff
 pub fn adam_step(state: AdamState, grad: Tensor<1>, step: AdamStep) -> AdamState {
     #[cfg(feature = "flex")]
-    if crate::is_cpu(&grad.device()) {
+    if crate::Place::of(&grad.device()) == crate::Place::Processor {
         return crate::cpu::adam_step(state, grad, step);
     }
     reference(state, grad, step)
@@ -68,27 +68,94 @@ pub(crate) fn reference(state: AdamState, grad: Tensor<1>, step: AdamStep) -> Ad
     }
 }
 
+/// As [`adam_step`] for all parameters of a network, on a card in one kernel and in place once they lie in one
+/// piece of memory, where the first call brings them: clones of the tensors see the new values.
+///
+/// # Shapes   as [`adam_step`], for each
+pub fn adam_steps(states: Vec<AdamState>, grads: Vec<Tensor<1>>, step: AdamStep) -> Vec<AdamState> {
+    #[cfg(feature = "cube")]
+    if grads
+        .first()
+        .is_some_and(|grad| crate::Place::of(&grad.device()) == crate::Place::Card)
+    {
+        return crate::cube::adam_all(states, grads, step);
+    }
+    let pairs = states.into_iter().zip(grads);
+    pairs
+        .map(|(state, grad)| adam_step(state, grad, step))
+        .collect()
+}
+
+/// Gradients of a network's parameters on their way to the optimiser: flat, in f32 and in order, on a card in
+/// one piece of memory.
+#[derive(Debug, Default)]
+pub struct Flatten {
+    flat: Vec<Tensor<1>>,
+    #[cfg(feature = "cube")]
+    parts: Vec<burn_cubecl::tensor::CubeTensor>,
+}
+
+impl Flatten {
+    /// Takes the next tensor, without autodiff.
+    pub fn push<const D: usize>(&mut self, tensor: Tensor<D>) {
+        #[cfg(feature = "cube")]
+        if crate::Place::of(&tensor.device()) == crate::Place::Card {
+            return self.parts.push(crate::cube::primitive(tensor));
+        }
+        let count = tensor.shape().num_elements();
+        self.flat.push(tensor.reshape([count]));
+    }
+
+    /// All of them, `[values]` each.
+    pub fn finish(self) -> Vec<Tensor<1>> {
+        #[cfg(feature = "cube")]
+        if !self.parts.is_empty() {
+            return crate::cube::flatten(self.parts);
+        }
+        self.flat
+    }
+}
+
+/// a + b for each pair, on a card in one kernel.
+///
+/// # Shapes   each `[values]`, pairwise equal; returns the same
+pub fn add_all(a: Vec<Tensor<1>>, b: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
+    #[cfg(feature = "cube")]
+    if a.first()
+        .is_some_and(|a| crate::Place::of(&a.device()) == crate::Place::Card)
+    {
+        return crate::cube::add_all(a, b);
+    }
+    a.into_iter().zip(b).map(|(a, b)| a + b).collect()
+}
+
 /// Σ over all tensors of Σ x², read back in one transfer.
 ///
 /// # Shapes   each `[values]`, of any lengths, on one device
-pub fn sum_of_squares(tensors: &[Tensor<1>]) -> f64 {
+/// # Errors   what a card's driver says if its work failed
+pub fn sum_of_squares(tensors: &[Tensor<1>]) -> Result<f64, String> {
     let Some(first) = tensors.first() else {
-        return 0.0;
+        return Ok(0.0);
     };
-    #[cfg(feature = "flex")]
-    if crate::is_cpu(&first.device()) {
-        return tensors
+    match crate::Place::of(&first.device()) {
+        #[cfg(feature = "flex")]
+        crate::Place::Processor => Ok(tensors
             .iter()
             .cloned()
             .map(crate::cpu::sum_of_squares)
-            .sum();
+            .sum()),
+        #[cfg(feature = "cube")]
+        crate::Place::Card => crate::cube::sum_of_squares(tensors),
+        _ => {
+            let squares: Vec<Tensor<1>> = tensors
+                .iter()
+                .map(|x| (x.clone() * x.clone()).sum())
+                .collect();
+            let sum = Tensor::cat(squares, 0).sum().try_into_data();
+            let sum = sum.map_err(|error| error.to_string())?;
+            Ok(sum.iter::<f64>().sum())
+        }
     }
-    let _ = first;
-    let squares: Vec<Tensor<1>> = tensors
-        .iter()
-        .map(|x| (x.clone() * x.clone()).sum())
-        .collect();
-    f64::from(Tensor::cat(squares, 0).sum().into_scalar::<f32>())
 }
 
 #[cfg(test)]

@@ -59,26 +59,31 @@ impl Precision {
         self == Self::F16
     }
 
-    /// # Errors   [`PrecisionError`] if `device` does not compute in it
-    pub fn check(self, device: &Device) -> Result<(), PrecisionError> {
-        let instead = |has: &dyn Fn(Self) -> bool| {
-            let names: Vec<&str> = Self::ALL
-                .into_iter()
-                .filter(|p| has(*p))
-                .map(Self::name)
-                .collect();
-            names.join(" or ")
-        };
-        let _ = device;
-        let has = |precision: Self| precision == Self::F32;
-        if has(self) {
-            return Ok(());
+    /// Whether `device` computes in it; TF32 is allowed or forbidden for the whole process from here on.
+    ///
+    /// # Errors   [`PrecisionError`] if it does not
+    pub fn choose(self, device: &Device) -> Result<(), PrecisionError> {
+        let lacks = |precision: Self| precision.lacks(device);
+        if let Some(lacks_this) = lacks(self) {
+            let has = Self::ALL.into_iter().filter(|p| lacks(*p).is_none());
+            return Err(PrecisionError {
+                precision: self,
+                lacks: lacks_this,
+                instead: has.map(Self::name).collect::<Vec<_>>().join(" or "),
+            });
         }
-        Err(PrecisionError {
-            precision: self,
-            lacks: "the processor's kernels compute in 32 bits only".to_owned(),
-            instead: instead(&has),
-        })
+        #[cfg(feature = "cube")]
+        crate::cube::allow_tf32(self == Self::Tf32);
+        Ok(())
+    }
+
+    fn lacks(self, device: &Device) -> Option<String> {
+        #[cfg(feature = "cube")]
+        if let burn::backend::DispatchDevice::Cube(device) = device.clone().inner().as_dispatch() {
+            return crate::cube::lacks(device, self);
+        }
+        let _ = device;
+        (self != Self::F32).then(|| "the processor's kernels compute in f32 only".to_owned())
     }
 }
 

@@ -5,6 +5,7 @@
 //! RUN/samples/step-00001200.png
 //! RUN/checkpoints/step-1200/
 //! RUN/model/            the exported pipeline
+//! RUN/cache/kernels.json  the kernels that a card was found fastest with
 //! ```
 //! Whoever reads takes a [`RunDir`]; whoever writes takes a [`RunWriter`], of which there is one at a
 //! time across processes.
@@ -240,6 +241,12 @@ impl RunDir {
         self.path.join("model")
     }
 
+    /// The kernels that a card was found fastest with.
+    #[must_use]
+    pub fn tuning_json(&self) -> PathBuf {
+        self.path.join("cache").join("kernels.json")
+    }
+
     fn lock_path(&self) -> PathBuf {
         self.path.join("run.lock")
     }
@@ -251,6 +258,22 @@ impl RunDir {
         let path = self.config_toml();
         let bytes = disk::read_bounded(&path, 1 << 20)?;
         String::from_utf8(bytes).map_err(|error| StoreError::format(&path, "TOML", error))
+    }
+}
+
+impl RunDir {
+    /// The text of `cache/kernels.json`, if there is one.
+    ///
+    /// # Errors   [`StoreError::Io`], [`StoreError::Format`] if it is not UTF-8 or over 4 MiB
+    pub fn read_tuning(&self) -> Result<Option<String>> {
+        let path = self.tuning_json();
+        if !path.exists() {
+            return Ok(None);
+        }
+        let bytes = disk::read_bounded(&path, 4 << 20)?;
+        let text = String::from_utf8(bytes);
+        text.map(Some)
+            .map_err(|error| StoreError::format(&path, "JSON", error))
     }
 }
 
@@ -271,6 +294,17 @@ impl RunWriter {
     /// # Errors   [`StoreError::Io`]
     pub fn write_config(&self, toml: &str) -> Result<()> {
         atomic::write_file(&self.config_toml(), toml.as_bytes())
+    }
+
+    /// Writes `cache/kernels.json`.
+    ///
+    /// # Errors   [`StoreError::Io`]
+    pub fn write_tuning(&self, json: &str) -> Result<()> {
+        let path = self.tuning_json();
+        if let Some(directory) = path.parent() {
+            disk::create_dir_all(directory)?;
+        }
+        atomic::write_file(&path, json.as_bytes())
     }
 
     /// Writes `run.json`.

@@ -3,7 +3,7 @@
 use ddpm_data::DataConfig;
 use ddpm_diffusion::{Objective, ObjectiveConfig, Plan, SampleConfig};
 use ddpm_schedule::{Schedule, ScheduleConfig};
-use ddpm_unet::{ModelConfig, UnetSection};
+use ddpm_unet::{ModelConfig, Precision, UnetSection};
 use serde::{Deserialize, Serialize};
 
 use crate::ema::EmaConfig;
@@ -78,6 +78,11 @@ pub struct TrainConfig {
     pub keep: usize,
     /// Besides those, every checkpoint whose step is a multiple of this is kept for good; 0 keeps none.
     pub keep_every: u64,
+    /// What the network computes in; the weights, their moments and averages are f32 in any case.
+    pub precision: Precision,
+    /// Whether blocks of the network are computed twice instead of being kept for the backward pass: about a
+    /// third more time, and memory for larger images or batches.
+    pub recompute: bool,
 }
 
 impl Default for TrainConfig {
@@ -92,6 +97,8 @@ impl Default for TrainConfig {
             checkpoint_every: 1000,
             keep: 3,
             keep_every: 0,
+            precision: Precision::F32,
+            recompute: false,
         }
     }
 }
@@ -236,6 +243,12 @@ impl Config {
                 "0".to_owned(),
                 train.epochs != Some(0),
                 "must be at least 1",
+            ),
+            (
+                "train.recompute",
+                train.recompute.to_string(),
+                !(train.recompute && matches!(self.model, ModelConfig::Plain(_))),
+                "only the network of kind `unet` is made of blocks that can be computed again",
             ),
             (
                 "train.batch",

@@ -6,7 +6,7 @@ use ddpm_data::DataError;
 use ddpm_diffusion::DiffusionError;
 use ddpm_schedule::ScheduleError;
 use ddpm_store::StoreError;
-use ddpm_unet::UnetError;
+use ddpm_unet::{PrecisionError, UnetError};
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +23,7 @@ pub enum TrainError {
     },
     /// The `[model]` section, or the images that it is to be trained on, do not fit a network.
     #[error("[model]: {0}")]
-    Model(#[source] UnetError),
+    Model(#[from] UnetError),
     /// The `[schedule]`, `[objective]` or `[sample]` section.
     #[error("{section}: {source}")]
     Schedule {
@@ -62,6 +62,9 @@ pub enum TrainError {
         /// The set as it is now.
         data: String,
     },
+    /// The device does not compute in what the configuration asks for.
+    #[error("[train]: {0}")]
+    Precision(#[from] PrecisionError),
     /// Sampling or the forward process.
     #[error(transparent)]
     Diffusion(#[from] DiffusionError),

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
-use ddpm_kernels::{AdamState, AdamStep, adam_step, sum_of_squares};
+use ddpm_kernels::{AdamState, AdamStep, Flatten, adam_steps, add_all, sum_of_squares};
 use ddpm_unet::params::{self, ParamPath};
 use serde::{Deserialize, Serialize};
 
@@ -56,58 +56,59 @@ impl Default for OptimConfig {
     }
 }
 
-/// The gradient of each parameter, flat, in the network's order; `None` for what is not trained.
+/// The gradients of the trained parameters, flat, in the network's order.
 #[derive(Debug, Default)]
 pub struct ParamGrads {
-    flat: Vec<Option<Tensor<1>>>,
+    /// Which parameters have one, by the network's order.
+    trained: Vec<bool>,
+    flat: Vec<Tensor<1>>,
 }
 
 impl ParamGrads {
-    /// Adds the gradients of one backward pass.
-    pub fn add<M: Module>(&mut self, module: &M, grads: &mut Gradients) {
+    /// Adds the gradients of one backward pass, or of several that each went through a part of the network.
+    pub fn add<M: Module>(&mut self, module: &M, grads: &mut [Gradients]) {
         struct Collect<'a> {
-            grads: &'a mut Gradients,
-            flat: &'a mut Vec<Option<Tensor<1>>>,
-            next: usize,
+            grads: &'a mut [Gradients],
+            trained: Vec<bool>,
+            flatten: Flatten,
         }
         impl ModuleVisitor for Collect<'_> {
             fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
                 let value = param.val();
-                let count = value.shape().num_elements();
-                let grad = value
-                    .grad_remove(self.grads)
-                    .map(|grad| grad.reshape([count]));
-                let i = self.next;
-                self.next += 1;
-                match (self.flat.get_mut(i), grad) {
-                    (None, grad) => self.flat.push(grad),
-                    (Some(_), None) => {}
-                    (Some(sum), Some(grad)) => {
-                        *sum = Some(match sum.take() {
-                            Some(sum) => sum + grad,
-                            None => grad,
-                        });
-                    }
+                let grad = self.grads.iter_mut().find_map(|g| value.grad_remove(g));
+                self.trained.push(grad.is_some());
+                if let Some(grad) = grad {
+                    self.flatten.push(grad);
                 }
             }
         }
-        module.visit(&mut Collect {
+        let mut collect = Collect {
             grads,
-            flat: &mut self.flat,
-            next: 0,
-        });
+            trained: Vec::new(),
+            flatten: Flatten::default(),
+        };
+        module.visit(&mut collect);
+        let flat = collect.flatten.finish();
+        if self.flat.is_empty() {
+            (self.trained, self.flat) = (collect.trained, flat);
+        } else {
+            // The same graph again: the same parameters take part.
+            debug_assert_eq!(self.trained, collect.trained, "parameters with gradients");
+            self.flat = add_all(std::mem::take(&mut self.flat), flat);
+        }
     }
 
     /// The norm over all parameters together, read back in one transfer.
-    pub fn global_norm(&self) -> f64 {
-        let grads: Vec<Tensor<1>> = self.flat.iter().flatten().cloned().collect();
-        sum_of_squares(&grads).sqrt()
+    ///
+    /// # Errors   what a card's driver says if its work failed
+    pub fn global_norm(&self) -> Result<f64, String> {
+        sum_of_squares(&self.flat).map(f64::sqrt)
     }
 
     /// Replaces the first number of the first gradient.
     #[cfg(feature = "faults")]
     pub(crate) fn spoil(&mut self, value: f32) {
-        if let Some(grad) = self.flat.iter_mut().flatten().next() {
+        if let Some(grad) = self.flat.first_mut() {
             *grad = replace_first(grad.clone(), value);
         }
     }
@@ -202,7 +203,7 @@ pub fn new_slots<M: Module>(module: &M) -> Vec<Slot> {
     visitor.slots
 }
 
-/// One optimiser step: each parameter and its slot move once.
+/// One optimiser step: each trained parameter and its slot move once, all in one call of the kernels.
 pub fn update<M: Module>(
     module: M,
     slots: Vec<Slot>,
@@ -210,50 +211,102 @@ pub fn update<M: Module>(
     config: &OptimConfig,
     update: Update,
 ) -> (M, Vec<Slot>) {
-    struct Move {
-        slots: std::vec::IntoIter<Slot>,
-        grads: std::vec::IntoIter<Option<Tensor<1>>>,
-        step: AdamStep,
-        moved: Vec<Slot>,
-    }
-    impl ModuleMapper for Move {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let (Some(slot), Some(grad)) = (self.slots.next(), self.grads.next()) else {
-                return param;
-            };
-            let Some(grad) = grad else {
-                self.moved.push(slot);
-                return param;
-            };
-            let (id, tensor, mapper) = param.consume();
-            let shape = tensor.shape();
-            let require_grad = tensor.is_require_grad();
-            let state = AdamState {
-                weight: tensor.inner().reshape([shape.num_elements()]),
-                exp_avg: slot.exp_avg,
-                exp_avg_sq: slot.exp_avg_sq,
-                ema: slot.ema,
-            };
-            let state = adam_step(state, grad, self.step);
-            self.moved.push(Slot {
-                name: slot.name,
-                shape: slot.shape,
-                exp_avg: state.exp_avg,
-                exp_avg_sq: state.exp_avg_sq,
-                ema: state.ema,
-            });
-            let value = Tensor::from_inner(state.weight.reshape(shape));
-            Param::from_mapped_value(id, value.set_require_grad(require_grad), mapper)
-        }
-    }
-    let mut mapper = Move {
-        moved: Vec::with_capacity(slots.len()),
-        slots: slots.into_iter(),
-        grads: grads.flat.into_iter(),
-        step: adam_scalars(config, update),
+    let Some(place) = grads.flat.first().map(|grad| grad.clone().narrow(0, 0, 1)) else {
+        return (module, slots);
     };
-    let module = module.map(&mut mapper);
-    (module, mapper.moved)
+    let mut take = Take {
+        slots: slots.into_iter(),
+        trained: grads.trained.into_iter(),
+        place,
+        states: Vec::new(),
+        taken: Vec::new(),
+    };
+    let module = module.map(&mut take);
+    let states = adam_steps(take.states, grads.flat, adam_scalars(config, update));
+    let mut put = Put {
+        states: states.into_iter(),
+        taken: take.taken.into_iter(),
+        slots: Vec::new(),
+    };
+    let module = module.map(&mut put);
+    (module, put.slots)
+}
+
+/// Takes the trained parameters out of a network and their state out of the slots.
+struct Take {
+    slots: std::vec::IntoIter<Slot>,
+    trained: std::vec::IntoIter<bool>,
+    /// One number, which stands in for the parameters meanwhile: what nobody else holds is changed where it is.
+    place: Tensor<1>,
+    states: Vec<AdamState>,
+    taken: Vec<Taken>,
+}
+
+/// What is left of a slot.
+enum Taken {
+    /// It is not trained.
+    Nothing(Slot),
+    /// Name and shape.
+    State(String, Vec<usize>),
+}
+
+impl ModuleMapper for Take {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(slot) = self.slots.next() else {
+            return param;
+        };
+        if self.trained.next() != Some(true) {
+            self.taken.push(Taken::Nothing(slot));
+            return param;
+        }
+        let (id, tensor, mapper) = param.consume();
+        let shape = tensor.shape();
+        let require_grad = tensor.is_require_grad();
+        self.states.push(AdamState {
+            weight: tensor.inner().reshape([shape.num_elements()]),
+            exp_avg: slot.exp_avg,
+            exp_avg_sq: slot.exp_avg_sq,
+            ema: slot.ema,
+        });
+        self.taken.push(Taken::State(slot.name, slot.shape));
+        let place = self.place.clone().reshape([1; D]).expand(shape);
+        let place = Tensor::from_inner(place).set_require_grad(require_grad);
+        Param::from_mapped_value(id, place, mapper)
+    }
+}
+
+/// Puts them back.
+struct Put {
+    states: std::vec::IntoIter<AdamState>,
+    taken: std::vec::IntoIter<Taken>,
+    slots: Vec<Slot>,
+}
+
+impl ModuleMapper for Put {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (name, shape) = match self.taken.next() {
+            Some(Taken::State(name, shape)) => (name, shape),
+            Some(Taken::Nothing(slot)) => {
+                self.slots.push(slot);
+                return param;
+            }
+            None => return param,
+        };
+        let Some(state) = self.states.next() else {
+            unreachable!("a state for each that was taken")
+        };
+        self.slots.push(Slot {
+            name,
+            shape,
+            exp_avg: state.exp_avg,
+            exp_avg_sq: state.exp_avg_sq,
+            ema: state.ema,
+        });
+        let (id, place, mapper) = param.consume();
+        let require_grad = place.is_require_grad();
+        let value = Tensor::from_inner(state.weight.reshape(place.shape()));
+        Param::from_mapped_value(id, value.set_require_grad(require_grad), mapper)
+    }
 }
 
 fn adam_scalars(config: &OptimConfig, update: Update) -> AdamStep {

@@ -66,7 +66,10 @@ pub fn probe(
         optim: config.optim,
         ema: config.ema,
         total_steps: config.train.total_steps(dataset.len()),
+        precision: config.train.precision,
+        recompute: config.train.recompute,
     };
+    config.train.precision.choose(device)?;
     let mut loader = Loader::new(
         dataset,
         LoaderConfig {
@@ -107,6 +110,7 @@ pub fn probe(
         );
         let t = Tensor::<1>::zeros([config.sample.count], device);
         let clock = Instant::now();
+        let x = x.cast(config.train.precision.dtype());
         let y = model.forward(x, t, None, None).map_err(TrainError::Model)?;
         // Reading the output back waits for it.
         y.try_into_data().map_err(|error| TrainError::Device {

@@ -85,7 +85,8 @@ impl Trainer {
         self.metrics.truncate_at(loaded.metrics_bytes)?;
         let updates = saved.updates_at(loaded.step);
         let device = self.device.clone().autodiff();
-        let state = snapshot::restore(path, loaded, updates, model, &device)?;
+        let mut state = snapshot::restore(path, loaded, updates, model, &device)?;
+        state.loss_scale = saved.progress.loss_scale;
         self.guard = saved.progress.guard;
         self.window = saved.progress.window;
         self.last_checkpoint = Some(path.to_owned());

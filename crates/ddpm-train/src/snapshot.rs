@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::error::TrainError;
 use crate::guard::Guard;
 use crate::identity::{differences, identity_hash};
+use crate::loss_scale::LossScale;
 use crate::optim::{self, Slot};
 use crate::state::TrainState;
 use crate::window::Window;
@@ -48,6 +49,9 @@ pub struct Progress {
     pub guard: Guard,
     /// The steps since the last line of the metric log.
     pub window: Window,
+    /// What the loss is scaled by, in half precision.
+    #[serde(default)]
+    pub loss_scale: LossScale,
 }
 
 impl SavedState {
@@ -206,6 +210,7 @@ pub fn restore(
         step: checkpoint.step,
         images_seen: checkpoint.images_seen,
         updates,
+        loss_scale: LossScale::default(),
     })
 }
 

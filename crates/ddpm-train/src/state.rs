@@ -1,12 +1,13 @@
 //! A network in training: one optimiser step after the other.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 use ddpm_diffusion::Objective;
 use ddpm_schedule::Schedule;
-use ddpm_unet::{ClassLabels, DropoutRng, Model};
+use ddpm_unet::{ClassLabels, DropoutRng, Model, Precision};
 
 use crate::ema::EmaConfig;
 use crate::error::TrainError;
+use crate::loss_scale::LossScale;
 use crate::lr::learning_rate;
 use crate::optim::{self, OptimConfig, ParamGrads, Slot, Update};
 
@@ -25,6 +26,10 @@ pub struct Recipe {
     pub ema: EmaConfig,
     /// Steps of the whole run, which the learning rate decays over.
     pub total_steps: u64,
+    /// What the network computes in.
+    pub precision: Precision,
+    /// Whether blocks of the network are computed twice instead of being kept for the backward pass.
+    pub recompute: bool,
 }
 
 /// Some of the images of one optimiser step.
@@ -70,6 +75,8 @@ pub struct TrainState {
     pub images_seen: u64,
     /// Updates made: `step` less the updates that were left out.
     pub updates: u64,
+    /// What the loss is scaled by, where the precision asks for it.
+    pub loss_scale: LossScale,
 }
 
 /// A step's loss and gradient, before anything is done with them.
@@ -82,6 +89,8 @@ pub struct Computed {
     grads: ParamGrads,
     per_image: Vec<(usize, f32)>,
     parts: f64,
+    /// What the gradients are too large by.
+    loss_scale: f64,
 }
 
 impl TrainState {
@@ -94,6 +103,7 @@ impl TrainState {
             step: 0,
             images_seen: 0,
             updates: 0,
+            loss_scale: LossScale::default(),
         }
     }
 
@@ -131,6 +141,10 @@ impl TrainState {
     /// # Errors   [`TrainError::Model`] if the images do not fit the network, [`TrainError::Device`]
     pub fn compute(&self, parts: Vec<Part>, recipe: &Recipe) -> Result<Computed, TrainError> {
         let parts_count = parts.len().max(1) as f64;
+        let loss_scale = match recipe.precision.scales_loss() {
+            true => self.loss_scale.value(),
+            false => 1.0,
+        };
         let mut grads = ParamGrads::default();
         let mut loss_sum = 0.0;
         let mut per_image = Vec::new();
@@ -144,28 +158,51 @@ impl TrainState {
                 &recipe.schedule,
             )?;
             let t = time_tensor(&part.t, &device);
-            let output = self
-                .model
-                .forward(xt, t, part.labels, Some(&rng))
-                .map_err(TrainError::Model)?;
-            let loss =
-                recipe
-                    .objective
-                    .loss(output, part.x0, part.eps, &part.t, &recipe.schedule)?;
-            let mut backward = loss.loss.backward();
+            let xt = xt.cast(recipe.precision.dtype());
+            let mut losses = None;
+            let mut loss = |output: Tensor<4>| -> Result<Tensor<1>, TrainError> {
+                let output = output.cast(FloatDType::F32);
+                let schedule = &recipe.schedule;
+                let (x0, eps) = (part.x0.clone(), part.eps.clone());
+                let found = recipe.objective.loss(output, x0, eps, &part.t, schedule)?;
+                let scaled = match loss_scale == 1.0 {
+                    true => found.loss.clone(),
+                    false => found.loss.clone() * loss_scale,
+                };
+                losses = Some((found.loss.inner(), found.per_image.inner()));
+                Ok(scaled)
+            };
+            let mut backward = match &self.model {
+                Model::Unet(unet) if recipe.recompute => {
+                    unet.recomputed(xt, t, part.labels, Some(&rng), loss)?
+                }
+                model => {
+                    let output = model
+                        .forward(xt, t, part.labels, Some(&rng))
+                        .map_err(TrainError::Model)?;
+                    vec![loss(output)?.backward()]
+                }
+            };
             grads.add(&self.model, &mut backward);
-            loss_sum += read(loss.loss)?.first().copied().map_or(0.0, f64::from);
-            per_image.extend(part.t.into_iter().zip(read(loss.per_image)?));
+            let Some((loss, of_images)) = losses else {
+                unreachable!("the loss was asked for")
+            };
+            loss_sum += read(loss)?.first().copied().map_or(0.0, f64::from);
+            per_image.extend(part.t.into_iter().zip(read(of_images)?));
         }
+        let grad_norm = grads
+            .global_norm()
+            .map_err(|message| TrainError::Device { message })?;
         let computed = Computed {
             loss: loss_sum / parts_count,
-            grad_norm: grads.global_norm() / parts_count,
+            grad_norm: grad_norm / parts_count / loss_scale,
             grads,
             per_image,
             parts: parts_count,
+            loss_scale,
         };
         #[cfg(feature = "faults")]
-        let computed = self.spoil(computed);
+        let computed = self.spoil(computed)?;
         Ok(computed)
     }
 
@@ -188,7 +225,7 @@ impl TrainState {
                 recipe.total_steps,
             ),
             step: self.updates,
-            grad_scale: clip / computed.parts,
+            grad_scale: clip / computed.parts / computed.loss_scale,
             ema_decay: recipe.ema.decay_at(self.updates),
         };
         let (model, slots) = optim::update(self.model, self.slots, computed.grads, optim, update);
@@ -202,12 +239,17 @@ impl TrainState {
             ema_decay: update.ema_decay,
             per_image: computed.per_image,
         };
+        let mut loss_scale = self.loss_scale;
+        if recipe.precision.scales_loss() {
+            loss_scale.updated();
+        }
         let state = Self {
             model,
             slots,
             step,
             images_seen: self.images_seen + rows,
             updates: self.updates + 1,
+            loss_scale,
         };
         (state, report)
     }
@@ -224,7 +266,7 @@ impl TrainState {
 
     /// The loss and gradient with the faults of this step in them.
     #[cfg(feature = "faults")]
-    fn spoil(&self, mut computed: Computed) -> Computed {
+    fn spoil(&self, mut computed: Computed) -> Result<Computed, TrainError> {
         use crate::faults::{self, Part};
         let step = self.step + 1;
         faults::wait(step);
@@ -233,9 +275,11 @@ impl TrainState {
         }
         if let Some(value) = faults::bad(step, Part::Gradient) {
             computed.grads.spoil(value);
-            computed.grad_norm = computed.grads.global_norm() / computed.parts;
+            let grad_norm = computed.grads.global_norm();
+            let grad_norm = grad_norm.map_err(|message| TrainError::Device { message })?;
+            computed.grad_norm = grad_norm / computed.parts / computed.loss_scale;
         }
-        computed
+        Ok(computed)
     }
 
     /// With one number of one parameter replaced.

@@ -22,6 +22,7 @@ use crate::recovery::Trouble;
 use crate::snapshot::{self, Progress, SavedState};
 use crate::state::{Recipe, TrainState};
 use crate::stop::Stop;
+use crate::tuned::{self, Tuned};
 use crate::window::Window;
 
 /// A run to be started or gone on with.
@@ -104,6 +105,7 @@ pub(crate) struct Trainer {
     /// The checkpoint that the run went back to and has not come beyond yet.
     pub(crate) gone_back_to: Option<PathBuf>,
     last_grid: Option<PathBuf>,
+    tuned: Tuned,
 }
 
 impl Trainer {
@@ -130,7 +132,11 @@ impl Trainer {
             optim: config.optim,
             ema: config.ema,
             total_steps: config.train.total_steps(job.dataset.len()),
+            precision: config.train.precision,
+            recompute: config.train.recompute,
         };
+        config.train.precision.choose(&job.device)?;
+        tuned::recall(&job.run);
         let model = config
             .model
             .build(shape, config.seed, &job.device.clone().autodiff())
@@ -159,6 +165,7 @@ impl Trainer {
             saved_step: None,
             gone_back_to: None,
             last_grid: None,
+            tuned: Tuned::default(),
         };
         let state = match start {
             Some(path) => {
@@ -263,10 +270,22 @@ impl Trainer {
         let indices = std::mem::take(&mut batch.indices);
         #[cfg(feature = "faults")]
         let (state, batch) = spoil(state, batch);
+        let mut state = state;
         let device = self.device.clone().autodiff();
         let parts = batches::parts(&self.config, &batch, state.step, &device);
         let computed = state.compute(parts, &self.recipe)?;
         let (loss, grad_norm) = (computed.loss, computed.grad_norm);
+        let overflow = loss.is_finite() && !grad_norm.is_finite();
+        if overflow && self.config.train.precision.scales_loss() && state.loss_scale.overflowed() {
+            // Not a step that went wrong: the search for a scale is made of these.
+            tracing::debug!(
+                "step {}: the gradient overflowed; the loss scale is now {}",
+                state.step + 1,
+                state.loss_scale.value()
+            );
+            self.window.add_skipped();
+            return Ok((state.skip(computed), None));
+        }
         match self.guard.judge(&self.config.guard, loss, grad_norm) {
             Verdict::Update { max_norm } => {
                 let (state, report) = state.update(computed, &self.recipe, max_norm);
@@ -347,22 +366,21 @@ impl Trainer {
             labels: None,
             device: self.device.clone(),
         };
-        let drawn = sample(
-            &ModelDenoiser(&model),
-            &self.plan,
-            drawing,
-            &mut |progress| {
-                observe(Event::Sampling {
-                    done: progress.step,
-                    total: progress.of,
-                });
-                if self.stop.is_requested() {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
-            },
-        );
+        let network = ModelDenoiser {
+            model: &model,
+            precision: config.train.precision,
+        };
+        let drawn = sample(&network, &self.plan, drawing, &mut |progress| {
+            observe(Event::Sampling {
+                done: progress.step,
+                total: progress.of,
+            });
+            if self.stop.is_requested() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
         let images = match drawn {
             Ok(images) => images,
             // The run is to end: the state counts, not the picture.
@@ -391,6 +409,7 @@ impl Trainer {
             skips_bytes: self.skips.position(),
             guard: self.guard.clone(),
             window: self.window.clone(),
+            loss_scale: state.loss_scale,
         };
         let saved = SavedState {
             progress,
@@ -410,6 +429,7 @@ impl Trainer {
         }
         self.metrics.sync()?;
         self.skips.sync()?;
+        self.tuned.keep(&self.run)?;
         let path = checkpoint::save(&self.run, &snapshot)?;
         let retention = Retention {
             keep: self.config.train.keep,

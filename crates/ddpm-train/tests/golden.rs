@@ -9,7 +9,7 @@ use ddpm_diffusion::ObjectiveConfig;
 use ddpm_schedule::{Prediction, ScheduleConfig, Weighting};
 use ddpm_store::{DiffusersModel, NamedTensor, TensorFile};
 use ddpm_train::{Decay, EmaConfig, OptimConfig, OptimKind, Part, Recipe, TrainState};
-use ddpm_unet::{Model, params};
+use ddpm_unet::{Model, Precision, params};
 use serde_json::Value;
 
 fn network(folder: &Path, device: &Device) -> Model {
@@ -59,7 +59,8 @@ fn relative(got: &[(String, TensorData)], expected: &[NamedTensor]) -> f64 {
     (difference / size).sqrt()
 }
 
-fn check(name: &str, objective: ObjectiveConfig) {
+/// `recompute` as in [`Recipe`].
+fn check(name: &str, objective: ObjectiveConfig, device: Device, recompute: bool) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fixtures")
         .join(name);
@@ -67,7 +68,7 @@ fn check(name: &str, objective: ObjectiveConfig) {
         serde_json::from_slice(&std::fs::read(folder.join("curve.json")).unwrap()).unwrap();
     let batches = TensorFile::read(&folder.join("batches.safetensors")).unwrap();
     let [x0, eps, t] = ["x0", "eps", "t"].map(|name| batches.get(name).unwrap());
-    let device = Device::flex().autodiff();
+    let device = device.autodiff();
     let recipe = Recipe {
         seed: 0,
         schedule: ScheduleConfig::default().build().unwrap(),
@@ -89,6 +90,8 @@ fn check(name: &str, objective: ObjectiveConfig) {
             power: 0.75,
         },
         total_steps: 20,
+        precision: Precision::F32,
+        recompute,
     };
     let figure = |key: &str, i: usize| curve[key][i].as_f64().unwrap();
     let mut state = TrainState::new(network(&folder.join("start"), &device));
@@ -133,18 +136,43 @@ fn check(name: &str, objective: ObjectiveConfig) {
     assert!(relative(&params::export(&state.model), &start) > 1e-2);
 }
 
+fn v_objective() -> ObjectiveConfig {
+    ObjectiveConfig {
+        prediction: Prediction::V,
+        weighting: Weighting::MinSnr { gamma: 5.0 },
+    }
+}
+
 #[test]
 fn eps_prediction() {
-    check("epsilon", ObjectiveConfig::default());
+    check("epsilon", ObjectiveConfig::default(), Device::flex(), false);
 }
 
 #[test]
 fn v_prediction_with_min_snr_weights_and_accumulation() {
-    check(
-        "v_minsnr_accum2",
-        ObjectiveConfig {
-            prediction: Prediction::V,
-            weighting: Weighting::MinSnr { gamma: 5.0 },
-        },
-    );
+    check("v_minsnr_accum2", v_objective(), Device::flex(), false);
+}
+
+#[test]
+fn blocks_computed_twice_give_the_same_curve() {
+    check("v_minsnr_accum2", v_objective(), Device::flex(), true);
+}
+
+/// The processor posing as a card (Mesa's lavapipe) through wgpu: the same tolerances, since all is f32.
+#[cfg(feature = "wgpu")]
+mod card {
+    use super::*;
+    use burn::tensor::DeviceKind;
+
+    #[test]
+    fn eps_prediction() {
+        let card = Device::wgpu(DeviceKind::Cpu);
+        check("epsilon", ObjectiveConfig::default(), card, false);
+    }
+
+    #[test]
+    fn v_prediction_with_accumulation_and_blocks_computed_twice() {
+        let card = Device::wgpu(DeviceKind::Cpu);
+        check("v_minsnr_accum2", v_objective(), card, true);
+    }
 }

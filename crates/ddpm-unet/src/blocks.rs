@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use ddpm_kernels::concatenate;
 
 use crate::attention::Attention;
 use crate::error::UnetError;
@@ -227,7 +228,7 @@ impl UpBlock {
         for (i, resnet) in self.resnets.iter().enumerate() {
             if let Some(skip) = skips.pop() {
                 // [batch, c, h, w] and [batch, skip, h, w] -> [batch, c + skip, h, w]
-                x = Tensor::cat(vec![x, skip], 1);
+                x = concatenate(x, skip);
             }
             x = resnet.forward(x, temb, rng);
             if let Some(attention) = self.attentions.get(i) {

@@ -18,6 +18,7 @@ mod model;
 mod model_json;
 pub mod params;
 mod plain;
+mod recompute;
 mod resample;
 mod resnet;
 #[cfg(test)]

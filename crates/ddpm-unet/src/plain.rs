@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
+use ddpm_kernels::concatenate;
 
 use crate::error::{UnetError, excerpt};
 use crate::init::Init;
@@ -138,8 +139,9 @@ impl PlainUNet {
         // [batch] -> [batch, 1, height, width]
         let time = (t / last_step)
             .unsqueeze_dims::<4>(&[1, 2, 3])
-            .expand([batch, 1, height, width]);
-        let mut x = Tensor::cat(vec![x, time], 1);
+            .expand([batch, 1, height, width])
+            .cast(x.dtype());
+        let mut x = concatenate(x, time);
         let mut skips = Vec::new();
         for stage in &self.encoder {
             x = stage.forward(x);
@@ -155,7 +157,7 @@ impl PlainUNet {
                     x = resize_nearest(x, [height, width]);
                 }
                 // [batch, c, h, w] twice -> [batch, 2c, h, w]
-                x = Tensor::cat(vec![skip, x], 1);
+                x = concatenate(skip, x);
             }
             x = stage.convs.forward(x);
         }

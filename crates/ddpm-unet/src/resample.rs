@@ -68,12 +68,6 @@ impl Resample {
     }
 }
 
-/// Nearest-neighbour doubling of height and width.
-pub(crate) fn double(x: Tensor<4>) -> Tensor<4> {
-    let [_, _, height, width] = x.dims();
-    resize_nearest(x, [2 * height, 2 * width])
-}
-
 /// Nearest-neighbour resize to `[height, width]`.
 pub(crate) fn resize_nearest(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
     interpolate(

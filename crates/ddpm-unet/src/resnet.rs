@@ -2,11 +2,12 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use ddpm_kernels::double;
 
 use crate::error::UnetError;
 use crate::init::Init;
 use crate::layers::{Activation, Around, Conv2d, Dropout, DropoutRng, GroupNorm, Linear};
-use crate::resample::{double, halve_by_mean};
+use crate::resample::halve_by_mean;
 
 /// How the time embedding acts on a residual block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use crate::config::{
     UpBlockKind,
 };
 use crate::error::UnetError;
-use crate::fit::fit;
+use crate::fit::{Fit, fit};
 use crate::init::Init;
 use crate::layers::{Activation, Around, Conv2d, DropoutRng, GroupNorm};
 use crate::resnet::ResnetOptions;
@@ -168,6 +168,9 @@ impl UNet2D {
 
     /// One network evaluation. `rng` switches dropout on (training).
     ///
+    /// The type of `x` is what images are computed in, and that of the result; `t` is f32 in any case, and so are
+    /// the parameters ([`crate::Precision`]).
+    ///
     /// # Shapes   `x`: `[batch, in_channels, height, width]`, `t`: `[batch]`;
     /// returns `[batch, out_channels, height, width]`
     /// # Units    `t` in steps 0..T-1 (in σ for the Fourier time embedding)
@@ -180,6 +183,18 @@ impl UNet2D {
         labels: Option<ClassLabels>,
         rng: Option<&DropoutRng>,
     ) -> Result<Tensor<4>, UnetError> {
+        let fit = self.check(&x, &t)?;
+        let mut flow = self.enter(&fit, x, &t, labels)?;
+        for block in 0..self.blocks() {
+            flow = self.block(block, flow, rng);
+        }
+        Ok(self.leave(flow.x, &fit, t))
+    }
+
+    /// How the images fit the levels.
+    ///
+    /// # Errors   [`UnetError::Shape`] or [`UnetError::Size`]
+    pub(crate) fn check(&self, x: &Tensor<4>, t: &Tensor<1>) -> Result<Fit, UnetError> {
         let [batch, channels, height, width] = x.dims();
         if channels != self.config.in_channels {
             return Err(UnetError::Shape {
@@ -196,8 +211,20 @@ impl UNet2D {
             });
         }
         let levels = self.config.block_out_channels.len();
-        let fit = fit(height, width, levels, self.pad)?;
+        fit(height, width, levels, self.pad)
+    }
 
+    /// What the first block reads: the embeddings, and the padded images after the first convolution.
+    ///
+    /// # Errors   [`UnetError::Labels`]
+    pub(crate) fn enter(
+        &self,
+        fit: &Fit,
+        x: Tensor<4>,
+        t: &Tensor<1>,
+        labels: Option<ClassLabels>,
+    ) -> Result<Flow, UnetError> {
+        let [batch] = t.dims();
         let x = if self.config.center_input_sample {
             x * 2.0 - 1.0
         } else {
@@ -222,21 +249,35 @@ impl UNet2D {
                 });
             }
         };
+        let x = self.conv_in.forward(fit.pad(x));
+        Ok(Flow {
+            skips: vec![x.clone()],
+            x,
+            // Every residual block reads it so.
+            temb: self.config.act_fn.apply(temb),
+        })
+    }
 
-        // Every residual block reads it so.
-        let temb = self.config.act_fn.apply(temb);
+    /// Blocks of the down path, the middle and the up path.
+    pub(crate) fn blocks(&self) -> usize {
+        self.down_blocks.len() + usize::from(self.mid_block.is_some()) + self.up_blocks.len()
+    }
 
-        let mut x = self.conv_in.forward(fit.pad(x));
-        let mut skips = vec![x.clone()];
-        for block in &self.down_blocks {
-            x = block.forward(x, &temb, &mut skips, rng);
-        }
-        if let Some(mid) = &self.mid_block {
-            x = mid.forward(x, &temb, rng);
-        }
-        for block in &self.up_blocks {
-            x = block.forward(x, &temb, &mut skips, rng);
-        }
+    /// One of the [`UNet2D::blocks`]. A block of the down path adds skips, one of the up path takes the last ones.
+    pub(crate) fn block(&self, i: usize, flow: Flow, rng: Option<&DropoutRng>) -> Flow {
+        let Flow { x, mut skips, temb } = flow;
+        let middle = self.down_blocks.len();
+        let up = middle + usize::from(self.mid_block.is_some());
+        let x = match &self.mid_block {
+            _ if i < middle => self.down_blocks[i].forward(x, &temb, &mut skips, rng),
+            Some(mid) if i == middle => mid.forward(x, &temb, rng),
+            _ => self.up_blocks[i - up].forward(x, &temb, &mut skips, rng),
+        };
+        Flow { x, skips, temb }
+    }
+
+    /// The output from what the last block made.
+    pub(crate) fn leave(&self, x: Tensor<4>, fit: &Fit, t: Tensor<1>) -> Tensor<4> {
         let (x, norm) = self
             .conv_norm_out
             .then(Activation::Silu)
@@ -246,12 +287,26 @@ impl UNet2D {
             ..Around::default()
         };
         let x = fit.crop(self.conv_out.forward_around(x, last));
-        Ok(match self.config.time_embedding_type {
+        match self.config.time_embedding_type {
             // Score networks over σ predict -ε/σ.
-            TimeEmbeddingKind::Fourier => x / t.unsqueeze_dims::<4>(&[1, 2, 3]),
+            TimeEmbeddingKind::Fourier => {
+                let dtype = x.dtype();
+                x / t.unsqueeze_dims::<4>(&[1, 2, 3]).cast(dtype)
+            }
             TimeEmbeddingKind::Positional | TimeEmbeddingKind::Learned => x,
-        })
+        }
     }
+}
+
+/// What one block hands to the next.
+#[derive(Debug, Clone)]
+pub(crate) struct Flow {
+    /// `[batch, channels, height, width]`
+    pub(crate) x: Tensor<4>,
+    /// What the up path will concatenate, in the order in which it was made.
+    pub(crate) skips: Vec<Tensor<4>>,
+    /// The embedding of time and class after the nonlinearity, `[batch, temb_channels]`.
+    pub(crate) temb: Tensor<2>,
 }
 
 fn style(style: ResampleStyle) -> ResampleKind {

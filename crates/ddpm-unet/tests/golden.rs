@@ -114,9 +114,9 @@ impl ModuleVisitor for GradNorms<'_> {
     }
 }
 
-fn check(name: &str) {
+fn check(name: &str, device: Device) {
     let golden = Golden::open(name);
-    let device = Device::flex().autodiff();
+    let device = device.autodiff();
     let net = golden.network(&device);
     let x = golden.tensor::<4>("x", &device).require_grad();
     let t = golden.tensor::<1>("t", &device);
@@ -156,25 +156,60 @@ fn check(name: &str) {
 
 #[test]
 fn ho_et_al_network() {
-    check("ho_cifar_like");
+    check("ho_cifar_like", Device::flex());
 }
 
 #[test]
 fn class_conditional_network_with_scale_and_shift() {
-    check("class_scale_shift_gray");
+    check("class_scale_shift_gray", Device::flex());
 }
 
 #[test]
 fn network_of_library_defaults() {
-    check("library_defaults");
+    check("library_defaults", Device::flex());
 }
 
 #[test]
 fn network_that_resamples_in_residual_blocks() {
-    check("resnet_resampling_many_heads");
+    check("resnet_resampling_many_heads", Device::flex());
 }
 
 #[test]
 fn score_network_over_noise_levels() {
-    check("fourier_score_class_number");
+    check("fourier_score_class_number", Device::flex());
+}
+
+/// The processor posing as a card (Mesa's lavapipe) through wgpu: the same tolerances, since all is f32.
+#[cfg(feature = "wgpu")]
+mod card {
+    use super::check;
+    use burn::tensor::{Device, DeviceKind};
+
+    #[test]
+    fn ho_cifar_like() {
+        check("ho_cifar_like", Device::wgpu(DeviceKind::Cpu));
+    }
+
+    #[test]
+    fn class_scale_shift_gray() {
+        check("class_scale_shift_gray", Device::wgpu(DeviceKind::Cpu));
+    }
+
+    #[test]
+    fn library_defaults() {
+        check("library_defaults", Device::wgpu(DeviceKind::Cpu));
+    }
+
+    #[test]
+    fn resnet_resampling_many_heads() {
+        check(
+            "resnet_resampling_many_heads",
+            Device::wgpu(DeviceKind::Cpu),
+        );
+    }
+
+    #[test]
+    fn fourier_score_class_number() {
+        check("fourier_score_class_number", Device::wgpu(DeviceKind::Cpu));
+    }
 }

@@ -10,7 +10,7 @@ use ddpm_diffusion::{ImageBatch as Drawn, Plan, SamplerKind, sample as draw};
 use ddpm_store::images::{Animation, save_gif};
 use ddpm_store::{Grid, GridOptions, ImageBatch, RunDir};
 use ddpm_train::{ModelDenoiser, OpenedModel, image_batch};
-use ddpm_unet::Conditioning;
+use ddpm_unet::{Conditioning, Precision};
 use serde_json::json;
 
 use super::train::show;
@@ -36,6 +36,7 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
         None => latest_run()?,
     };
     let picked = device::resolve(args.device)?;
+    args.precision.choose(&picked.device)?;
     let opened = OpenedModel::open(&path, args.weights.into(), &picked.device)?;
     if let Some(warning) = &opened.warning {
         tracing::warn!("{warning}");
@@ -64,6 +65,7 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
         seed: args.seed,
         device: &picked.device,
         frames: args.animate.is_some(),
+        precision: args.precision,
     };
     let quiet = common.quiet > 0;
     let (images, frames) = job.all(args.n, args.batch, quiet)?;
@@ -217,6 +219,7 @@ struct Drawing<'a> {
     seed: u64,
     device: &'a Device,
     frames: bool,
+    precision: Precision,
 }
 
 impl Drawing<'_> {
@@ -242,7 +245,10 @@ impl Drawing<'_> {
                 labels,
                 device: self.device.clone(),
             };
-            let network = ModelDenoiser(&self.opened.model);
+            let network = ModelDenoiser {
+                model: &self.opened.model,
+                precision: self.precision,
+            };
             let images = draw(&network, self.plan, batch, &mut |state| {
                 let of = state.of as u64;
                 progress

@@ -24,9 +24,7 @@ mod product;
 mod vector;
 mod winograd;
 
-pub(crate) use extension::{
-    CachedWeight, adam_step, attention, can_double, convolution, group_norm, sum_of_squares,
-};
+pub(crate) use extension::{CachedWeight, adam_step, can_double, sum_of_squares};
 
 #[cfg(test)]
 pub(crate) use isa::for_each_isa;

@@ -122,6 +122,8 @@ impl ConvTranspose2d {
     /// # Shapes   `x`: `[batch, in, height, width]`; returns `[batch, out, 2·height, 2·width]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let options = ConvTransposeOptions::new([2, 2], [0, 0], [0, 0], [1, 1], 1);
-        conv_transpose2d(x, self.weight.val(), Some(self.bias.val()), options)
+        let weight = self.weight.val().cast(x.dtype());
+        let bias = self.bias.val().cast(x.dtype());
+        conv_transpose2d(x, weight, Some(bias), options)
     }
 }

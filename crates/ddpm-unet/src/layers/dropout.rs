@@ -27,6 +27,16 @@ impl DropoutRng {
             layer: Cell::new(0),
         }
     }
+
+    /// Layers that have drawn their masks.
+    pub(crate) fn layers(&self) -> u64 {
+        self.layer.get()
+    }
+
+    /// Lets the next layer be number `layers`: masks are drawn again.
+    pub(crate) fn rewind(&self, layers: u64) {
+        self.layer.set(layers);
+    }
 }
 
 /// Zeroes each element with probability p and scales the rest by 1/(1-p) (Srivastava et al. 2014).
@@ -72,7 +82,8 @@ impl Dropout {
                 }
             }));
         }
-        let device = x.device();
-        x * Tensor::from_data(TensorData::new(mask, shape), &device)
+        let mask =
+            Tensor::<4>::from_data(TensorData::new(mask, shape), &x.device()).cast(x.dtype());
+        x * mask
     }
 }

@@ -8,17 +8,11 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Dispatch, Flex, TensorMetadata};
-use burn::tensor::Tensor;
+use burn::backend::{Autodiff, Flex, TensorMetadata};
 
 use super::super::attention::{self, Shape};
 use super::super::isa::Isa;
-use super::{Kernels, contiguous, tensor};
-
-pub(crate) fn attention(qkv: Tensor<4>, heads: usize) -> Tensor<4> {
-    let qkv = qkv.into_dispatch();
-    Tensor::from_dispatch(<Dispatch as Kernels>::attention_kernel(qkv, heads))
-}
+use super::{contiguous, tensor};
 
 fn shape(qkv: &FlexTensor, heads: usize) -> Shape {
     let [batch, channels, height, width] = qkv.shape().dims();

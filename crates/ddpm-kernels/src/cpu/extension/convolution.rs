@@ -1,4 +1,4 @@
-//! [`Convolution`] on burn's CPU backend.
+//! [`crate::Convolution`] on burn's CPU backend.
 
 use std::sync::{Arc, PoisonError};
 
@@ -8,25 +8,15 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Dispatch, Flex, TensorMetadata};
+use burn::backend::{Autodiff, Flex, TensorMetadata};
 use burn::tensor::Tensor;
 
 use super::super::convolution::{self, Algorithm, Operands, Shape, Wanted};
 use super::super::isa::Isa;
 use super::super::normalisation::Moments;
 use super::super::packed::Packed;
-use super::{Kernels, contiguous, tensor};
-use crate::conv2d::{Conv2dOptions, Convolution, WeightCache};
-use crate::group_norm::GroupNormOptions;
-
-/// What a convolution is besides its tensors.
-#[derive(Debug, Clone)]
-pub(crate) struct Options {
-    conv: Conv2dOptions,
-    norm: Option<GroupNormOptions>,
-    residual: bool,
-    cache: Option<WeightCache>,
-}
+use super::{contiguous, tensor};
+use crate::conv2d::{Conv2dOptions, Options, WeightCache};
 
 /// Packed weights and the tensor that they were packed from. Holding that tensor keeps its memory from
 /// being written or given to another, so that equal addresses mean equal weights.
@@ -41,34 +31,6 @@ pub(crate) struct CachedWeight {
 pub(crate) fn can_double(weight: &Tensor<4>, options: Conv2dOptions) -> bool {
     let [_, _, rows, columns] = weight.dims();
     rows == 3 && columns == 3 && options.stride == 1 && options.padding == (1, 1)
-}
-
-pub(crate) fn convolution(convolution: Convolution<'_>, x: Tensor<4>) -> Tensor<4> {
-    let device = x.device();
-    let absent = || Tensor::<2>::zeros([1, 1], &device);
-    let options = Options {
-        conv: convolution.options,
-        norm: convolution.norm.as_ref().map(|norm| norm.options),
-        residual: convolution.residual.is_some(),
-        cache: convolution.cache.cloned(),
-    };
-    let (norm_weight, norm_bias) = match convolution.norm {
-        Some(norm) => (norm.weight, norm.bias),
-        None => (absent(), absent()),
-    };
-    let residual = match convolution.residual {
-        Some(residual) => residual.into_dispatch(),
-        None => absent().into_dispatch(),
-    };
-    Tensor::from_dispatch(<Dispatch as Kernels>::convolution_kernel(
-        x.into_dispatch(),
-        norm_weight.into_dispatch(),
-        norm_bias.into_dispatch(),
-        convolution.weight.into_dispatch(),
-        convolution.bias.into_dispatch(),
-        residual,
-        options,
-    ))
 }
 
 fn shape(x: &FlexTensor, weight: &FlexTensor, options: &Options) -> Shape {

@@ -6,27 +6,12 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Dispatch, Flex, TensorMetadata};
-use burn::tensor::Tensor;
+use burn::backend::{Autodiff, Flex, TensorMetadata};
 
 use super::super::isa::Isa;
 use super::super::normalisation::{self, Moments, Shape};
-use super::{Kernels, contiguous, tensor};
+use super::{contiguous, tensor};
 use crate::group_norm::GroupNormOptions;
-
-pub(crate) fn group_norm(
-    x: Tensor<4>,
-    weight: Tensor<2>,
-    bias: Tensor<2>,
-    options: GroupNormOptions,
-) -> Tensor<4> {
-    Tensor::from_dispatch(<Dispatch as Kernels>::group_norm_kernel(
-        x.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
-        options,
-    ))
-}
 
 fn shape(x: &FlexTensor, options: GroupNormOptions) -> Shape {
     let [batch, channels, height, width] = x.shape().dims();

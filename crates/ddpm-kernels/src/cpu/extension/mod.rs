@@ -8,39 +8,14 @@ mod optimiser;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
+use burn::backend::{Autodiff, Flex, TensorMetadata};
 use burn::tensor::{Bytes, DType, Shape};
 
+use crate::conv2d::Options;
+use crate::extension::Kernels;
 use crate::group_norm::GroupNormOptions;
-pub(crate) use attention::attention;
-pub(crate) use convolution::{CachedWeight, can_double, convolution};
-pub(crate) use group_norm::group_norm;
+pub(crate) use convolution::{CachedWeight, can_double};
 pub(crate) use optimiser::{adam_step, sum_of_squares};
-
-/// What this crate adds to a backend.
-#[backend_extension(Autodiff, Flex)]
-pub(crate) trait Kernels: Backend {
-    /// `norm_weight`, `norm_bias` and `residual` are not read if `options` says that there are none.
-    #[allow(clippy::too_many_arguments, reason = "tensors cannot be grouped here")]
-    fn convolution_kernel(
-        x: FloatTensor<Self>,
-        norm_weight: FloatTensor<Self>,
-        norm_bias: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        residual: FloatTensor<Self>,
-        options: convolution::Options,
-    ) -> FloatTensor<Self>;
-
-    fn group_norm_kernel(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        options: GroupNormOptions,
-    ) -> FloatTensor<Self>;
-
-    fn attention_kernel(qkv: FloatTensor<Self>, heads: usize) -> FloatTensor<Self>;
-}
 
 impl Kernels for Flex {
     fn convolution_kernel(
@@ -50,7 +25,7 @@ impl Kernels for Flex {
         weight: FlexTensor,
         bias: FlexTensor,
         residual: FlexTensor,
-        options: convolution::Options,
+        options: Options,
     ) -> FlexTensor {
         convolution::forward(
             [x, norm_weight, norm_bias, weight, bias, residual],
@@ -82,7 +57,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         residual: FloatTensor<Self>,
-        options: convolution::Options,
+        options: Options,
     ) -> FloatTensor<Self> {
         convolution::tracked::<C>([x, norm_weight, norm_bias, weight, bias, residual], options)
     }

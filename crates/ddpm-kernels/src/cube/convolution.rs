@@ -1,0 +1,256 @@
+//! Convolutions with channels last, and their gradients.
+
+use burn::tensor::DType;
+use burn_cubecl::ops::permute;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+use cubek::convolution::{ConvolutionArgs, ConvolutionInputs, Strategy, launch_ref};
+use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
+use cubek::std::InputBinding;
+
+use super::algorithm::{Algorithm, fastest};
+use super::gemm::{self, Geometry};
+use super::norm::{Chunks, totals};
+use super::tensor::{address, dims, elem, empty, grid, reshaped, vector_size};
+use crate::conv2d::Conv2dOptions;
+
+/// The sizes of a convolution of dense `x` by `[out, in, k, k]`.
+pub(super) fn geometry(x: &CubeTensor, weight: [usize; 4], options: Conv2dOptions) -> Geometry {
+    let [_, height, width, input] = dims(x);
+    let [output, weight_input, rows, columns] = weight;
+    assert_eq!(input, weight_input, "channels of x and weight");
+    let (before, after) = options.padding;
+    let out = |side: usize, taps: usize| (side + before + after - taps) / options.stride + 1;
+    Geometry {
+        input,
+        height,
+        width,
+        output,
+        out_height: out(height, rows),
+        out_width: out(width, columns),
+        kernel: (rows, columns),
+        stride: options.stride,
+        padding: before,
+    }
+}
+
+/// `[out, in, k, k]` in f32 as `[out, k, k, in]` in the type of the images.
+pub(super) fn pack(weight: CubeTensor, dtype: DType) -> CubeTensor {
+    super::relayout::copy(permute(weight, &[0, 2, 3, 1]), Some(dtype))
+}
+
+fn name(product: &str, x: &CubeTensor, g: &Geometry) -> String {
+    format!(
+        "{product} {}x{} stride {} padding {}, {} to {} channels, {}x{}, batch {}, {:?}",
+        g.kernel.0,
+        g.kernel.1,
+        g.stride,
+        g.padding,
+        g.input,
+        g.output,
+        g.height,
+        g.width,
+        dims(x)[0],
+        x.dtype,
+    )
+}
+
+/// One of cubek's kernels; `None` if it cannot do this work here.
+fn on_matrix_units(
+    algorithm: Algorithm,
+    inputs: ConvolutionInputs,
+    g: &Geometry,
+    factor: DType,
+    out: &CubeTensor,
+) -> Option<()> {
+    let Algorithm::Matrix(algorithm, tile_kind) = algorithm else {
+        return None;
+    };
+    let args = ConvolutionArgs::<2> {
+        stride: [g.stride; 2],
+        padding: [g.padding; 2],
+        dilation: [1; 2],
+    };
+    let types = MatmulElems::from_globals(&MatmulGlobalElems {
+        lhs: elem(factor),
+        rhs: elem(factor),
+        out: elem(out.dtype),
+    });
+    let strategy = Strategy::Inferred {
+        algorithm,
+        tile_kind,
+    };
+    launch_ref::<2>(&strategy, &out.client, inputs, args, types).ok()
+}
+
+fn binding(x: &CubeTensor) -> InputBinding {
+    InputBinding::new(x.clone().binding(), elem(x.dtype))
+}
+
+/// x ∗ w, dense; `w` is packed.
+pub(super) fn forward(x: &CubeTensor, w: &CubeTensor, g: Geometry) -> CubeTensor {
+    fastest(x, &name("forward", x, &g), &|algorithm| {
+        if algorithm == Algorithm::Units {
+            return Some(gemm::forward(x, w, g));
+        }
+        let y = empty(
+            x,
+            [dims(x)[0], g.out_height, g.out_width, g.output],
+            x.dtype,
+        );
+        let inputs = ConvolutionInputs::Forward {
+            input: binding(x),
+            weight: binding(w),
+            bias: None,
+            out: y.clone().binding(),
+        };
+        on_matrix_units(algorithm, inputs, &g, x.dtype, &y).map(|()| y)
+    })
+}
+
+/// The gradient of x, dense.
+pub(super) fn data_gradient(dy: &CubeTensor, w: &CubeTensor, g: Geometry) -> CubeTensor {
+    fastest(dy, &name("data gradient", dy, &g), &|algorithm| {
+        if algorithm == Algorithm::Units {
+            return Some(gemm::data_gradient(dy, w, g));
+        }
+        if g.stride != 1 {
+            return None;
+        }
+        let dx = empty(dy, [dims(dy)[0], g.height, g.width, g.input], dy.dtype);
+        let inputs = ConvolutionInputs::BackwardData {
+            out_grad: binding(dy),
+            weights: binding(w),
+            in_grad: dx.clone().binding(),
+        };
+        on_matrix_units(algorithm, inputs, &g, dy.dtype, &dx).map(|()| dx)
+    })
+}
+
+/// The gradient of the weight, `[out, in, k, k]` in f32 (a view of `[out, k, k, in]`).
+pub(super) fn weight_gradient(x: &CubeTensor, dy: &CubeTensor, g: Geometry) -> CubeTensor {
+    let dw = fastest(x, &name("weight gradient", x, &g), &|algorithm| {
+        if algorithm == Algorithm::Units {
+            return Some(gemm::weight_gradient(x, dy, g));
+        }
+        let dw = empty(x, [g.output, g.kernel.0, g.kernel.1, g.input], DType::F32);
+        let inputs = ConvolutionInputs::BackwardWeight {
+            input: binding(x),
+            out_grad: binding(dy),
+            weight_grad: dw.clone().binding(),
+        };
+        on_matrix_units(algorithm, inputs, &g, x.dtype, &dw).map(|()| dw)
+    });
+    permute(dw, &[0, 3, 1, 2])
+}
+
+/// y + bias, and + residual if there is one, in place.
+#[cube(launch, address_type = "dynamic")]
+fn add_bias<E: Numeric, N: Size>(
+    y: &mut Tensor<Vector<E, N>>,
+    bias: &Tensor<Vector<f32, N>>,
+    residual: &Tensor<Vector<E, N>>,
+    pixels: usize,
+    vectors: usize,
+    rows: usize,
+    threads: usize,
+    #[comptime] with_residual: bool,
+    #[define(E)] _type: ElemType,
+) {
+    if ABSOLUTE_POS >= threads {
+        terminate!();
+    }
+    let v = ABSOLUTE_POS % vectors;
+    let image = ABSOLUTE_POS / (vectors * pixels);
+    let mut sum = Vector::<f32, N>::cast_from(y[ABSOLUTE_POS]) + bias[(image % rows) * vectors + v];
+    if with_residual {
+        sum += Vector::<f32, N>::cast_from(residual[ABSOLUTE_POS]);
+    }
+    y[ABSOLUTE_POS] = Vector::cast_from(sum);
+}
+
+/// Adds `bias` (dense, f32, `[1 or batch, out]`) and `residual` (dense, as `y`).
+pub(super) fn finish(y: &CubeTensor, bias: &CubeTensor, residual: Option<&CubeTensor>) {
+    let [batch, height, width, channels] = dims(y);
+    let size = vector_size(channels);
+    let threads = batch * height * width * channels / size;
+    let (count, dim) = grid(&y.client, threads);
+    add_bias::launch(
+        &y.client,
+        count,
+        dim,
+        address(&[y]),
+        size,
+        y.clone().into_tensor_arg(),
+        bias.clone().into_tensor_arg(),
+        residual.unwrap_or(bias).clone().into_tensor_arg(),
+        height * width,
+        channels / size,
+        bias.meta.shape()[0],
+        threads,
+        residual.is_some(),
+        elem(y.dtype),
+    );
+}
+
+/// Σ over some pixels of each channel.
+#[cube(launch, address_type = "dynamic")]
+fn partial_sums<E: Numeric, N: Size>(
+    x: &Tensor<Vector<E, N>>,
+    sums: &mut Tensor<Vector<f32, N>>,
+    pixels: usize,
+    vectors: usize,
+    chunk: usize,
+    chunks: usize,
+    threads: usize,
+    #[define(E)] _type: ElemType,
+) {
+    if ABSOLUTE_POS >= threads {
+        terminate!();
+    }
+    let v = ABSOLUTE_POS % vectors;
+    let part = (ABSOLUTE_POS / vectors) % chunks;
+    let image = ABSOLUTE_POS / (vectors * chunks);
+    let first = part * chunk;
+    let mut last = first + chunk;
+    if last > pixels {
+        last = pixels;
+    }
+    let mut sum = Vector::<f32, N>::new(0.0f32);
+    for p in first..last {
+        sum += Vector::<f32, N>::cast_from(x[(image * pixels + p) * vectors + v]);
+    }
+    sums[(image * chunks + part) * vectors + v] = sum;
+}
+
+/// The gradient of the bias: dense `dy` summed over pixels, and over images where they share one row.
+pub(super) fn bias_gradient(dy: &CubeTensor, rows: usize) -> CubeTensor {
+    let [batch, height, width, channels] = dims(dy);
+    let pixels = height * width;
+    let size = vector_size(channels);
+    let vectors = channels / size;
+    let chunks = Chunks::new(batch, pixels, vectors);
+    let sums = empty(dy, [batch, chunks.chunks, channels], DType::F32);
+    let threads = batch * chunks.chunks * vectors;
+    let (count, dim) = grid(&dy.client, threads);
+    partial_sums::launch(
+        &dy.client,
+        count,
+        dim,
+        address(&[dy]),
+        size,
+        dy.clone().into_tensor_arg(),
+        sums.clone().into_tensor_arg(),
+        pixels,
+        vectors,
+        chunks.chunk,
+        chunks.chunks,
+        threads,
+        elem(dy.dtype),
+    );
+    let sums = totals(&sums, batch, chunks.chunks, channels);
+    match rows {
+        1 => reshaped(totals(&sums, 1, batch, channels), [1, channels]),
+        _ => sums,
+    }
+}

@@ -1,0 +1,80 @@
+//! Tensors of graphics cards as the kernels want them: dense, and images with channels last.
+
+use burn::tensor::{DType, Shape};
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::ops::{permute_nchw_to_nhwc, permute_nhwc_to_nchw};
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::client::Client;
+use cubecl::ir::ElemType;
+use cubecl::prelude::*;
+
+/// An uninitialised dense tensor on the device of `like`.
+pub(super) fn empty(
+    like: &CubeTensor,
+    shape: impl IntoIterator<Item = usize>,
+    dtype: DType,
+) -> CubeTensor {
+    let shape = Shape::from(shape.into_iter().collect::<Vec<_>>());
+    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape, dtype)
+}
+
+/// The element type as kernels are told of it.
+pub(super) fn elem(dtype: DType) -> ElemType {
+    burn::backend::cubecl::dtype_to_storage_type(dtype)
+}
+
+/// `[batch, channels, height, width]` as dense `[batch, height, width, channels]`: the memory itself if
+/// channels are last there already, else a copy.
+pub(super) fn channels_last(x: CubeTensor) -> CubeTensor {
+    dense(permute_nchw_to_nhwc(x))
+}
+
+/// Dense `[batch, height, width, channels]` seen as `[batch, channels, height, width]`, without a copy.
+pub(super) fn channels_first_view(x: CubeTensor) -> CubeTensor {
+    permute_nhwc_to_nchw(x)
+}
+
+/// The tensor with its values in order, one after the other.
+pub(super) fn dense(x: CubeTensor) -> CubeTensor {
+    if x.is_contiguous() && !x.meta.is_tiled() {
+        return x;
+    }
+    super::relayout::copy(x, None)
+}
+
+/// How many values a kernel reads at once where `length` values lie in order.
+pub(super) fn vector_size(length: usize) -> usize {
+    [4, 2]
+        .into_iter()
+        .find(|size| length.is_multiple_of(*size))
+        .unwrap_or(1)
+}
+
+/// A kernel's grid for `threads` threads that share nothing.
+pub(super) fn grid(client: &Client, threads: usize) -> (CubeCount, CubeDim) {
+    let dim = CubeDim::new_1d(256);
+    (
+        cubecl::calculate_cube_count_elemwise(client, threads, dim),
+        dim,
+    )
+}
+
+/// How wide an index must be for all of `tensors`.
+pub(super) fn address(tensors: &[&CubeTensor]) -> AddressType {
+    tensors
+        .iter()
+        .map(|tensor| tensor.required_address_type())
+        .max()
+        .unwrap_or_default()
+}
+
+/// The sizes of an image tensor.
+pub(super) fn dims(x: &CubeTensor) -> [usize; 4] {
+    x.meta.shape().dims()
+}
+
+/// The same memory with another shape; `x` must be dense.
+pub(super) fn reshaped(x: CubeTensor, shape: impl IntoIterator<Item = usize>) -> CubeTensor {
+    let shape = Shape::from(shape.into_iter().collect::<Vec<_>>());
+    CubeTensor::new_contiguous(x.client, x.device, shape, x.handle, x.dtype)
+}
