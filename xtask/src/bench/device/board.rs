@@ -58,10 +58,11 @@ impl Done {
             What::Network(network) | What::Sampling(network) => network,
             What::Matmul => return format!("{}", self.ran.line["peak_flops"]),
         };
-        if matches!(job.what, What::Sampling(_)) {
-            return String::new();
-        }
         let of = |figure| self.figure(figure, network);
+        if matches!(job.what, What::Sampling(_)) {
+            let rate = of(Figure::Sampling);
+            return rate.map_or_else(String::new, |rate| format!("{rate:.1} images/s"));
+        }
         let mut words = Vec::new();
         words.extend(of(Figure::Training).map(|rate| format!("{rate:.0} images/s trained")));
         words.extend(of(Figure::Forward).map(|rate| format!("{rate:.0} images/s forward")));
