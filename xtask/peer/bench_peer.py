@@ -134,7 +134,6 @@ def info(args):
         line["gpu_processors"] = gpu.multi_processor_count
         line["driver"] = driver()
         line["cuda"] = torch.version.cuda
-        line["cudnn"] = torch.backends.cudnn.version()
     return line
 
 
