@@ -46,6 +46,9 @@ enum Task {
     MakeModel(make_model::MakeModelArgs),
 }
 
+/// Stack of a thread in bytes, as in `ddpm`: commands run on one of the kernels' threads.
+const STACK: usize = 8 << 20;
+
 fn main() -> ExitCode {
     allocator::keep_freed_memory();
     match run(&Arguments::parse()) {
@@ -59,13 +62,12 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    if let Some(threads) = arguments.threads {
-        // Before any tensor: rayon's pool is made at its first use and stays as it is.
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.get())
-            .build_global()
-            .context("--threads: the threads do not start")?;
-    }
+    // Before any tensor: rayon's pool is made at its first use and stays as it is.
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(arguments.threads.map_or(0, NonZeroUsize::get))
+        .stack_size(STACK)
+        .build_global()
+        .context("--threads: the threads do not start")?;
     let line = match &arguments.task {
         Task::Network(args) => rayon::scope(|_| network::run(args))?,
         Task::Check(args) => rayon::scope(|_| check::run(args))?,

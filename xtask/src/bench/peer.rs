@@ -39,13 +39,11 @@ impl Mode {
     pub const QUICK: [Self; 2] = [Self::EAGER, Self::new("channels_last", "f32")];
 
     /// What only graphics cards have besides.
-    pub const CARDS: [Self; 7] = [
+    pub const CARDS: [Self; 5] = [
         Self::new("eager", "tf32"),
         Self::new("eager", "bf16"),
         Self::new("channels_last", "tf32"),
         Self::new("compile", "tf32"),
-        Self::new("graphs", "f32"),
-        Self::new("graphs", "tf32"),
         Self::new("graphs", "bf16"),
     ];
 
@@ -278,7 +276,7 @@ mod tests {
         );
         assert!(Mode::QUICK.iter().all(|mode| Mode::ALL.contains(mode)));
         assert!(Mode::CARDS.iter().all(|mode| !Mode::ALL.contains(mode)));
-        assert_eq!("graphs-bf16".parse(), Ok(Mode::CARDS[6]));
+        assert_eq!("graphs-bf16".parse(), Ok(Mode::CARDS[4]));
         assert!(
             "graphs"
                 .parse::<Mode>()
