@@ -15,6 +15,7 @@ use super::end_to_end::print;
 use super::machine::Machine;
 use super::peer::{Mode, Peer};
 use super::places::Places;
+use super::process::{Failure, Invocation};
 use crate::step::say;
 
 mod board;
@@ -33,6 +34,9 @@ pub use jobs::peer_device;
 
 /// A process with less time than this would only be stopped.
 const LEAST: Duration = Duration::from_secs(10);
+
+/// Lines of what a failed process said that are shown.
+const LINES: usize = 12;
 
 /// What is to be measured.
 #[derive(Debug)]
@@ -223,12 +227,25 @@ fn run(
     let command = setting.command(job, peer, places);
     let command = command.ok_or("there is no peer to do it")?;
     let watch = card.and_then(Card::watch);
-    let outcome = command.run_within(Some(time));
+    let outcome = command.run_telling(Some(time));
     let samples = watch.map(card::Watch::finish);
-    Ok(Done {
-        ran: outcome?,
-        samples,
-    })
+    match outcome {
+        Ok(ran) => Ok(Done { ran, samples }),
+        Err(failure) => {
+            tell(&command, &failure);
+            Err(failure.why)
+        }
+    }
+}
+
+/// The command of a process that failed and the end of what it said, since the machine may be gone before
+/// anybody can try again.
+fn tell(command: &Invocation, failure: &Failure) {
+    let lines: Vec<&str> = failure.said.lines().collect();
+    say(&format!("{}:", command.typed()));
+    for line in lines.iter().skip(lines.len().saturating_sub(LINES)) {
+        say(&format!("    {line}"));
+    }
 }
 
 #[cfg(test)]
