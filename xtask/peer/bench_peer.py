@@ -41,6 +41,7 @@ try:
     from diffusers import __version__ as diffusers_version
     from diffusers.training_utils import EMAModel
 except ImportError:
+    sys.dont_write_bytecode = True  # of a folder that is not ours to write to
     from unet import DDIMScheduler, UNet2DModel
 
     diffusers_version = EMAModel = None
