@@ -45,6 +45,7 @@ fn recipes_are_valid() {
         ("digits", 0),
         ("fashion-mnist", 0),
         ("sprites", 0),
+        ("sprites-gpu", 35_746_307),
         ("tutorial", 0),
     ];
     let mut seen = Vec::new();

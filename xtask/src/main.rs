@@ -1,4 +1,4 @@
-//! Developer commands of the workspace: `cargo xtask ci|tidy|bench|faults`.
+//! Developer commands of the workspace: `cargo xtask ci|tidy|bench|gpu-bundle|faults`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod bundle;
 mod ci;
 mod faults;
 mod step;
@@ -28,6 +29,8 @@ enum Task {
     Tidy,
     /// Build optimised and measure: the crates' benchmarks, then training and sampling end to end.
     Bench(bench::Options),
+    /// Pack programs, recipes and a script that checks, trains and measures on a rented machine with a graphics card.
+    GpuBundle(bundle::Options),
     /// Try every fault and hostile input that must do no harm, and print the table of them.
     Faults(faults::Options),
 }
@@ -48,6 +51,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Ci => ci::run(&root),
         Task::Tidy => tidy::run(&root),
         Task::Bench(options) => bench::run(&root, &options),
+        Task::GpuBundle(options) => bundle::run(&root, &options),
         Task::Faults(options) => faults::run(&root, &options),
     }
 }

@@ -1,12 +1,16 @@
-//! Times the network and its training step without data or files.
+//! Times the network and its training step without data or files, and compares devices.
 //!
 //! `cargo xtask bench` runs this beside the same work in PyTorch. Each command prints one line of
 //! JSON on stdout, with the keys that `xtask/peer/bench_peer.py` prints too.
 
 mod allocator;
+mod check;
+mod clock;
+mod inputs;
 mod make_model;
 mod memory;
 mod network;
+mod place;
 
 use std::fs;
 use std::io::{self, Write};
@@ -17,6 +21,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use burn::tensor::Device;
 use clap::{Parser, Subcommand};
+use ddpm_device::{Choice, resolve};
 use ddpm_unet::Model;
 use serde_json::{Map, Value};
 
@@ -35,9 +40,14 @@ struct Arguments {
 enum Task {
     /// Time training steps and forward passes of a network
     Network(network::NetworkArgs),
+    /// Compare what a device computes with what the processor does
+    Check(check::CheckArgs),
     /// Write a network with initial weights as a diffusers directory
     MakeModel(make_model::MakeModelArgs),
 }
+
+/// Stack of a thread in bytes, as in `ddpm`: commands run on one of the kernels' threads.
+const STACK: usize = 8 << 20;
 
 fn main() -> ExitCode {
     allocator::keep_freed_memory();
@@ -52,15 +62,15 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    if let Some(threads) = arguments.threads {
-        // Before any tensor: rayon's pool is made at its first use and stays as it is.
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.get())
-            .build_global()
-            .context("--threads: the threads do not start")?;
-    }
+    // Before any tensor: rayon's pool is made at its first use and stays as it is.
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(arguments.threads.map_or(0, NonZeroUsize::get))
+        .stack_size(STACK)
+        .build_global()
+        .context("--threads: the threads do not start")?;
     let line = match &arguments.task {
         Task::Network(args) => rayon::scope(|_| network::run(args))?,
+        Task::Check(args) => rayon::scope(|_| check::run(args))?,
         Task::MakeModel(args) => make_model::run(args)?,
     };
     let mut out = io::stdout().lock();
@@ -71,13 +81,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// The processor, without autodiff.
 fn processor() -> anyhow::Result<Device> {
-    #[cfg(feature = "cpu")]
-    let device = Ok(Device::flex());
-    #[cfg(not(feature = "cpu"))]
-    let device = Err(anyhow::anyhow!(
-        "this ddpm-bench was built without the feature `cpu`, and measures nothing else"
-    ));
-    device
+    Ok(resolve(Choice::Cpu)?.device)
 }
 
 /// The configuration of a `UNet2DModel`, as in a `config.json`.
@@ -91,19 +95,19 @@ fn read_config(path: &Path) -> anyhow::Result<Map<String, Value>> {
     })
 }
 
+/// The network that a file describes, with initial weights.
+fn build(path: &Path, device: &Device) -> anyhow::Result<Model> {
+    build_json(&read_config(path)?, device).with_context(|| path.display().to_string())
+}
+
 /// The network that a configuration describes, with initial weights.
 ///
 /// A key that is not known has no effect here but may have one elsewhere, so that two programs
 /// would time different networks: it is an error.
-fn build(path: &Path, device: &Device) -> anyhow::Result<Model> {
-    let (model, unknown) = Model::from_json(&read_config(path)?, device)
-        .with_context(|| path.display().to_string())?;
+fn build_json(config: &Map<String, Value>, device: &Device) -> anyhow::Result<Model> {
+    let (model, unknown) = Model::from_json(config, device)?;
     if !unknown.is_empty() {
-        bail!(
-            "{}: these keys are not known: {}",
-            path.display(),
-            unknown.join(", ")
-        );
+        bail!("these keys are not known: {}", unknown.join(", "));
     }
     Ok(model)
 }

@@ -1,6 +1,11 @@
-//! What this process holds in memory, as the system counts it.
+//! What a program holds in memory: as the system counts it, and as the device's allocator does.
 
 use std::fs;
+
+use burn::tensor::Device;
+use serde_json::{Map, Value, json};
+
+use crate::place::Place;
 
 /// The resident set in bytes; `None` where the system has no `/proc`.
 pub fn resident_bytes() -> Option<u64> {
@@ -8,8 +13,29 @@ pub fn resident_bytes() -> Option<u64> {
 }
 
 /// The largest resident set so far, in bytes; `None` where the system has no `/proc`.
-pub fn peak_bytes() -> Option<u64> {
+fn peak_resident_bytes() -> Option<u64> {
     of_this_process("VmHWM")
+}
+
+/// Adds the most memory so far to a line: of the process, or on a card of what it holds there, which its
+/// allocator does not give back.
+pub fn write(line: &mut Map<String, Value>, place: &Place) {
+    let resident = peak_resident_bytes();
+    let mut put = |key: &str, value: Option<u64>| line.insert(key.to_owned(), json!(value));
+    if place.picked.is_processor() {
+        put("peak_bytes", resident);
+        return;
+    }
+    let (reserved, used) = on_device(place.device()).unzip();
+    put("peak_bytes", reserved);
+    put("allocated_bytes_after", used);
+    put("resident_bytes", resident);
+}
+
+/// Bytes that the device's allocator has taken from it, and of those what is in use now.
+fn on_device(device: &Device) -> Option<(u64, u64)> {
+    let usage = device.memory_pool_usage()?;
+    Some((usage.bytes_reserved, usage.bytes_in_use))
 }
 
 fn of_this_process(field: &str) -> Option<u64> {
@@ -42,7 +68,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn this_process_has_memory() {
-        let (resident, peak) = (resident_bytes().unwrap(), peak_bytes().unwrap());
+        let (resident, peak) = (resident_bytes().unwrap(), peak_resident_bytes().unwrap());
         assert!(resident > 0 && peak > 0, "{resident} {peak}");
     }
 }

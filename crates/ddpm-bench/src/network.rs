@@ -1,22 +1,19 @@
 //! `ddpm-bench network`.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
-use anyhow::{Context, anyhow};
-use burn::tensor::{Device, Tensor};
+use anyhow::{Context, anyhow, ensure};
+use burn::tensor::Tensor;
 use clap::{Args, ValueEnum};
-use ddpm_diffusion::{ObjectiveConfig, randn_images};
-use ddpm_schedule::ScheduleConfig;
-use ddpm_schedule::noise::{Stream, below};
-use ddpm_train::{EmaConfig, OptimConfig, OptimKind, Part, Recipe, TrainState};
-use ddpm_unet::{Model, Precision, SampleSize, params};
+use ddpm_train::TrainState;
+use ddpm_unet::{Model, params};
 use serde_json::{Map, Value, json};
 
-use crate::memory::{peak_bytes, resident_bytes};
-use crate::{build, processor};
-
-const SEED: u64 = 0;
+use crate::build;
+use crate::clock::{Measured, Pace};
+use crate::inputs::{Inputs, forward_flops};
+use crate::memory::{self, resident_bytes};
+use crate::place::{Place, PlaceArgs};
 
 /// `ddpm-bench network`.
 #[derive(Debug, Args)]
@@ -27,12 +24,12 @@ pub struct NetworkArgs {
     /// Images at a time
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: u32,
-    /// Repetitions that are measured
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    pub steps: u32,
-    /// Repetitions before them
-    #[arg(long, default_value_t = 2)]
-    pub warmup: u32,
+    /// Where, and in which numbers.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// How often.
+    #[command(flatten)]
+    pub pace: Pace,
     /// What is measured
     #[arg(long, default_value = "both")]
     pub only: Only,
@@ -51,192 +48,146 @@ pub enum Only {
 
 /// Times the network's training step and forward pass on fixed random inputs.
 ///
-/// # Errors   for a configuration that no network can have, and if training fails
+/// # Errors   for a device that is not there, a configuration that no network can have, and if training fails
 pub fn run(args: &NetworkArgs) -> anyhow::Result<Value> {
-    let plain = processor()?;
+    let place = args.place.resolve()?;
     let (trains, forwards) = (args.only != Only::Forward, args.only != Only::Train);
     let device = match trains {
-        true => plain.clone().autodiff(),
-        false => plain.clone(),
+        true => place.device().clone().autodiff(),
+        false => place.device().clone(),
     };
+    let config = || args.config.display().to_string();
     let model = build(&args.config, &device)?;
-    let inputs = |model: &Model, device: &Device| {
-        Inputs::new(model, args.batch.into(), device)
-            .with_context(|| args.config.display().to_string())
-    };
-    let shapes = params::shapes(&model);
-    let parameters: usize = shapes
-        .iter()
-        .map(|(_, shape)| shape.iter().product::<usize>())
-        .sum();
-    let mut line = Map::new();
-    let mut put = |key: &str, value: Value| line.insert(key.to_owned(), value);
-    put(
-        "program",
-        json!(concat!("ddpm ", env!("CARGO_PKG_VERSION"))),
-    );
-    put("mode", json!("eager"));
-    put("dtype", json!("f32"));
-    put("batch", json!(args.batch));
-    put("threads", json!(rayon::current_num_threads()));
-    put("parameters", json!(parameters));
-
+    let mut line = describe(&model, &place, args).with_context(config)?;
     let model = if trains {
-        let inputs = inputs(&model, &device)?;
-        let training = train(TrainState::new(model), &inputs, args)?;
-        let median = median(&training.seconds);
-        put("train_step_s", json!(median));
-        put("train_images_per_s", json!(f64::from(args.batch) / median));
-        put("train_seconds_by_step", json!(training.seconds));
-        put("rss_bytes_by_step", json!(training.resident_bytes));
+        let inputs = Inputs::new(&model, args.batch, &device).with_context(config)?;
+        let training = train(TrainState::new(model), &inputs, &place, &args.pace)?;
+        training
+            .measured
+            .write(&mut line, "train", "_step", args.batch);
+        line.insert(
+            "rss_bytes_by_step".to_owned(),
+            json!(training.resident_bytes),
+        );
         // Before the forward passes, so that this is the peak of training.
-        put("peak_bytes", json!(peak_bytes()));
+        memory::write(&mut line, &place);
         training.state.ema_model()
     } else {
         model
     };
     if forwards {
-        let seconds = forward(&model, &inputs(&model, &plain)?, args)?;
-        let median = median(&seconds);
-        put("forward_s", json!(median));
-        put(
-            "forward_images_per_s",
-            json!(f64::from(args.batch) / median),
-        );
-        put("forward_seconds_by_step", json!(seconds));
+        let inputs = Inputs::new(&model, args.batch, place.device()).with_context(config)?;
+        let measured = forward(&model, &inputs, &place, &args.pace)?;
+        measured.write(&mut line, "forward", "", args.batch);
         if !trains {
-            put("peak_bytes", json!(peak_bytes()));
+            memory::write(&mut line, &place);
         }
     }
     Ok(Value::Object(line))
 }
 
-/// What every repetition computes on.
-struct Inputs {
-    x0: Tensor<4>,
-    eps: Tensor<4>,
-    t: Vec<usize>,
-}
-
-impl Inputs {
-    fn new(model: &Model, batch: u64, device: &Device) -> anyhow::Result<Self> {
-        let Model::Unet(unet) = model else {
-            return Err(anyhow!("only UNet2DModel networks are measured"));
-        };
-        let config = unet.config();
-        let size = config.sample_size.map(SampleSize::height_width);
-        let [height, width] = size.context("`sample_size` is needed here")?;
-        let image = [config.in_channels, height, width];
-        let indices = 0..batch;
-        let draw = |stream| randn_images(SEED, stream, 0, indices.clone(), image, device);
-        Ok(Self {
-            x0: draw(Stream::Synthetic),
-            eps: draw(Stream::TrainNoise),
-            t: indices
-                .clone()
-                .map(|row| below(SEED, Stream::TrainTime, 0, row, 1000) as usize)
-                .collect(),
-        })
-    }
-
-    fn part(&self) -> Part {
-        Part {
-            x0: self.x0.clone(),
-            eps: self.eps.clone(),
-            t: self.t.clone(),
-            labels: None,
-        }
-    }
+/// What is measured, and where.
+fn describe(
+    model: &Model,
+    place: &Place,
+    args: &NetworkArgs,
+) -> anyhow::Result<Map<String, Value>> {
+    let shapes = params::shapes(model);
+    let parameters: usize = shapes
+        .iter()
+        .map(|(_, shape)| shape.iter().product::<usize>())
+        .sum();
+    let entries = [
+        (
+            "program",
+            json!(concat!("ddpm ", env!("CARGO_PKG_VERSION"))),
+        ),
+        ("device", json!(place.picked.name)),
+        ("mode", json!("eager")),
+        ("dtype", json!(place.precision.name())),
+        ("batch", json!(args.batch)),
+        ("window", json!(args.pace.window)),
+        ("threads", json!(rayon::current_num_threads())),
+        ("parameters", json!(parameters)),
+        ("forward_flops_per_image", json!(forward_flops(model)?)),
+    ];
+    let entries = entries.map(|(key, value)| (key.to_owned(), value));
+    Ok(entries.into_iter().collect())
 }
 
 /// Training steps that were measured.
 struct Training {
     state: TrainState,
-    /// Of each repetition after the first ones.
-    seconds: Vec<f64>,
-    /// After each repetition, the first ones included; empty where the system does not say.
+    measured: Measured,
+    /// After each repetition, the first ones included; empty where the system does not say, or where the
+    /// network is elsewhere.
     resident_bytes: Vec<u64>,
 }
 
-fn train(mut state: TrainState, inputs: &Inputs, args: &NetworkArgs) -> anyhow::Result<Training> {
-    let recipe = recipe()?;
-    let mut seconds = Vec::new();
+fn train(
+    state: TrainState,
+    inputs: &Inputs,
+    place: &Place,
+    pace: &Pace,
+) -> anyhow::Result<Training> {
+    let recipe = place.recipe(1e-4)?;
+    let here = place.picked.is_processor();
     let mut resident = Vec::new();
-    for step in 0..args.warmup.saturating_add(args.steps) {
-        let clock = Instant::now();
-        (state, _) = state.step(vec![inputs.part()], &recipe)?;
-        if step >= args.warmup {
-            seconds.push(clock.elapsed().as_secs_f64());
-        }
-        resident.extend(resident_bytes());
-    }
+    let (state, measured) = pace.measure(place, state, |state| {
+        let (state, _) = state.step(vec![inputs.part()], &recipe)?;
+        resident.extend(here.then(resident_bytes).flatten());
+        Ok(state)
+    })?;
     Ok(Training {
         state,
-        seconds,
+        measured,
         resident_bytes: resident,
     })
 }
 
-/// Adam with clipping to 1 and the moving average with a decay of 0.9999: what PyTorch's side does.
-fn recipe() -> anyhow::Result<Recipe> {
-    Ok(Recipe {
-        seed: SEED,
-        schedule: ScheduleConfig::default().build()?,
-        objective: ObjectiveConfig::default().build()?,
-        optim: OptimConfig {
-            kind: OptimKind::Adam,
-            lr: 1e-4,
-            clip_norm: 1.0,
-            ..OptimConfig::default()
-        },
-        ema: EmaConfig {
-            decay: 0.9999,
-            ..EmaConfig::default()
-        },
-        total_steps: u64::MAX,
-        precision: Precision::F32,
-        recompute: false,
-    })
+fn forward(model: &Model, inputs: &Inputs, place: &Place, pace: &Pace) -> anyhow::Result<Measured> {
+    let (x0, t) = (place.enter(inputs.x0.clone()), inputs.t());
+    let (output, measured) = pace.measure(place, None, |_| {
+        Ok(Some(model.forward(x0.clone(), t.clone(), None, None)?))
+    })?;
+    // A kernel that did not start would be fast, and shows only in what it should have written.
+    let sum: Option<f32> = output.map(sum).transpose()?;
+    ensure!(
+        sum.is_some_and(f32::is_finite),
+        "the output of the network is not finite"
+    );
+    Ok(measured)
 }
 
-fn forward(model: &Model, inputs: &Inputs, args: &NetworkArgs) -> anyhow::Result<Vec<f64>> {
-    let t: Vec<f32> = inputs.t.iter().map(|&t| t as f32).collect();
-    let t = Tensor::from_floats(t.as_slice(), &inputs.x0.device());
-    let mut seconds = Vec::new();
-    for step in 0..args.warmup.saturating_add(args.steps) {
-        let clock = Instant::now();
-        let y = model.forward(inputs.x0.clone(), t.clone(), None, None)?;
-        // Reading the output back waits for it.
-        y.try_into_data()
-            .map_err(|error| anyhow!("the output cannot be read back: {error}"))?;
-        if step >= args.warmup {
-            seconds.push(clock.elapsed().as_secs_f64());
-        }
-    }
-    Ok(seconds)
-}
-
-/// The middle one, or the mean of the two in the middle.
-fn median(seconds: &[f64]) -> f64 {
-    let mut sorted = seconds.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        count if count % 2 == 1 => sorted[count / 2],
-        count => f64::midpoint(sorted[count / 2 - 1], sorted[count / 2]),
-    }
+fn sum(images: Tensor<4>) -> anyhow::Result<f32> {
+    let data = images.abs().sum().try_into_data();
+    let data = data.map_err(|error| anyhow!("the output cannot be read back: {error}"))?;
+    let sum = data.convert::<f32>().try_to_vec::<f32>();
+    let sum = sum.map_err(|error| anyhow!("the output cannot be read back: {error:?}"))?;
+    Ok(sum.first().copied().unwrap_or(f32::NAN))
 }
 
 #[cfg(test)]
 mod tests {
+    use ddpm_device::Choice;
+    use ddpm_unet::Precision;
+
     use super::*;
 
     fn args(only: Only) -> NetworkArgs {
         NetworkArgs {
             config: crate::tests::config("digits.json"),
             batch: 2,
-            steps: 2,
-            warmup: 1,
+            place: PlaceArgs {
+                device: Choice::Cpu,
+                precision: Precision::F32,
+            },
+            pace: Pace {
+                steps: 2,
+                window: 1,
+                warmup: 1,
+                seconds: None,
+            },
             only,
         }
     }
@@ -257,7 +208,9 @@ mod tests {
                 }
             }
             assert_eq!(line["batch"], 2);
+            assert_eq!(line["device"], "cpu");
             assert!(line["parameters"].as_u64().unwrap() > 100_000, "{line}");
+            assert!(line["forward_flops_per_image"].as_f64().unwrap() > 1e6);
             if cfg!(target_os = "linux") {
                 assert!(line["peak_bytes"].as_u64().unwrap() > 0, "{line}");
             }
@@ -273,10 +226,10 @@ mod tests {
     }
 
     #[test]
-    fn a_median_is_in_the_middle() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert_eq!(median(&[7.0]), 7.0);
-        assert!(median(&[]).is_nan());
+    fn what_the_processor_does_not_compute_in_is_refused() {
+        let mut args = args(Only::Forward);
+        args.place.precision = Precision::Tf32;
+        let message = format!("{:#}", run(&args).unwrap_err());
+        assert!(message.starts_with("cpu: precision tf32"), "{message}");
     }
 }

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use ddpm_device::Choice;
 use ddpm_store::checkpoint::Weights;
 use ddpm_unet::Precision;
-
-use crate::device::Choice;
 
 /// Train diffusion models (DDPM) and sample from them.
 #[derive(Debug, Parser)]

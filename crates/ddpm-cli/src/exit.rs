@@ -5,12 +5,12 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use ddpm_data::DataError;
+use ddpm_device::{ChoiceError, DeviceError};
 use ddpm_diffusion::DiffusionError;
 use ddpm_store::StoreError;
 use ddpm_train::TrainError;
 use ddpm_unet::PrecisionError;
 
-use crate::device::DeviceError;
 use crate::machine::MemoryError;
 
 /// What the process tells its parent.
@@ -69,7 +69,7 @@ pub fn code_of(error: &anyhow::Error) -> Exit {
 
 /// The one place that knows which error type means which exit code.
 fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<Exit> {
-    if cause.is::<UsageError>() {
+    if cause.is::<UsageError>() || cause.is::<ChoiceError>() {
         Some(Exit::Usage)
     } else if cause.is::<DeviceError>() || cause.is::<MemoryError>() || cause.is::<PrecisionError>()
     {

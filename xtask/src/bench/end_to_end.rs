@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -44,8 +44,8 @@ impl Plan {
     ///
     /// # Errors
     /// If that Python cannot be used.
-    pub fn start_peer(&self, root: &Path) -> anyhow::Result<Option<Peer>> {
-        let start = |python: &PathBuf| Peer::start(root, python, self.threads);
+    pub fn start_peer(&self, places: &Places) -> anyhow::Result<Option<Peer>> {
+        let start = |python: &PathBuf| Peer::start(places, python, self.threads);
         self.peer.as_ref().map(start).transpose()
     }
 
@@ -60,19 +60,17 @@ impl Plan {
         std::iter::once(Mode::EAGER).chain(others).collect()
     }
 
-    /// Builds the programs, measures, and prints the table.
+    /// Measures, and prints the table.
     ///
     /// # Errors
-    /// If they do not build, if our side fails, or if a file cannot be written.
-    pub fn run(&self, root: &Path, peer: Option<Peer>) -> anyhow::Result<()> {
-        let places = Places::new(root)?;
-        places.build(root)?;
+    /// If our side fails, or if a file cannot be written.
+    pub fn run(&self, places: &Places, peer: Option<Peer>) -> anyhow::Result<()> {
         let mut contest = Contest {
             ours: Ours {
                 threads: self.threads,
             },
             peer: peer.as_ref(),
-            places: &places,
+            places,
             rounds: if self.quick { 1 } else { ROUNDS },
             quick: self.quick,
             modes: self.modes(),

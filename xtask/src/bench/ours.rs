@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn commands_say_what_is_asked() {
-        let places = Places::new(&crate::root().unwrap()).unwrap();
+        let places = Places::new(&crate::root().unwrap(), None).unwrap();
         let command = |filter: &str| {
             let work = select(all(false), Some(filter)).remove(0);
             Ours { threads: 3 }.command(&work, &places).typed()

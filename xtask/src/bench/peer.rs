@@ -8,16 +8,16 @@ use std::str::FromStr;
 use anyhow::anyhow;
 use serde_json::Value;
 
-use super::places::{self, Places};
+use super::places::Places;
 use super::process::Invocation;
 use super::work::{Task, Work};
 
 /// How PyTorch does the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mode {
-    /// `eager`, `channels_last` or `compile`.
+    /// `eager`, `channels_last`, `compile` or `graphs`.
     pub how: &'static str,
-    /// `f32` or `bf16`.
+    /// `f32`, `tf32` or `bf16`.
     pub dtype: &'static str,
 }
 
@@ -25,7 +25,7 @@ impl Mode {
     /// What PyTorch does unless it is told otherwise.
     pub const EAGER: Self = Self::new("eager", "f32");
 
-    /// Every mode that is measured, the plainest first.
+    /// Every mode that is measured on a processor, the plainest first.
     pub const ALL: [Self; 5] = [
         Self::EAGER,
         Self::new("channels_last", "f32"),
@@ -38,6 +38,15 @@ impl Mode {
     /// without instructions for it.
     pub const QUICK: [Self; 2] = [Self::EAGER, Self::new("channels_last", "f32")];
 
+    /// What only graphics cards have besides.
+    pub const CARDS: [Self; 5] = [
+        Self::new("eager", "tf32"),
+        Self::new("eager", "bf16"),
+        Self::new("channels_last", "tf32"),
+        Self::new("compile", "tf32"),
+        Self::new("graphs", "bf16"),
+    ];
+
     const fn new(how: &'static str, dtype: &'static str) -> Self {
         Self { how, dtype }
     }
@@ -47,13 +56,11 @@ impl FromStr for Mode {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
+        let known = || Self::ALL.into_iter().chain(Self::CARDS);
         let named = |mode: &Self| format!("{}-{}", mode.how, mode.dtype);
-        let found = Self::ALL.into_iter().find(|mode| named(mode) == name);
-        found.ok_or_else(|| {
-            format!(
-                "known modes: {}",
-                Self::ALL.map(|mode| named(&mode)).join(", ")
-            )
+        known().find(|mode| named(mode) == name).ok_or_else(|| {
+            let names: Vec<String> = known().map(|mode| named(&mode)).collect();
+            format!("known modes: {}", names.join(", "))
         })
     }
 }
@@ -70,32 +77,43 @@ pub struct Peer {
     python: PathBuf,
     script: PathBuf,
     threads: usize,
+    device: &'static str,
+    environment: Vec<(&'static str, OsString)>,
     /// What it says of itself: versions, and the vector instructions that it uses.
     pub info: Value,
 }
 
 impl Peer {
-    /// A Python that has been asked for its versions.
+    /// A Python that has been asked for its versions; it works on the processor.
     ///
     /// # Errors
-    /// If it does not start or lacks torch or diffusers.
-    pub fn start(root: &Path, python: &Path, threads: usize) -> anyhow::Result<Self> {
+    /// If it does not start or lacks torch.
+    pub fn start(places: &Places, python: &Path, threads: usize) -> anyhow::Result<Self> {
+        Self::start_on(places, python, threads, "cpu", None)
+    }
+
+    /// One that works on `cpu` or `cuda`, on the card of that number if there are several.
+    ///
+    /// # Errors
+    /// If it does not start, lacks torch or does not see the device.
+    pub fn start_on(
+        places: &Places,
+        python: &Path,
+        threads: usize,
+        device: &'static str,
+        card: Option<usize>,
+    ) -> anyhow::Result<Self> {
+        let visible = card.filter(|index| *index > 0);
+        let visible = visible.map(|index| ("CUDA_VISIBLE_DEVICES", index.to_string().into()));
         let mut peer = Self {
             python: python.to_owned(),
-            script: places::peer(root).join("bench_peer.py"),
+            script: places.script(),
             threads,
+            device,
+            environment: visible.into_iter().collect(),
             info: Value::Null,
         };
-        let asked = Invocation {
-            program: peer.python.clone(),
-            arguments: vec![
-                peer.script.clone().into(),
-                "info".into(),
-                "--threads".into(),
-                threads.to_string().into(),
-            ],
-            environment: Vec::new(),
-        };
+        let asked = peer.invocation("info", Vec::new(), places);
         let ran = asked
             .run()
             .map_err(|problem| anyhow!("--peer {}: {problem}", python.display()))?;
@@ -135,11 +153,7 @@ impl Peer {
                 ],
             ),
         };
-        options.extend([
-            ("--mode", mode.how.into()),
-            ("--dtype", mode.dtype.into()),
-            ("--threads", self.threads.to_string().into()),
-        ]);
+        options.extend([("--mode", mode.how.into()), ("--dtype", mode.dtype.into())]);
         self.invocation(task, options, places)
     }
 
@@ -152,20 +166,27 @@ impl Peer {
         self.invocation("make-model", options, places)
     }
 
-    fn invocation(
+    /// A task of the script.
+    pub fn invocation(
         &self,
         task: &str,
         options: Vec<(&str, OsString)>,
         places: &Places,
     ) -> Invocation {
+        let ours: [(&str, OsString); 2] = [
+            ("--device", self.device.into()),
+            ("--threads", self.threads.to_string().into()),
+        ];
         let mut arguments = vec![self.script.clone().into(), task.into()];
-        for (name, value) in options {
+        for (name, value) in options.into_iter().chain(ours) {
             arguments.extend([name.into(), value]);
         }
+        let mut environment = self.environment.clone();
+        environment.push(("TORCHINDUCTOR_CACHE_DIR", places.compiled().into()));
         Invocation {
             program: self.python.clone(),
             arguments,
-            environment: vec![("TORCHINDUCTOR_CACHE_DIR", places.compiled().into())],
+            environment,
         }
     }
 
@@ -176,20 +197,26 @@ impl Peer {
             python: "python3".into(),
             script: "peer.py".into(),
             threads: 2,
+            device: "cpu",
+            environment: Vec::new(),
             info: Value::Null,
         }
     }
 
     /// In a line.
     pub fn describe(&self) -> String {
-        let text = |key: &str| self.info.get(key).and_then(Value::as_str).unwrap_or("?");
-        format!(
-            "torch {}, diffusers {}, Python {}, using {}",
-            text("torch"),
-            text("diffusers"),
-            text("python"),
-            text("cpu_capability"),
-        )
+        let text = |key: &str| self.info.get(key).and_then(Value::as_str);
+        let of = |key: &str| text(key).unwrap_or("?");
+        let network = match text("diffusers") {
+            None if self.info.get("network").is_some() => "no diffusers".to_owned(),
+            version => format!("diffusers {}", version.unwrap_or("?")),
+        };
+        let used = match text("gpu") {
+            Some(gpu) => format!("{gpu}, driver {}, CUDA {}", of("driver"), of("cuda")),
+            None => of("cpu_capability").to_owned(),
+        };
+        let (torch, python) = (of("torch"), of("python"));
+        format!("torch {torch}, {network}, Python {python}, using {used}")
     }
 }
 
@@ -209,7 +236,7 @@ mod tests {
 
     #[test]
     fn commands_say_what_is_asked() {
-        let places = Places::new(&crate::root().unwrap()).unwrap();
+        let places = Places::new(&crate::root().unwrap(), None).unwrap();
         let command = |filter: &str, mode| {
             let work = select(all(false), Some(filter)).remove(0);
             peer().command(&work, mode, &places).typed()
@@ -218,7 +245,7 @@ mod tests {
         for words in [
             "TORCHINDUCTOR_CACHE_DIR=",
             " python3 peer.py network --config ",
-            "digits.json --batch 32 --steps 50 --warmup 10 --only train --mode compile --dtype bf16 --threads 2",
+            "digits.json --batch 32 --steps 50 --warmup 10 --only train --mode compile --dtype bf16 --device cpu --threads 2",
         ] {
             assert!(network.contains(words), "{network}");
         }
@@ -226,7 +253,7 @@ mod tests {
         for words in [
             " python3 peer.py sample --model ",
             "small-32 --n 1 --steps 1 --out ",
-            ".png --mode eager --dtype f32 --threads 2",
+            ".png --mode eager --dtype f32 --device cpu --threads 2",
         ] {
             assert!(sampling.contains(words), "{sampling}");
         }
@@ -248,6 +275,14 @@ mod tests {
             ]
         );
         assert!(Mode::QUICK.iter().all(|mode| Mode::ALL.contains(mode)));
+        assert!(Mode::CARDS.iter().all(|mode| !Mode::ALL.contains(mode)));
+        assert_eq!("graphs-bf16".parse(), Ok(Mode::CARDS[4]));
+        assert!(
+            "graphs"
+                .parse::<Mode>()
+                .unwrap_err()
+                .contains("compile-tf32")
+        );
     }
 
     #[test]
@@ -256,12 +291,23 @@ mod tests {
             peer().describe(),
             "torch 2.15, diffusers ?, Python 3.11, using ?"
         );
+        let on_card = Peer {
+            info: json!({
+                "torch": "2.15", "python": "3.11", "diffusers": null, "network": "in plain torch",
+                "gpu": "H100", "driver": "580", "cuda": "13.0",
+            }),
+            ..Peer::unknown()
+        };
+        assert_eq!(
+            on_card.describe(),
+            "torch 2.15, no diffusers, Python 3.11, using H100, driver 580, CUDA 13.0"
+        );
     }
 
     #[test]
     fn a_python_that_is_not_there_is_named() {
-        let root = crate::root().unwrap();
-        let error = Peer::start(&root, Path::new("no-such-python"), 2).unwrap_err();
+        let places = Places::new(&crate::root().unwrap(), None).unwrap();
+        let error = Peer::start(&places, Path::new("no-such-python"), 2).unwrap_err();
         let message = error.to_string();
         assert!(
             message.starts_with("--peer no-such-python: `no-such-python` does not start"),

@@ -12,37 +12,55 @@ use crate::step::Step;
 /// Folders and programs of a measurement. What it writes is removed with this.
 #[derive(Debug)]
 pub struct Places {
-    configs: PathBuf,
+    peer: PathBuf,
     programs: PathBuf,
     scratch: TempDir,
 }
 
 impl Places {
-    /// An empty folder below the build folder, and where the programs will be.
+    /// An empty folder, and where the programs are or will be: below the build folder, or in a folder of binaries
+    /// that were built elsewhere. PyTorch's side may lie there too, in `peer`.
     ///
     /// # Errors
     /// If cargo does not say where it builds, or the folder cannot be made.
-    pub fn new(root: &Path) -> anyhow::Result<Self> {
+    pub fn new(root: &Path, binaries: Option<&Path>) -> anyhow::Result<Self> {
+        let mut scratch = tempfile::Builder::new();
+        scratch.prefix("run-");
+        if let Some(binaries) = binaries {
+            let path = || binaries.display().to_string();
+            let binaries = binaries.canonicalize().with_context(path)?;
+            let beside = binaries.join("peer");
+            return Ok(Self {
+                peer: match beside.is_dir() {
+                    true => beside,
+                    false => peer(root),
+                },
+                programs: binaries,
+                scratch: scratch.tempdir()?,
+            });
+        }
         let target = target(root)?;
         let bench = target.join("bench");
         let context = || bench.display().to_string();
         fs::create_dir_all(&bench).with_context(context)?;
         Ok(Self {
-            configs: configs(root),
+            peer: peer(root),
             programs: target.join("release"),
-            scratch: tempfile::Builder::new()
-                .prefix("run-")
-                .tempdir_in(&bench)
-                .with_context(context)?,
+            scratch: scratch.tempdir_in(&bench).with_context(context)?,
         })
     }
 
-    /// Builds the programs optimised; all at once, so that they share one build of burn.
+    /// Builds the programs optimised; all at once, so that they share one build of burn. With a device of that
+    /// cargo feature compiled in, if one is given.
     ///
     /// # Errors
     /// If they do not compile.
-    pub fn build(&self, root: &Path) -> anyhow::Result<()> {
-        Step::cargo("programs", "build --release --workspace --bins --locked").run(root)?;
+    pub fn build(&self, root: &Path, feature: Option<&str>) -> anyhow::Result<()> {
+        let features = feature.map_or_else(String::new, |feature| {
+            format!(" --features ddpm-cli/{feature},ddpm-bench/{feature}")
+        });
+        let arguments = format!("build --release --workspace --bins --locked{features}");
+        Step::cargo("programs", &arguments).run(root)?;
         Ok(())
     }
 
@@ -54,7 +72,12 @@ impl Places {
 
     /// The configuration of a network.
     pub fn config(&self, name: &str) -> PathBuf {
-        self.configs.join(format!("{name}.json"))
+        self.peer.join("configs").join(format!("{name}.json"))
+    }
+
+    /// PyTorch's side.
+    pub fn script(&self) -> PathBuf {
+        self.peer.join("bench_peer.py")
     }
 
     /// The directory of a network with weights.
@@ -73,13 +96,9 @@ impl Places {
     }
 }
 
-/// The folder of PyTorch's side.
+/// The folder of PyTorch's side in the workspace.
 pub fn peer(root: &Path) -> PathBuf {
     root.join("xtask").join("peer")
-}
-
-fn configs(root: &Path) -> PathBuf {
-    peer(root).join("configs")
 }
 
 /// The build folder, which the environment or a configuration of cargo may have moved.
@@ -107,7 +126,7 @@ mod tests {
     #[test]
     fn what_is_written_is_removed() {
         let root = crate::root().unwrap();
-        let places = Places::new(&root).unwrap();
+        let places = Places::new(&root, None).unwrap();
         let scratch = places.scratch.path().to_owned();
         assert!(scratch.starts_with(target(&root).unwrap()));
         let written = [places.model("a"), places.picture("b"), places.compiled()];
@@ -117,11 +136,25 @@ mod tests {
     }
 
     #[test]
+    fn binaries_may_come_with_the_peer_or_without() {
+        let root = crate::root().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let found = || Places::new(&root, Some(folder.path())).unwrap();
+        assert_eq!(found().script(), peer(&root).join("bench_peer.py"));
+        fs::create_dir(folder.path().join("peer")).unwrap();
+        let beside = folder.path().canonicalize().unwrap();
+        assert_eq!(found().script(), beside.join("peer/bench_peer.py"));
+        assert!(found().program("ddpm").starts_with(&beside));
+        let error = Places::new(&root, Some(Path::new("no-such-folder"))).unwrap_err();
+        assert_eq!(error.to_string(), "no-such-folder");
+    }
+
+    #[test]
     fn every_network_has_a_configuration() {
         let root = crate::root().unwrap();
         for work in all(true).into_iter().chain(all(false)) {
             let (Task::Network { config, .. } | Task::Sampling { config, .. }) = work.task;
-            let path = configs(&root).join(format!("{config}.json"));
+            let path = peer(&root).join("configs").join(format!("{config}.json"));
             let text = fs::read_to_string(&path).unwrap();
             let read: Value = serde_json::from_str(&text).unwrap();
             assert!(read["sample_size"].is_u64(), "{}", path.display());

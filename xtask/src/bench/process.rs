@@ -55,6 +55,14 @@ impl Invocation {
     /// # Errors
     /// In one sentence, why there are no figures.
     pub fn run_within(&self, limit: Option<Duration>) -> Result<Ran, String> {
+        self.run_telling(limit).map_err(|failure| failure.why)
+    }
+
+    /// The same, for where a failure cannot easily be had again.
+    ///
+    /// # Errors
+    /// Why there are no figures, and what else the process said.
+    pub fn run_telling(&self, limit: Option<Duration>) -> Result<Ran, Failure> {
         let clock = Instant::now();
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
@@ -70,14 +78,52 @@ impl Invocation {
         let seconds = clock.elapsed().as_secs_f64();
         let (stdout, stderr) = (text(stdout), text(stderr));
         if !status.success() {
-            return Err(match last_line(&stderr) {
-                Some(line) => line.trim_start_matches("error: ").to_owned(),
-                None => format!("it ended with {status}"),
-            });
+            let why = reason(&stderr).unwrap_or_else(|| format!("it ended with {status}"));
+            return Err(Failure { why, said: stderr });
         }
         let line = parse(&stdout)?;
         Ok(Ran { seconds, line })
     }
+}
+
+/// A process that yielded no figures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Why, in one sentence.
+    pub why: String,
+    /// All that it wrote to stderr.
+    pub said: String,
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self {
+            why,
+            said: String::new(),
+        }
+    }
+}
+
+/// The line that says why a process failed: of an error, of a panic, or else the last one.
+fn reason(stderr: &str) -> Option<String> {
+    let lines = || {
+        stderr
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+    };
+    let error = || {
+        lines()
+            .filter_map(|line| line.strip_prefix("error: "))
+            .next_back()
+    };
+    let panic = || {
+        lines()
+            .skip_while(|line| !line.contains("panicked at"))
+            .nth(1)
+    };
+    let line = error().or_else(panic).or_else(|| last_line(stderr))?;
+    Some(line.to_owned())
 }
 
 /// Reads a pipe to its end on a thread of its own.
@@ -184,6 +230,24 @@ mod tests {
         };
         let problem = absent.run().unwrap_err();
         assert!(problem.contains("does not start"), "{problem}");
+    }
+
+    #[test]
+    fn a_reason_is_the_line_that_says_it() {
+        for (stderr, expected) in [
+            ("", None),
+            ("warning: a\nsomething broke\n\n", Some("something broke")),
+            (
+                "error: no such option\n\nFor more, try '--help'.\n",
+                Some("no such option"),
+            ),
+            (
+                "thread 'main' panicked at src/a.rs:1:2:\nout of memory\nnote: run with\n",
+                Some("out of memory"),
+            ),
+        ] {
+            assert_eq!(reason(stderr).as_deref(), expected, "{stderr}");
+        }
     }
 
     #[test]
