@@ -102,7 +102,7 @@ fn of_training(error: &TrainError) -> Exit {
         }
         TrainError::Diffusion(_) => Exit::Usage,
         TrainError::Diverged { .. } => Exit::Diverged,
-        TrainError::Device { .. } => Exit::Device,
+        TrainError::Apart { .. } | TrainError::Device { .. } => Exit::Device,
     }
 }
 

@@ -7,6 +7,7 @@
 //! Tensors whose shapes do not fit together are a mistake of the caller's, and panic.
 
 mod attention;
+mod collective;
 mod conv2d;
 #[cfg(feature = "flex")]
 mod cpu;
@@ -16,6 +17,7 @@ mod optimiser;
 mod precision;
 
 pub use attention::attention;
+pub use collective::{has_collectives, sum_over};
 pub use conv2d::{Conv2dOptions, Convolution, Norm, WeightCache, conv2d};
 pub use group_norm::{GroupNormOptions, group_norm};
 pub use linear::linear;

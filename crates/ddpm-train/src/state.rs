@@ -38,6 +38,8 @@ pub struct Part {
     pub t: Vec<usize>,
     /// The classes, for a class-conditional network.
     pub labels: Option<ClassLabels>,
+    /// Which row of the step's whole batch the first image is.
+    pub first_row: u64,
 }
 
 /// What one optimiser step did.
@@ -79,9 +81,18 @@ pub struct Computed {
     pub loss: f64,
     /// Global norm of the gradient.
     pub grad_norm: f64,
-    grads: ParamGrads,
-    per_image: Vec<(usize, f32)>,
-    parts: f64,
+    pub(crate) grads: ParamGrads,
+    pub(crate) per_image: Vec<(usize, f32)>,
+    pub(crate) parts: f64,
+}
+
+/// The sums over some of a step's parts: on several devices, those of one device.
+#[derive(Debug)]
+pub(crate) struct Share {
+    pub(crate) grads: ParamGrads,
+    pub(crate) loss_sum: f64,
+    pub(crate) per_image: Vec<(usize, f32)>,
+    pub(crate) parts: f64,
 }
 
 impl TrainState {
@@ -130,12 +141,19 @@ impl TrainState {
     ///
     /// # Errors   [`TrainError::Model`] if the images do not fit the network, [`TrainError::Device`]
     pub fn compute(&self, parts: Vec<Part>, recipe: &Recipe) -> Result<Computed, TrainError> {
+        Ok(self.judged(self.share(parts, recipe)?))
+    }
+
+    /// The sums that [`TrainState::compute`] divides by the number of parts.
+    ///
+    /// # Errors   those of [`TrainState::compute`]
+    pub(crate) fn share(&self, parts: Vec<Part>, recipe: &Recipe) -> Result<Share, TrainError> {
         let parts_count = parts.len().max(1) as f64;
         let mut grads = ParamGrads::default();
         let mut loss_sum = 0.0;
         let mut per_image = Vec::new();
         for part in parts {
-            let rng = DropoutRng::new(recipe.seed, self.step, per_image.len() as u64);
+            let rng = DropoutRng::new(recipe.seed, self.step, part.first_row);
             let device = part.x0.device();
             let xt = ddpm_diffusion::q_sample(
                 part.x0.clone(),
@@ -157,16 +175,26 @@ impl TrainState {
             loss_sum += read(loss.loss)?.first().copied().map_or(0.0, f64::from);
             per_image.extend(part.t.into_iter().zip(read(loss.per_image)?));
         }
-        let computed = Computed {
-            loss: loss_sum / parts_count,
-            grad_norm: grads.global_norm() / parts_count,
+        Ok(Share {
             grads,
+            loss_sum,
             per_image,
             parts: parts_count,
+        })
+    }
+
+    /// The loss and the norm of the gradient of all parts of a step.
+    pub(crate) fn judged(&self, all: Share) -> Computed {
+        let computed = Computed {
+            loss: all.loss_sum / all.parts,
+            grad_norm: all.grads.global_norm() / all.parts,
+            grads: all.grads,
+            per_image: all.per_image,
+            parts: all.parts,
         };
         #[cfg(feature = "faults")]
         let computed = self.spoil(computed);
-        Ok(computed)
+        computed
     }
 
     /// Moves every parameter and its slot once, with a gradient of a norm of at most `max_norm` and of what the
@@ -255,7 +283,10 @@ fn time_tensor(t: &[usize], device: &Device) -> Tensor<1> {
     Tensor::from_floats(t.as_slice(), device)
 }
 
-fn read(x: Tensor<1>) -> Result<Vec<f32>, TrainError> {
+/// Numbers in the host's memory.
+///
+/// # Errors   [`TrainError::Device`] if they cannot be read back
+pub(crate) fn read(x: Tensor<1>) -> Result<Vec<f32>, TrainError> {
     let device_failed = |message: String| TrainError::Device { message };
     x.try_into_data()
         .map_err(|error| device_failed(error.to_string()))?

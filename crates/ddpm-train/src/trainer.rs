@@ -12,12 +12,12 @@ use ddpm_store::checkpoint::{self, Retention};
 use ddpm_store::{GridOptions, ImageBatch, MetricsLog, RunWriter};
 use ddpm_unet::ModelShape;
 
-use crate::batches;
 use crate::config::{Config, Validated};
 use crate::denoise::ModelDenoiser;
 use crate::error::TrainError;
 use crate::events::Event;
 use crate::guard::{Cause, Guard, Verdict};
+use crate::parallel::Ranks;
 use crate::recovery::Trouble;
 use crate::snapshot::{self, Progress, SavedState};
 use crate::state::{Recipe, TrainState};
@@ -33,8 +33,9 @@ pub struct Job {
     pub dataset: Arc<Dataset>,
     /// Where the run is kept.
     pub run: RunWriter,
-    /// Where the network computes.
-    pub device: Device,
+    /// Where the network computes; if there are several, each takes its share of every batch, and the first one
+    /// draws the samples.
+    pub devices: Vec<Device>,
     /// How the run is asked to end early.
     pub stop: Stop,
     /// Where it starts.
@@ -93,6 +94,7 @@ pub(crate) struct Trainer {
     stop: Stop,
     recipe: Recipe,
     plan: Plan,
+    pub(crate) ranks: Ranks,
     pub(crate) saved: SavedState,
     pub(crate) metrics: MetricsLog,
     pub(crate) skips: MetricsLog,
@@ -131,9 +133,11 @@ impl Trainer {
             ema: config.ema,
             total_steps: config.train.total_steps(job.dataset.len()),
         };
+        let ranks = Ranks::new(&job.devices, &config, &recipe)?;
+        let device = ranks.first().clone();
         let model = config
             .model
-            .build(shape, config.seed, &job.device.clone().autodiff())
+            .build(shape, config.seed, &device.clone().autodiff())
             .map_err(TrainError::Model)?;
         let start = match job.start {
             Start::Fresh => None,
@@ -146,10 +150,11 @@ impl Trainer {
             config,
             dataset: job.dataset,
             run: job.run,
-            device: job.device,
+            device,
             stop: job.stop,
             recipe,
             plan,
+            ranks,
             saved,
             metrics,
             skips,
@@ -181,6 +186,7 @@ impl Trainer {
                 TrainState::new(model)
             }
         };
+        trainer.ranks.mirror(&state, &trainer.saved)?;
         Ok((trainer, state))
     }
 
@@ -263,13 +269,11 @@ impl Trainer {
         let indices = std::mem::take(&mut batch.indices);
         #[cfg(feature = "faults")]
         let (state, batch) = spoil(state, batch);
-        let device = self.device.clone().autodiff();
-        let parts = batches::parts(&self.config, &batch, state.step, &device);
-        let computed = state.compute(parts, &self.recipe)?;
+        let computed = self.ranks.compute(&state, batch)?;
         let (loss, grad_norm) = (computed.loss, computed.grad_norm);
         match self.guard.judge(&self.config.guard, loss, grad_norm) {
             Verdict::Update { max_norm } => {
-                let (state, report) = state.update(computed, &self.recipe, max_norm);
+                let (state, report) = self.ranks.update(state, computed, max_norm);
                 let time = clock.elapsed();
                 self.window.add(&report, self.recipe.schedule.len(), time);
                 observe(Event::Step {
@@ -280,7 +284,7 @@ impl Trainer {
                 Ok((state, None))
             }
             Verdict::Skip(cause) => {
-                let state = state.skip(computed);
+                let state = self.ranks.skip(state, computed);
                 let value = if cause == Cause::Gradient {
                     grad_norm
                 } else {
@@ -408,6 +412,7 @@ impl Trainer {
                 value: f64::NAN,
             }));
         }
+        self.ranks.agree(state, &self.saved)?;
         self.metrics.sync()?;
         self.skips.sync()?;
         let path = checkpoint::save(&self.run, &snapshot)?;

@@ -70,7 +70,7 @@ pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
         validated,
         dataset: Arc::new(dataset),
         run,
-        device: picked.device,
+        devices: vec![picked.device],
         stop: Stop::watching(stop.flag()),
         start: match (&resumed, args.from) {
             (None, _) => Start::Fresh,
