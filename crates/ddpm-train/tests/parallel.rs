@@ -53,6 +53,8 @@ fn go(folder: &Path, piece: Piece) -> Result<PathBuf, TrainError> {
         true => (RunDir::resume(&path).unwrap(), Start::Latest),
         false => (RunDir::create(&path).unwrap(), Start::Fresh),
     };
+    // It is what makes a folder a run.
+    run.write_config("").unwrap();
     let job = Job {
         validated,
         dataset: Arc::new(dataset),
