@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use ddpm_device::Choice;
 use ddpm_store::checkpoint::Weights;
-
-use crate::device::Choice;
 
 /// Train diffusion models (DDPM) and sample from them.
 #[derive(Debug, Parser)]

@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use ddpm_data::DataError;
+use ddpm_device::{ChoiceError, DeviceError};
 use ddpm_diffusion::DiffusionError;
 use ddpm_store::StoreError;
 use ddpm_train::TrainError;
 
-use crate::device::DeviceError;
 use crate::machine::MemoryError;
 
 /// What the process tells its parent.
@@ -68,7 +68,7 @@ pub fn code_of(error: &anyhow::Error) -> Exit {
 
 /// The one place that knows which error type means which exit code.
 fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<Exit> {
-    if cause.is::<UsageError>() {
+    if cause.is::<UsageError>() || cause.is::<ChoiceError>() {
         Some(Exit::Usage)
     } else if cause.is::<DeviceError>() || cause.is::<MemoryError>() {
         Some(Exit::Device)

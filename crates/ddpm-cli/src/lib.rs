@@ -1,13 +1,12 @@
 //! The `ddpm` command, as a library so that tests can run it with faults in it.
 //!
-//! Only this crate prints, reads the environment and picks a device.
+//! Only this crate prints and reads the environment.
 
 mod allocator;
 mod args;
 mod bug;
 mod commands;
 mod config_file;
-mod device;
 mod drawing;
 mod exit;
 mod logging;

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use ddpm_device::Picked;
 use ddpm_train::least_bytes;
 use ddpm_unet::{Figures, ModelConfig, ModelShape};
 use sysinfo::{CGroupLimits, ProcessRefreshKind, ProcessesToUpdate, System};
 
-use crate::device::Picked;
 use crate::words;
 
 /// Memory in bytes.

@@ -8,6 +8,8 @@ use super::Member;
 const ARROWS: &[(&str, &[&str])] = &[
     ("ddpm-schedule", &[]),
     ("ddpm-kernels", &["ddpm-schedule"]),
+    // For the features: each device brings its kernels.
+    ("ddpm-device", &["ddpm-kernels"]),
     ("ddpm-unet", &["ddpm-schedule", "ddpm-kernels"]),
     ("ddpm-diffusion", &["ddpm-schedule"]),
     ("ddpm-data", &["ddpm-schedule"]),
@@ -30,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "ddpm-cli",
         &[
+            "ddpm-device",
             "ddpm-schedule",
             "ddpm-kernels",
             "ddpm-unet",
@@ -43,6 +46,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "ddpm-bench",
         &[
+            "ddpm-device",
             "ddpm-schedule",
             "ddpm-kernels",
             "ddpm-unet",

@@ -21,7 +21,7 @@ fn workspace(files: &[(&str, &str)]) -> tempfile::TempDir {
     root
 }
 
-/// What is broken where one crate `name`, beside an empty ddpm-schedule and ddpm-train, has more
+/// What is broken where one crate `name`, beside an empty ddpm-schedule, ddpm-train and ddpm-device, has more
 /// text in its manifest and `code` as its library.
 fn broken(name: &str, manifest: &str, code: &str) -> Vec<String> {
     let package = |name: &str, more: &str| format!("[package]\nname = '{name}'\n{PACKAGE}{more}");
@@ -32,6 +32,7 @@ fn broken(name: &str, manifest: &str, code: &str) -> Vec<String> {
             &package("ddpm-schedule", ""),
         ),
         ("crates/ddpm-train/Cargo.toml", &package("ddpm-train", "")),
+        ("crates/ddpm-device/Cargo.toml", &package("ddpm-device", "")),
         (&format!("{folder}/Cargo.toml"), &package(name, manifest)),
         (&format!("{folder}/src/lib.rs"), code),
     ]);
@@ -85,6 +86,11 @@ fn each_rule_on_manifests_can_break() {
             "ddpm-cli",
             "[dependencies]\nddpm-train.workspace = true\nanyhow.workspace = true",
             &[],
+        ),
+        (
+            "ddpm-unet",
+            "[dependencies]\nddpm-device.workspace = true",
+            &["ddpm-unet may not use ddpm-device"],
         ),
         (
             "ddpm-data",

@@ -3,11 +3,10 @@
 use serde_json::{Value, json};
 
 use super::Report;
-use crate::device;
 
 /// Lists what `--device` may be, here and with this binary.
 pub fn devices() -> Report {
-    let listings = device::list();
+    let listings = ddpm_device::list();
     let mut text = String::new();
     for listing in &listings {
         let state = match (listing.compiled, listing.devices.is_empty()) {

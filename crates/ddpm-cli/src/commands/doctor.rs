@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use ddpm_data::{DataConfig, DataKind, Dataset};
+use ddpm_device::Picked;
 use ddpm_schedule::{Schedule, ScheduleError};
 use ddpm_train::{
     Config, MemoryEstimate, Probe, TrainError, Validated, checkpoint_bytes, checkpoints_on_disk,
@@ -27,10 +28,9 @@ use self::time::Work;
 use super::train::{load, show};
 use super::{RUNS, Report};
 use crate::args::{Common, DoctorArgs};
-use crate::device::Picked;
 use crate::machine::{self, Memory};
+use crate::recipe;
 use crate::terminal::{Progress, Update};
-use crate::{device, recipe};
 
 /// Steps that are measured after the first.
 const MEASURED_STEPS: usize = 3;
@@ -163,7 +163,7 @@ impl Doctor {
     }
 
     fn device(&mut self, args: &DoctorArgs) -> Option<Picked> {
-        match device::resolve(args.device) {
+        match ddpm_device::resolve(args.device) {
             Ok(picked) => {
                 self.add(Finding::ok("device", &picked.name));
                 self.put("device", json!(picked.name));

@@ -175,5 +175,5 @@ fn word(value: &impl serde::Serialize) -> String {
 
 /// Nothing is computed here, so any device will do.
 fn host() -> Result<Device> {
-    Ok(crate::device::resolve(crate::device::Choice::Auto)?.device)
+    Ok(ddpm_device::resolve(ddpm_device::Choice::Auto)?.device)
 }

@@ -10,13 +10,12 @@ use serde_json::json;
 
 use super::{Report, shown};
 use crate::args::PredictArgs;
-use crate::device;
 
 /// One network evaluation from file to file.
 ///
 /// # Errors   format and device errors with their exit codes
 pub fn predict(args: &PredictArgs) -> Result<Report> {
-    let picked = device::resolve(args.device)?;
+    let picked = ddpm_device::resolve(args.device)?;
     let input = TensorFile::read(&args.input)?;
     let inputs = Inputs {
         args,

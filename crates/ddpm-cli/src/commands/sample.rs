@@ -16,7 +16,6 @@ use serde_json::json;
 use super::train::show;
 use super::{RUNS, Report, shown};
 use crate::args::{Common, SampleArgs, SamplerName};
-use crate::device;
 use crate::exit::UsageError;
 use crate::terminal::{Progress, Update};
 
@@ -35,7 +34,7 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
         Some(path) => path.clone(),
         None => latest_run()?,
     };
-    let picked = device::resolve(args.device)?;
+    let picked = ddpm_device::resolve(args.device)?;
     let opened = OpenedModel::open(&path, args.weights.into(), &picked.device)?;
     if let Some(warning) = &opened.warning {
         tracing::warn!("{warning}");

@@ -17,7 +17,7 @@ use super::{RUNS, Report, shown};
 use crate::args::{Common, TrainArgs};
 use crate::exit::{Exit, UsageError};
 use crate::terminal::{self, Picture, Progress, Update};
-use crate::{device, machine, recipe, signals};
+use crate::{machine, recipe, signals};
 
 /// Trains, or goes on training.
 ///
@@ -33,7 +33,7 @@ pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
     if let Some(run) = &resumed {
         refuse_another_run(run, config)?;
     }
-    let picked = device::resolve(args.device)?;
+    let picked = ddpm_device::resolve(args.device)?;
     let quiet = common.quiet > 0;
     let dataset = load(config, quiet)?;
     let shape = model_shape(config, &dataset);

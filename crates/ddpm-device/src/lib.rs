@@ -1,0 +1,22 @@
+//! Which of the devices that are compiled in and really there does the work.
+//!
+//! Only programs use this: a library is handed a device. The cargo features are the kinds of device that a program
+//! can drive, and programs forward theirs to these.
+//!
+//! - [`Choice`] and [`parse_list`]: what `--device` and `--devices` ask for
+//! - [`resolve`]: the device itself, once it has answered
+//! - [`list`]: everything that could be asked for
+
+mod choice;
+mod choices;
+mod error;
+mod listing;
+mod pick;
+mod present;
+mod quietly;
+
+pub use choice::{Choice, Gpu, Unit};
+pub use choices::parse_list;
+pub use error::{ChoiceError, DeviceError};
+pub use listing::{Listing, list};
+pub use pick::{Picked, resolve};

@@ -1,0 +1,144 @@
+//! From a choice to a device that has answered.
+
+use burn::tensor::{Device, Tensor};
+
+use crate::present::{present, processor};
+use crate::quietly::{one_line, quietly};
+use crate::{Choice, DeviceError, Gpu, Unit};
+
+/// A device that has answered, and its name.
+#[derive(Clone, Debug)]
+pub struct Picked {
+    /// The device, without autodiff.
+    pub device: Device,
+    /// Its name as on the command line: `cpu`, `cuda:0`.
+    pub name: String,
+}
+
+impl Picked {
+    /// Whether it is the processor, whose memory is the machine's.
+    pub fn is_processor(&self) -> bool {
+        self.name == Choice::Cpu.to_string()
+    }
+}
+
+/// Finds the device and checks that it works, by one small kernel.
+///
+/// The check fixes the device's default element types to burn's own (32 bit).
+///
+/// # Errors
+/// [`DeviceError`]; a driver or kernel compiler that panics is one as well.
+pub fn resolve(choice: Choice) -> Result<Picked, DeviceError> {
+    match choice {
+        Choice::Auto => first_card().map_or_else(|| cpu(choice), Ok),
+        Choice::Cpu => cpu(choice),
+        Choice::Gpu(gpu, unit) => card(gpu, unit),
+    }
+}
+
+/// The first card that works, by the order of [`Gpu::ALL`]. One that is there and does not start
+/// is told of in the log.
+fn first_card() -> Option<Picked> {
+    let kinds = Gpu::ALL.into_iter().filter(|gpu| gpu.compiled());
+    for gpu in kinds {
+        for unit in present(gpu).units().filter(|unit| *unit != Unit::Software) {
+            match card(gpu, unit) {
+                Ok(picked) => return Some(picked),
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
+    }
+    None
+}
+
+/// The processor, if it is compiled in.
+fn cpu(choice: Choice) -> Result<Picked, DeviceError> {
+    let device = processor().ok_or(match choice {
+        Choice::Auto => DeviceError::NoneCompiled,
+        Choice::Cpu | Choice::Gpu(..) => DeviceError::NotCompiled {
+            device: choice.to_string(),
+            feature: "cpu",
+        },
+    })?;
+    Ok(Picked {
+        device,
+        name: Choice::Cpu.to_string(),
+    })
+}
+
+/// One device of one kind, once it has answered.
+fn card(gpu: Gpu, unit: Unit) -> Result<Picked, DeviceError> {
+    let name = Choice::Gpu(gpu, unit).to_string();
+    if !gpu.compiled() {
+        return Err(DeviceError::NotCompiled {
+            device: name,
+            feature: gpu.name(),
+        });
+    }
+    let present = present(gpu);
+    let Some(device) = present.get(unit) else {
+        return Err(DeviceError::Absent {
+            device: name,
+            present: present.describe(gpu),
+        });
+    };
+    match quietly(|| answers(&device)) {
+        Ok(Ok(())) => Ok(Picked { device, name }),
+        Ok(Err(reason)) | Err(reason) => Err(DeviceError::Broken {
+            device: name,
+            reason,
+        }),
+    }
+}
+
+/// Runs one small kernel: a driver, or a run-time compiler, that is missing shows here.
+fn answers(device: &Device) -> Result<(), String> {
+    let sum = Tensor::<1>::ones([2], device)
+        .sum()
+        .into_data()
+        .try_into_vec_as::<f32>()
+        .map_err(|error| one_line(&error.to_string()))?;
+    if sum == [2.0] {
+        Ok(())
+    } else {
+        Err(format!("it says that 1 + 1 is {sum:?}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(feature = "cpu")]
+    fn the_processor_is_always_there() {
+        let picked = resolve(Choice::Cpu).unwrap();
+        assert_eq!(picked.name, "cpu");
+        assert_eq!(picked.device, Device::flex());
+        answers(&picked.device).unwrap();
+        // Whatever else there is, `auto` finds something that works.
+        answers(&resolve(Choice::Auto).unwrap().device).unwrap();
+    }
+
+    #[test]
+    fn a_kind_that_is_not_compiled_in_is_named_with_its_feature() {
+        for gpu in Gpu::ALL.into_iter().filter(|gpu| !gpu.compiled()) {
+            let error = resolve(Choice::Gpu(gpu, Unit::Card(0))).unwrap_err();
+            let name = gpu.name();
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "--device {name}:0: this ddpm was built without the feature `{name}`; build it with cargo build --release -p ddpm-cli --features {name}"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn a_card_that_is_not_there_is_no_panic() {
+        for gpu in Gpu::ALL.into_iter().filter(|gpu| gpu.compiled()) {
+            let error = resolve(Choice::Gpu(gpu, Unit::Card(999))).unwrap_err();
+            assert!(matches!(error, DeviceError::Absent { .. }), "{error}");
+        }
+    }
+}

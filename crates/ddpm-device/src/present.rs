@@ -1,0 +1,133 @@
+//! The devices that the drivers of this machine list.
+
+use burn::tensor::Device;
+
+use crate::quietly::quietly;
+use crate::{Choice, Gpu, Unit};
+
+/// The devices of one kind that this machine has.
+#[derive(Default)]
+pub(crate) struct Present {
+    /// Cards, the best first.
+    pub(crate) cards: Vec<Device>,
+    /// The processor posing as a card.
+    pub(crate) software: Option<Device>,
+}
+
+impl Present {
+    /// The device itself.
+    pub(crate) fn get(&self, unit: Unit) -> Option<Device> {
+        match unit {
+            Unit::Card(index) => self.cards.get(index).cloned(),
+            Unit::Software => self.software.clone(),
+        }
+    }
+
+    /// What can be asked for, cards first.
+    pub(crate) fn units(&self) -> impl Iterator<Item = Unit> + use<> {
+        let software = self.software.iter().map(|_| Unit::Software);
+        (0..self.cards.len())
+            .map(Unit::Card)
+            .chain(software.collect::<Vec<_>>())
+    }
+
+    /// What there is instead of a device that is not there.
+    pub(crate) fn describe(&self, gpu: Gpu) -> String {
+        let names: Vec<String> = self
+            .units()
+            .map(|unit| Choice::Gpu(gpu, unit).to_string())
+            .collect();
+        if names.is_empty() {
+            format!("no {} device", gpu.name())
+        } else {
+            format!("only {}", names.join(", "))
+        }
+    }
+}
+
+/// The processor as a device.
+pub(crate) fn processor() -> Option<Device> {
+    #[cfg(feature = "cpu")]
+    let device = Some(Device::flex());
+    #[cfg(not(feature = "cpu"))]
+    let device = None;
+    device
+}
+
+/// Asks the driver for the devices of one kind; a driver that panics has none.
+pub(crate) fn present(gpu: Gpu) -> Present {
+    quietly(|| enumerate(gpu)).unwrap_or_else(|reason| {
+        tracing::warn!(
+            "{}: the driver does not list its devices: {reason}",
+            gpu.name()
+        );
+        Present::default()
+    })
+}
+
+fn enumerate(gpu: Gpu) -> Present {
+    match gpu {
+        #[cfg(feature = "cuda")]
+        Gpu::Cuda => counted(burn::tensor::DeviceType::Cuda),
+        #[cfg(feature = "rocm")]
+        Gpu::Rocm => counted(burn::tensor::DeviceType::Rocm),
+        #[cfg(feature = "metal")]
+        Gpu::Metal => by_kind(burn::tensor::DeviceType::Metal, Device::metal),
+        #[cfg(feature = "vulkan")]
+        Gpu::Vulkan => by_kind(burn::tensor::DeviceType::Vulkan, Device::vulkan),
+        #[cfg(feature = "wgpu")]
+        Gpu::Wgpu => by_kind(burn::tensor::DeviceType::Wgpu, Device::wgpu),
+        // Reached by the kinds that are not compiled in.
+        #[allow(unreachable_patterns)]
+        _ => Present::default(),
+    }
+}
+
+/// A kind whose driver simply numbers its cards.
+#[cfg(any(feature = "cuda", feature = "rocm"))]
+fn counted(kind: burn::tensor::DeviceType) -> Present {
+    Present {
+        cards: Device::enumerate(kind).into_vec(),
+        software: None,
+    }
+}
+
+/// A kind whose devices are discrete, integrated or virtual cards, or the processor: cards are
+/// counted through, discrete ones first, so that `vulkan:0` is the best there is.
+#[cfg(feature = "wgpu")]
+fn by_kind(
+    kind: burn::tensor::DeviceType,
+    device: fn(burn::tensor::DeviceKind) -> Device,
+) -> Present {
+    use burn::tensor::DeviceKind;
+
+    let mut unnamed = Device::enumerate(kind).into_vec();
+    let most = unnamed.len();
+    let mut take = |wanted: Device| {
+        let at = unnamed.iter().position(|found| *found == wanted)?;
+        Some(unnamed.remove(at))
+    };
+    let software = take(device(DeviceKind::Cpu));
+    let mut cards = Vec::new();
+    for kind in [
+        DeviceKind::DiscreteGpu,
+        DeviceKind::IntegratedGpu,
+        DeviceKind::VirtualGpu,
+    ] {
+        cards.extend((0..most).filter_map(|index| take(device(kind(index)))));
+    }
+    // Drivers that do not say what their card is.
+    cards.extend(unnamed);
+    Present { cards, software }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_said_to_be_nothing() {
+        let none = Present::default().describe(Gpu::Cuda);
+        assert_eq!(none, "no cuda device");
+    }
+}
