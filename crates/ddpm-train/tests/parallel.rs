@@ -66,8 +66,11 @@ fn go(folder: &Path, piece: Piece) -> Result<PathBuf, TrainError> {
     Ok(train(job, &mut |_| {})?.checkpoint)
 }
 
+/// Names and numbers of tensors.
+type Tensors = Vec<(String, Vec<f32>)>;
+
 /// The last checkpoint of a run in pieces, each on its own number of devices, and the lines of its log.
-fn run(pieces: &[Piece]) -> (Vec<(String, Vec<f32>)>, Vec<Value>) {
+fn run(pieces: &[Piece]) -> (Tensors, Vec<Value>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
     let mut checkpoint = PathBuf::new();

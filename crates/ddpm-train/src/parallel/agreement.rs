@@ -35,8 +35,7 @@ pub(super) fn check(state: &TrainState, peers: &mut [Peer]) -> Result<bool, Trai
         same = false;
         let theirs = peer.ask(|seat| seat.state.as_ref().map(weights)).wait();
         let distance = distance(&own, &theirs.ok_or_else(no_state)?);
-        // Not a number is no distance either.
-        if !(distance <= ROUNDING) {
+        if distance.is_nan() || distance > ROUNDING {
             return Err(TrainError::Apart {
                 device,
                 step: state.step,

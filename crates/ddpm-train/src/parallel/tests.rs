@@ -25,8 +25,11 @@ struct Run {
 struct Trace {
     weights: Vec<Vec<u8>>,
     slots: Vec<Vec<u8>>,
-    steps: Vec<(u64, u64, Vec<(usize, u32)>)>,
+    steps: Vec<Step>,
 }
+
+/// Loss, norm, and time and loss of each image.
+type Step = (u64, u64, Vec<(usize, u32)>);
 
 fn start(count: usize, accumulate: usize, threads: bool) -> Run {
     let mut config = Config {
