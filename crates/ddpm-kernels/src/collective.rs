@@ -9,6 +9,9 @@
 //! - The calls must come from one thread for each card. Joining the group, at the first call, blocks a card's queue
 //!   until all have joined; and with fused operations the calling thread waits for that queue (`sync_collective` of
 //!   burn-fusion), so that one thread calling for two cards in turn would wait for ever.
+//! - From before the first card's call until the last card has begun, no card should be given anything else to do:
+//!   the driver may let fetching or giving back memory, or loading a kernel, wait for a sum that is under way, which
+//!   waits for the others. Whoever calls this synchronises all cards before and after.
 //! - Those threads should stay the same: tensors belong to the stream of the thread that made them, CubeCL has a pool
 //!   of memory for each of up to 128 streams, and a thread that is gone leaves its pool behind.
 //! - The sum runs on a stream of its own, which first waits for what the calling thread has submitted; `resolve` makes

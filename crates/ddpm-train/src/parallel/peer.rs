@@ -4,7 +4,7 @@ use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 
 use crate::error::TrainError;
 use crate::optim::ParamGrads;
@@ -19,6 +19,8 @@ pub(super) struct Seat {
     pub(super) state: Option<TrainState>,
     /// The gradient of the step under way.
     pub(super) grads: Option<ParamGrads>,
+    /// What is being added up among the devices.
+    pub(super) flat: Option<Tensor<1>>,
 }
 
 impl Seat {
@@ -27,6 +29,7 @@ impl Seat {
             device,
             state: None,
             grads: None,
+            flat: None,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Ranks on the processor, in one thread and in several: what the run-level tests cannot see or bring about.
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier, Mutex};
 
+use burn::tensor::Tensor;
 use ddpm_data::{Dataset, Loader, LoaderConfig};
 use ddpm_unet::{ModelConfig, UnetSection, params};
 
@@ -9,6 +10,7 @@ use super::*;
 use crate::config::Validated;
 use crate::guard::{Cause, Guard, Verdict};
 use crate::snapshot::Progress;
+use crate::state::read;
 use crate::trainer::model_shape;
 
 /// A run of `count` ranks, at its start.
@@ -230,6 +232,49 @@ fn ranks_that_come_apart_are_found() {
             run.ranks.mirror(&run.state, &saved).unwrap();
         }
     }
+}
+
+/// What cards do among themselves, for two threads: the second to come adds up, the first waits for it.
+fn meet_and_add(tensor: Tensor<1>, devices: &[Device]) -> Tensor<1> {
+    static MEETING: (Mutex<Vec<Vec<f32>>>, Barrier) = (Mutex::new(Vec::new()), Barrier::new(2));
+    assert_eq!(devices.len(), 2);
+    let (given, everyone) = &MEETING;
+    let device = tensor.device();
+    given.lock().unwrap().push(read(tensor).unwrap());
+    everyone.wait();
+    let sum: Vec<f32> = match &given.lock().unwrap()[..] {
+        [a, b] => a.iter().zip(b).map(|(a, b)| a + b).collect(),
+        other => panic!("{} met", other.len()),
+    };
+    if everyone.wait().is_leader() {
+        given.lock().unwrap().clear();
+    }
+    everyone.wait();
+    Tensor::from_floats(sum.as_slice(), &device)
+}
+
+/// The steps of devices that add up among themselves are those of the host, for two numbers have one sum.
+#[test]
+fn devices_that_meet_for_the_sum_do_what_the_host_does() {
+    let mut run = start(2, 2, true);
+    let devices = [Device::flex(), Device::flex()];
+    run.ranks.reduction = Reduction::among(&devices, meet_and_add, &mut run.ranks.peers);
+    assert!(matches!(run.ranks.reduction, Reduction::OnDevices(_)));
+    let (mut run, found) = run.go(4, &[2]);
+    assert!(found == start(2, 2, true).go(4, &[2]).1);
+    assert_all_equal(&mut run);
+    run.ranks.peers[0].tell(|seat| seat.state = None);
+    let batch = run.loader.next().unwrap();
+    assert!(run.ranks.compute(&run.state, batch).is_err());
+}
+
+/// What does not add up is not relied on.
+#[test]
+fn devices_that_fail_the_test_leave_the_sum_to_the_host() {
+    let mut run = start(3, 1, true);
+    let devices = vec![Device::flex(); 3];
+    let reduction = Reduction::among(&devices, |own, _| own, &mut run.ranks.peers);
+    assert!(matches!(reduction, Reduction::OnHost));
 }
 
 /// An error of one rank is that of the step, and the others are not left waiting.
