@@ -45,6 +45,7 @@ impl Inputs {
             eps: self.eps.clone(),
             t: self.t.clone(),
             labels: None,
+            first_row: 0,
         }
     }
 

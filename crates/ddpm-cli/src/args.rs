@@ -1,10 +1,11 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use ddpm_device::Choice;
+use ddpm_device::{Choice, ChoiceError, parse_list};
 use ddpm_store::checkpoint::Weights;
 use ddpm_unet::Precision;
 
@@ -80,6 +81,7 @@ pub enum Command {
   ddpm train configs/fashion-mnist.toml --run runs/fashion --device cpu
   ddpm train --resume --run runs/fashion
   ddpm train --resume --run runs/fashion --from 1000
+  ddpm train configs/ddpm-cifar10.toml --devices cuda:0,cuda:1
   ddpm train configs/ddpm-256.toml --dry-run")]
 pub struct TrainArgs {
     /// Configuration (TOML); without it, the built-in digits recipe
@@ -99,12 +101,27 @@ pub struct TrainArgs {
     /// auto, cpu, cuda:0, wgpu:0, vulkan:0, vulkan:cpu, metal:0 or rocm:0
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: Choice,
+    /// Several devices of one kind that share every batch, such as cuda:0,cuda:1; cpu:2 is the processor twice
+    #[arg(long, value_name = "LIST", conflicts_with = "device")]
+    pub devices: Option<Devices>,
     /// Seed of every random number (the configuration's `seed`)
     #[arg(long)]
     pub seed: Option<u64>,
     /// Check configuration, data and network, say what would be trained, and stop
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// What `--devices` names, in its order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Devices(pub Vec<Choice>);
+
+impl FromStr for Devices {
+    type Err = ChoiceError;
+
+    fn from_str(text: &str) -> Result<Self, ChoiceError> {
+        parse_list(text).map(Self)
+    }
 }
 
 /// `ddpm doctor`.

@@ -104,7 +104,9 @@ fn of_training(error: &TrainError) -> Exit {
         }
         TrainError::Diffusion(_) => Exit::Usage,
         TrainError::Diverged { .. } => Exit::Diverged,
-        TrainError::Device { .. } | TrainError::Precision(_) => Exit::Device,
+        TrainError::Apart { .. } | TrainError::Device { .. } | TrainError::Precision(_) => {
+            Exit::Device
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod drawing;
 mod exit;
 mod logging;
 mod machine;
+mod placed;
 mod recipe;
 mod signals;
 mod terminal;

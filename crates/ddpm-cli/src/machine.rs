@@ -100,30 +100,32 @@ pub struct MemoryError {
     pub keys: &'static str,
 }
 
-/// Refuses a network that no batch size would make fit, before it is allocated. Only on the processor: the
-/// memory of cards is not known.
+/// Refuses a network that no batch size would make fit so many times, before it is allocated. Only on the processor:
+/// the memory of cards is not known.
 ///
 /// # Errors   [`MemoryError`]; configurations that no network can have are left to whoever builds it
 pub fn refuse_what_cannot_fit(
     model: &ModelConfig,
     shape: ModelShape,
     picked: &Picked,
+    copies: usize,
 ) -> Result<(), MemoryError> {
     match (Figures::of(model, shape), memory()) {
         (Ok(figures), Some(memory)) if picked.is_processor() => {
-            check_fits(model, figures.parameters, memory)
+            check_fits(model, figures.parameters, copies, memory)
         }
         _ => Ok(()),
     }
 }
 
-/// # Errors   [`MemoryError`] if `parameters` cannot be trained in `memory`
+/// # Errors   [`MemoryError`] if so many copies of `parameters` cannot be trained in `memory`
 pub fn check_fits(
     model: &ModelConfig,
     parameters: u128,
+    copies: usize,
     memory: Memory,
 ) -> Result<(), MemoryError> {
-    let needed = least_bytes(parameters);
+    let needed = least_bytes(parameters).saturating_mul(copies as u128);
     if needed <= u128::from(memory.total) {
         return Ok(());
     }
@@ -176,8 +178,9 @@ mod tests {
             available: 20 << 30,
         };
         let unet = ModelConfig::Unet(ddpm_unet::UnetSection::default());
-        assert_eq!(check_fits(&unet, 35_746_307, memory), Ok(()));
-        let error = check_fits(&unet, 9_000_000_000, memory).unwrap_err();
+        assert_eq!(check_fits(&unet, 35_746_307, 1, memory), Ok(()));
+        assert!(check_fits(&unet, 35_746_307, 64, memory).is_err());
+        let error = check_fits(&unet, 9_000_000_000, 1, memory).unwrap_err();
         assert_eq!(
             error.to_string(),
             "[model]: a network of 9,000,000,000 parameters needs 168 GiB for weights, gradients, moments and \

@@ -8,6 +8,7 @@
 //! Tensors whose shapes do not fit together are a mistake of the caller's, and panic.
 
 mod attention;
+mod collective;
 mod concatenate;
 mod conv2d;
 #[cfg(feature = "flex")]
@@ -24,6 +25,7 @@ mod precision;
 pub mod tuning;
 
 pub use attention::attention;
+pub use collective::{has_collectives, sum_over};
 pub use concatenate::concatenate;
 pub use conv2d::{Conv2dOptions, Convolution, Norm, WeightCache, conv2d};
 pub use double::double;

@@ -8,16 +8,39 @@ use ddpm_schedule::noise::{Stream, below};
 use crate::config::Config;
 use crate::state::Part;
 
-/// The images of a step with their noise and time steps, split as `train.accumulate` says.
+/// One of the devices that share a batch; they take its rows in their order, equally many each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rank {
+    /// Counted from 0.
+    pub(crate) index: usize,
+    /// How many there are.
+    pub(crate) of: usize,
+}
+
+impl Rank {
+    /// The whole batch on one device.
+    pub(crate) const ONLY: Self = Self { index: 0, of: 1 };
+}
+
+/// A rank's images of a step with their noise and time steps, split as `train.accumulate` says.
 ///
 /// Row r of step s gets noise and time from (seed, s, r), however the batch is split.
-pub(crate) fn parts(config: &Config, batch: &Batch, step: u64, device: &Device) -> Vec<Part> {
+pub(crate) fn parts(
+    config: &Config,
+    batch: &Batch,
+    step: u64,
+    rank: Rank,
+    device: &Device,
+) -> Vec<Part> {
     let [batch_rows, channels, height, width] = batch.shape;
     let steps_t = config.schedule.steps as u64;
-    let part_rows = batch_rows / config.train.accumulate;
+    let accumulate = config.train.accumulate;
+    let part_rows = batch_rows / (rank.of * accumulate);
     let part_len = part_rows * channels * height * width;
     let chunks = batch.pixels.chunks_exact(part_len).enumerate();
     chunks
+        .skip(rank.index * accumulate)
+        .take(accumulate)
         .map(|(i, pixels)| {
             let shape = [part_rows, channels, height, width];
             let first = (i * part_rows) as u64;
@@ -35,6 +58,7 @@ pub(crate) fn parts(config: &Config, batch: &Batch, step: u64, device: &Device) 
                     device,
                 ),
                 labels: None,
+                first_row: first,
             }
         })
         .collect()

@@ -83,6 +83,20 @@ pub enum TrainError {
         /// Where the last good state is, in words.
         last_good: String,
     },
+    /// The copies of the network on several devices have come apart.
+    #[error(
+        "step {step}: the weights on device {device} of --devices differ from those on the first by {distance:.1e} of \
+         their size; the devices do not add up gradients as they should; go on from the last checkpoint with \
+         --resume and --device"
+    )]
+    Apart {
+        /// Which device, counted from 1 as in the list.
+        device: usize,
+        /// Optimiser steps done.
+        step: u64,
+        /// ‖difference‖ / ‖weights‖.
+        distance: f64,
+    },
     /// The device failed.
     #[error("the device failed: {message}")]
     Device {

@@ -31,7 +31,7 @@ pub struct MemoryEstimate {
     pub program_and_data: u128,
     /// Weights, both moments and the average: what a checkpoint holds.
     pub state: u128,
-    /// Gradients; twice if batches are accumulated.
+    /// Gradients; more than once if batches are accumulated or shared.
     pub gradients: u128,
     /// What the forward pass keeps for the backward pass.
     pub activations: u128,
@@ -44,12 +44,30 @@ pub struct MemoryEstimate {
 }
 
 impl MemoryEstimate {
-    /// The estimate for a run of `config`.
+    /// The estimate for a run of `config` on one device.
     ///
     /// # Units   `image` in numbers an image (channels × height × width), `data_bytes` in bytes
     pub fn new(figures: &Figures, config: &Config, image: u128, data_bytes: u128) -> Self {
+        Self::on_several(figures, config, image, data_bytes, 1, false)
+    }
+
+    /// The estimate for one of so many devices that share every batch, or, if they are `one`, such as `cpu:4`, for
+    /// the memory that holds the copies of all.
+    ///
+    /// # Units   as in [`MemoryEstimate::new`]
+    pub fn on_several(
+        figures: &Figures,
+        config: &Config,
+        image: u128,
+        data_bytes: u128,
+        devices: usize,
+        one: bool,
+    ) -> Self {
         let parameters = figures.parameters.saturating_mul(F32);
-        let rows = (config.train.batch / config.train.accumulate.max(1)) as u128;
+        let copies = if one { devices as u128 } else { 1 };
+        let passes = config.train.accumulate.max(1).saturating_mul(devices);
+        // Shares of one device are computed one after the other.
+        let rows = (config.train.batch / passes.max(1)) as u128;
         let activations = figures.kept.saturating_mul(rows).saturating_mul(F32);
         let batches = image
             .saturating_mul(config.train.batch as u128)
@@ -57,11 +75,15 @@ impl MemoryEstimate {
         let maps = figures.widest.saturating_mul(config.sample.count as u128);
         Self {
             program_and_data: PROGRAM.saturating_add(data_bytes).saturating_add(batches),
-            state: parameters.saturating_mul(4),
-            gradients: match config.train.accumulate {
-                0 | 1 => parameters,
-                _ => parameters.saturating_mul(2),
-            },
+            state: parameters.saturating_mul(4).saturating_mul(copies),
+            gradients: parameters.saturating_mul(match (config.train.accumulate, devices) {
+                (0 | 1, 0 | 1) => 1,
+                (_, 0 | 1) => 2,
+                // Each share's, and once more on the host, where they are added up.
+                _ if one => 2 * copies,
+                // Its own, all of them in one piece, and the pieces of their sum.
+                _ => 3,
+            }),
             activations,
             workspace: parameters.saturating_add(match config.model {
                 ModelConfig::Unet(_) => activations / 2,
@@ -170,6 +192,41 @@ mod tests {
         assert_eq!(parts.gradients, 2 * whole.gradients);
         assert_eq!(parts.state, whole.state);
         assert!(parts.peak() < whole.peak() && parts.step() <= parts.peak());
+    }
+
+    #[test]
+    fn devices_share_activations_and_each_has_a_state() {
+        let config = Config {
+            train: TrainConfig {
+                batch: 128,
+                ..TrainConfig::default()
+            },
+            ..Config::default()
+        };
+        let shape = ModelShape {
+            channels: 3,
+            height: 32,
+            width: 32,
+            steps: 1000,
+        };
+        let figures = Figures::of(&config.model, shape).unwrap();
+        let of = |devices, one| {
+            MemoryEstimate::on_several(&figures, &config, 3 * 32 * 32, 0, devices, one)
+        };
+        let alone = of(1, false);
+        assert_eq!(
+            alone,
+            MemoryEstimate::new(&figures, &config, 3 * 32 * 32, 0)
+        );
+        assert_eq!(alone, of(1, true));
+        let (cards, shares) = (of(4, false), of(4, true));
+        for several in [cards, shares] {
+            assert_eq!(several.activations * 4, alone.activations);
+        }
+        assert_eq!(cards.state, alone.state);
+        assert_eq!(shares.state, 4 * alone.state);
+        assert_eq!(cards.gradients, 3 * alone.gradients);
+        assert_eq!(shares.gradients, 8 * alone.gradients);
     }
 
     #[test]

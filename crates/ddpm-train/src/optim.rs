@@ -6,7 +6,9 @@ use ddpm_kernels::{AdamState, AdamStep, Flatten, adam_steps, add_all, sum_of_squ
 use ddpm_unet::params::{self, ParamPath};
 use serde::{Deserialize, Serialize};
 
+use crate::error::TrainError;
 use crate::lr::Decay;
+use crate::state::read;
 
 /// The optimisers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -103,6 +105,44 @@ impl ParamGrads {
     /// # Errors   what a card's driver says if its work failed
     pub fn global_norm(&self) -> Result<f64, String> {
         sum_of_squares(&self.flat).map(f64::sqrt)
+    }
+
+    /// All gradients, one after the other, in one tensor; none if there is no gradient.
+    pub(crate) fn flattened(&self) -> Option<Tensor<1>> {
+        (!self.flat.is_empty()).then(|| Tensor::cat(self.flat.clone(), 0))
+    }
+
+    /// Replaces all gradients by the pieces of what [`ParamGrads::flattened`] made of them.
+    pub(crate) fn replace(&mut self, flattened: &Tensor<1>) {
+        let mut start = 0;
+        for grad in &mut self.flat {
+            let [count] = grad.dims();
+            *grad = flattened.clone().narrow(0, start, count);
+            start += count;
+        }
+    }
+
+    /// All gradients, one after the other, in the host's memory.
+    ///
+    /// # Errors   [`TrainError::Device`] if they cannot be read back
+    pub(crate) fn to_host(&self) -> Result<Vec<f32>, TrainError> {
+        let mut numbers = Vec::new();
+        for grad in &self.flat {
+            numbers.extend(read(grad.clone())?);
+        }
+        Ok(numbers)
+    }
+
+    /// Replaces all gradients by the pieces of what [`ParamGrads::to_host`] made of them.
+    pub(crate) fn replace_from_host(&mut self, numbers: &[f32]) {
+        let mut rest = numbers;
+        for grad in &mut self.flat {
+            let [count] = grad.dims();
+            let (piece, after) = rest.split_at(count.min(rest.len()));
+            let data = TensorData::new(piece.to_vec(), [count]);
+            *grad = Tensor::from_data(data, &grad.device());
+            rest = after;
+        }
     }
 
     /// Replaces the first number of the first gradient.

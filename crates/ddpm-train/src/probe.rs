@@ -8,7 +8,7 @@ use ddpm_data::{Dataset, Loader, LoaderConfig};
 use ddpm_diffusion::randn_images;
 use ddpm_schedule::noise::Stream;
 
-use crate::batches;
+use crate::batches::{self, Rank};
 use crate::config::Validated;
 use crate::error::TrainError;
 use crate::state::{Recipe, TrainState};
@@ -83,7 +83,7 @@ pub fn probe(
     let mut seconds = Vec::new();
     for done in 1..=steps + 1 {
         let clock = Instant::now();
-        let parts = batches::parts(config, &loader.next()?, state.step, &tracked);
+        let parts = batches::parts(config, &loader.next()?, state.step, Rank::ONLY, &tracked);
         (state, _) = state.step(parts, &recipe)?;
         seconds.push(clock.elapsed().as_secs_f64());
         observe(done, of);

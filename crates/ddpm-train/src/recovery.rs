@@ -111,6 +111,7 @@ impl Trainer {
         let from = state.step;
         // The log of left-out updates is not cut: it is the only trace of what happened.
         let (state, _) = self.restore(&back, state.model)?;
+        self.ranks.mirror(&state, &self.saved)?;
         self.guard.forgive();
         self.gone_back_to = Some(back);
         self.write_line(trouble, &[], Some(state.step))?;

@@ -43,6 +43,8 @@ pub struct Part {
     pub t: Vec<usize>,
     /// The classes, for a class-conditional network.
     pub labels: Option<ClassLabels>,
+    /// Which row of the step's whole batch the first image is.
+    pub first_row: u64,
 }
 
 /// What one optimiser step did.
@@ -86,11 +88,22 @@ pub struct Computed {
     pub loss: f64,
     /// Global norm of the gradient.
     pub grad_norm: f64,
-    grads: ParamGrads,
-    per_image: Vec<(usize, f32)>,
-    parts: f64,
+    pub(crate) grads: ParamGrads,
+    pub(crate) per_image: Vec<(usize, f32)>,
+    pub(crate) parts: f64,
     /// What the gradients are too large by.
-    loss_scale: f64,
+    pub(crate) loss_scale: f64,
+}
+
+/// The sums over some of a step's parts: on several devices, those of one device.
+#[derive(Debug)]
+pub(crate) struct Share {
+    pub(crate) grads: ParamGrads,
+    pub(crate) loss_sum: f64,
+    pub(crate) per_image: Vec<(usize, f32)>,
+    pub(crate) parts: f64,
+    /// What the gradients are too large by.
+    pub(crate) loss_scale: f64,
 }
 
 impl TrainState {
@@ -140,6 +153,13 @@ impl TrainState {
     ///
     /// # Errors   [`TrainError::Model`] if the images do not fit the network, [`TrainError::Device`]
     pub fn compute(&self, parts: Vec<Part>, recipe: &Recipe) -> Result<Computed, TrainError> {
+        self.judged(self.share(parts, recipe)?)
+    }
+
+    /// The sums that [`TrainState::compute`] divides by the number of parts.
+    ///
+    /// # Errors   those of [`TrainState::compute`]
+    pub(crate) fn share(&self, parts: Vec<Part>, recipe: &Recipe) -> Result<Share, TrainError> {
         let parts_count = parts.len().max(1) as f64;
         let loss_scale = match recipe.precision.scales_loss() {
             true => self.loss_scale.value(),
@@ -148,8 +168,9 @@ impl TrainState {
         let mut grads = ParamGrads::default();
         let mut loss_sum = 0.0;
         let mut per_image = Vec::new();
+        let mut waiting = Vec::new();
         for part in parts {
-            let rng = DropoutRng::new(recipe.seed, self.step, per_image.len() as u64);
+            let rng = DropoutRng::new(recipe.seed, self.step, part.first_row);
             let device = part.x0.device();
             let xt = ddpm_diffusion::q_sample(
                 part.x0.clone(),
@@ -187,19 +208,36 @@ impl TrainState {
             let Some((loss, of_images)) = losses else {
                 unreachable!("the loss was asked for")
             };
-            loss_sum += read(loss)?.first().copied().map_or(0.0, f64::from);
-            per_image.extend(part.t.into_iter().zip(read(of_images)?));
+            waiting.push((loss, of_images, part.t));
         }
-        let grad_norm = grads
-            .global_norm()
-            .map_err(|message| TrainError::Device { message })?;
-        let computed = Computed {
-            loss: loss_sum / parts_count,
-            grad_norm: grad_norm / parts_count / loss_scale,
+        // Read back once everything is on its way, in one transfer a part.
+        for (loss, of_images, t) in waiting {
+            let mut numbers = read(Tensor::cat(vec![loss, of_images], 0))?.into_iter();
+            loss_sum += numbers.next().map_or(0.0, f64::from);
+            per_image.extend(t.into_iter().zip(numbers));
+        }
+        Ok(Share {
             grads,
+            loss_sum,
             per_image,
             parts: parts_count,
             loss_scale,
+        })
+    }
+
+    /// The loss and the norm of the gradient of all parts of a step.
+    ///
+    /// # Errors   [`TrainError::Device`] if the norm cannot be read back
+    pub(crate) fn judged(&self, all: Share) -> Result<Computed, TrainError> {
+        let grad_norm = all.grads.global_norm();
+        let grad_norm = grad_norm.map_err(|message| TrainError::Device { message })?;
+        let computed = Computed {
+            loss: all.loss_sum / all.parts,
+            grad_norm: grad_norm / all.parts / all.loss_scale,
+            grads: all.grads,
+            per_image: all.per_image,
+            parts: all.parts,
+            loss_scale: all.loss_scale,
         };
         #[cfg(feature = "faults")]
         let computed = self.spoil(computed)?;
@@ -299,7 +337,10 @@ fn time_tensor(t: &[usize], device: &Device) -> Tensor<1> {
     Tensor::from_floats(t.as_slice(), device)
 }
 
-fn read(x: Tensor<1>) -> Result<Vec<f32>, TrainError> {
+/// Numbers in the host's memory.
+///
+/// # Errors   [`TrainError::Device`] if they cannot be read back
+pub(crate) fn read(x: Tensor<1>) -> Result<Vec<f32>, TrainError> {
     let device_failed = |message: String| TrainError::Device { message };
     x.try_into_data()
         .map_err(|error| device_failed(error.to_string()))?

@@ -12,12 +12,12 @@ use ddpm_store::checkpoint::{self, Retention};
 use ddpm_store::{GridOptions, ImageBatch, MetricsLog, RunWriter};
 use ddpm_unet::ModelShape;
 
-use crate::batches;
 use crate::config::{Config, Validated};
 use crate::denoise::ModelDenoiser;
 use crate::error::TrainError;
 use crate::events::Event;
 use crate::guard::{Cause, Guard, Verdict};
+use crate::parallel::Ranks;
 use crate::recovery::Trouble;
 use crate::snapshot::{self, Progress, SavedState};
 use crate::state::{Recipe, TrainState};
@@ -34,8 +34,9 @@ pub struct Job {
     pub dataset: Arc<Dataset>,
     /// Where the run is kept.
     pub run: RunWriter,
-    /// Where the network computes.
-    pub device: Device,
+    /// Where the network computes; if there are several, each takes its share of every batch, and the first one
+    /// draws the samples.
+    pub devices: Vec<Device>,
     /// How the run is asked to end early.
     pub stop: Stop,
     /// Where it starts.
@@ -94,6 +95,7 @@ pub(crate) struct Trainer {
     stop: Stop,
     recipe: Recipe,
     plan: Plan,
+    pub(crate) ranks: Ranks,
     pub(crate) saved: SavedState,
     pub(crate) metrics: MetricsLog,
     pub(crate) skips: MetricsLog,
@@ -135,11 +137,15 @@ impl Trainer {
             precision: config.train.precision,
             recompute: config.train.recompute,
         };
-        config.train.precision.choose(&job.device)?;
+        let ranks = Ranks::new(&job.devices, &config, &recipe)?;
+        let device = ranks.first().clone();
+        for device in &job.devices {
+            config.train.precision.choose(device)?;
+        }
         tuned::recall(&job.run);
         let model = config
             .model
-            .build(shape, config.seed, &job.device.clone().autodiff())
+            .build(shape, config.seed, &device.clone().autodiff())
             .map_err(TrainError::Model)?;
         let start = match job.start {
             Start::Fresh => None,
@@ -152,10 +158,11 @@ impl Trainer {
             config,
             dataset: job.dataset,
             run: job.run,
-            device: job.device,
+            device,
             stop: job.stop,
             recipe,
             plan,
+            ranks,
             saved,
             metrics,
             skips,
@@ -188,6 +195,7 @@ impl Trainer {
                 TrainState::new(model)
             }
         };
+        trainer.ranks.mirror(&state, &trainer.saved)?;
         Ok((trainer, state))
     }
 
@@ -271,9 +279,7 @@ impl Trainer {
         #[cfg(feature = "faults")]
         let (state, batch) = spoil(state, batch);
         let mut state = state;
-        let device = self.device.clone().autodiff();
-        let parts = batches::parts(&self.config, &batch, state.step, &device);
-        let computed = state.compute(parts, &self.recipe)?;
+        let computed = self.ranks.compute(&state, batch)?;
         let (loss, grad_norm) = (computed.loss, computed.grad_norm);
         let overflow = loss.is_finite() && !grad_norm.is_finite();
         if overflow && self.config.train.precision.scales_loss() && state.loss_scale.overflowed() {
@@ -284,11 +290,11 @@ impl Trainer {
                 state.loss_scale.value()
             );
             self.window.add_skipped();
-            return Ok((state.skip(computed), None));
+            return Ok((self.ranks.skip(state, computed), None));
         }
         match self.guard.judge(&self.config.guard, loss, grad_norm) {
             Verdict::Update { max_norm } => {
-                let (state, report) = state.update(computed, &self.recipe, max_norm);
+                let (state, report) = self.ranks.update(state, computed, max_norm);
                 let time = clock.elapsed();
                 self.window.add(&report, self.recipe.schedule.len(), time);
                 observe(Event::Step {
@@ -299,7 +305,7 @@ impl Trainer {
                 Ok((state, None))
             }
             Verdict::Skip(cause) => {
-                let state = state.skip(computed);
+                let state = self.ranks.skip(state, computed);
                 let value = if cause == Cause::Gradient {
                     grad_norm
                 } else {
@@ -427,6 +433,7 @@ impl Trainer {
                 value: f64::NAN,
             }));
         }
+        self.ranks.agree(state, &self.saved)?;
         self.metrics.sync()?;
         self.skips.sync()?;
         self.tuned.keep(&self.run)?;

@@ -102,6 +102,7 @@ fn check(name: &str, objective: ObjectiveConfig, device: Device, recompute: bool
                 eps: image(eps, i, j, &device),
                 t: part(t, i, j).0.into_iter().map(|t| t as usize).collect(),
                 labels: None,
+                first_row: (j * x0.shape[2]) as u64,
             })
             .collect();
         let (next, report) = state.step(parts, &recipe).unwrap();

@@ -9,15 +9,18 @@ use burn::module::Module;
 use ddpm_data::Dataset;
 use ddpm_store::{GridOptions, ImageBatch, RunDir, RunWriter};
 use ddpm_train::{
-    Cause, Config, Event, Job, Outcome, Start, Stop, TrainError, differences, model_shape,
+    Cause, Config, Event, Job, MemoryEstimate, Outcome, Start, Stop, TrainError, check_devices,
+    differences, model_shape,
 };
+use ddpm_unet::{Figures, ModelShape};
 use serde_json::json;
 
 use super::{RUNS, Report, shown};
 use crate::args::{Common, TrainArgs};
 use crate::exit::{Exit, UsageError};
+use crate::placed::Placed;
 use crate::terminal::{self, Picture, Progress, Update};
-use crate::{machine, recipe, signals};
+use crate::{machine, recipe, signals, words};
 
 /// Trains, or goes on training.
 ///
@@ -33,28 +36,37 @@ pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
     if let Some(run) = &resumed {
         refuse_another_run(run, config)?;
     }
-    let picked = ddpm_device::resolve(args.device)?;
+    check_devices(
+        config,
+        args.devices.as_ref().map_or(1, |devices| devices.0.len()),
+    )?;
+    let placed = Placed::new(args.device, args.devices.as_ref())?;
     let quiet = common.quiet > 0;
     let dataset = load(config, quiet)?;
     let shape = model_shape(config, &dataset);
-    machine::refuse_what_cannot_fit(&config.model, shape, &picked)?;
+    let copies = if placed.is_one() { placed.count() } else { 1 };
+    machine::refuse_what_cannot_fit(&config.model, shape, placed.first(), copies)?;
     // Built once here so that nothing is written for a network that cannot be.
     let network = config
         .model
-        .build(shape, config.seed, &picked.device)
+        .build(shape, config.seed, &placed.first().device)
         .map_err(TrainError::Model)?;
     let total = config.train.total_steps(dataset.len());
     if args.dry_run {
+        let memory = peak_bytes(config, shape, &dataset, &placed)?;
         let text = format!(
-            "would train for {total} steps of {} images on {}\n  data     {}\n  network  {} parameters\n",
+            "would train for {total} steps of {} images on {}\n  data     {}\n  network  {} parameters\n  memory   \
+             about {} at most{}\n",
             config.train.batch,
-            picked.name,
+            placed.name(),
             dataset.describe(),
             network.num_params(),
+            words::bytes(memory),
+            if placed.is_one() { "" } else { " on each" },
         );
         let json = json!({
-            "dry_run": true, "steps": total, "device": picked.name, "images": dataset.len(),
-            "parameters": network.num_params(), "config": config,
+            "dry_run": true, "steps": total, "device": placed.name(), "images": dataset.len(),
+            "parameters": network.num_params(), "peak_bytes": u64::try_from(memory).ok(), "config": config,
         });
         return Ok(Report::done(text, json));
     }
@@ -65,12 +77,13 @@ pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
         None => create(args, config)?,
     };
     let path = run.path().to_owned();
-    record(&run, config, &picked.name, resumed.is_some())?;
+    let device = placed.name();
+    record(&run, config, &device, resumed.is_some())?;
     let job = Job {
         validated,
         dataset: Arc::new(dataset),
         run,
-        device: picked.device,
+        devices: placed.into_devices(),
         stop: Stop::watching(stop.flag()),
         start: match (&resumed, args.from) {
             (None, _) => Start::Fresh,
@@ -78,10 +91,28 @@ pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
             (Some(_), Some(step)) => Start::From(step),
         },
     };
-    let mut watcher = Watcher::new(quiet, &picked.name);
+    let mut watcher = Watcher::new(quiet, &device);
     let outcome = ddpm_train::train(job, &mut |event| watcher.see(&event));
     drop(watcher);
     Ok(report(&path, total, &outcome?))
+}
+
+/// The estimate of the memory that the run takes, on each device.
+fn peak_bytes(
+    config: &Config,
+    shape: ModelShape,
+    dataset: &Dataset,
+    placed: &Placed,
+) -> Result<u128> {
+    let figures = Figures::of(&config.model, shape).map_err(TrainError::Model)?;
+    let image = [shape.channels, shape.height, shape.width]
+        .iter()
+        .fold(1u128, |product, &extent| {
+            product.saturating_mul(extent as u128)
+        });
+    let (count, one) = (placed.count(), placed.is_one());
+    let kept = dataset.memory_bytes() as u128;
+    Ok(MemoryEstimate::on_several(&figures, config, image, kept, count, one).peak())
 }
 
 /// The run that `--resume` means.

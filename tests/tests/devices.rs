@@ -1,0 +1,126 @@
+//! `--devices`: one run on several devices, here on shares of the processor.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may stop it")]
+
+use std::path::Path;
+
+use ddpm_tests::{Ended, Workplace, tiny};
+use serde_json::Value;
+
+/// A tiny run on these devices.
+fn train(place: &Workplace, run: &str, devices: &str, more: &[&str]) -> Ended {
+    let one = ["--device", "cpu"];
+    let args = tiny(run)
+        .into_iter()
+        .filter(|arg| !one.contains(&arg.as_str()));
+    let more = ["--devices", devices]
+        .into_iter()
+        .chain(more.iter().copied());
+    place.ddpm(args.chain(more.map(String::from)).collect::<Vec<_>>())
+}
+
+/// The bytes of everything in a checkpoint that is a tensor.
+fn tensors(run: &Path, step: u64) -> Vec<Vec<u8>> {
+    let checkpoint = run.join(format!("checkpoints/step-{step}"));
+    [
+        "unet/diffusion_pytorch_model.safetensors",
+        "ema/diffusion_pytorch_model.safetensors",
+        "optimiser.safetensors",
+    ]
+    .map(|file| std::fs::read(checkpoint.join(file)).unwrap())
+    .to_vec()
+}
+
+/// The metric log without what a clock says.
+fn metrics(run: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let lines = text.lines().map(|line| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        line.as_object_mut().unwrap().remove("images_per_s");
+        line
+    });
+    lines.collect()
+}
+
+/// Two devices compute what one does that takes its batch in two parts, bit for bit.
+#[test]
+fn two_devices_do_what_one_does_in_two_parts() {
+    let place = Workplace::new();
+    let parts = ["--set", "train.accumulate=2"];
+    place.train_tiny("one", &parts).done();
+    train(&place, "two", "cpu:2", &[]).done();
+    train(&place, "again", "cpu:2", &[]).done();
+    let [one, two, again] = ["one", "two", "again"].map(|run| place.path(run));
+    assert_eq!(metrics(&one), metrics(&two));
+    for step in [4, 6] {
+        assert_eq!(tensors(&one, step), tensors(&two, step));
+    }
+    assert_eq!(tensors(&two, 6), tensors(&again, 6));
+    let run: Value = serde_json::from_slice(&std::fs::read(two.join("run.json")).unwrap()).unwrap();
+    assert_eq!(run["device"], "cpu:2");
+}
+
+#[test]
+fn a_run_goes_on_with_other_devices() {
+    let place = Workplace::new();
+    let constant = ["--set", "optim.decay=constant"];
+    let parts = [constant[0], constant[1], "--set", "train.accumulate=2"];
+    place.train_tiny("one", &parts).done();
+    let short = [constant[0], constant[1], "--set", "train.steps=4"];
+    train(&place, "two", "cpu:2", &short).done();
+    let rest = ["train.steps=6", "train.accumulate=2"];
+    let mut args = vec!["train", "--resume", "--run", "two", "--devices", "cpu:1"];
+    args.extend(rest.iter().flat_map(|set| ["--set", *set]));
+    place.ddpm(args).done();
+    let [one, two] = ["one", "two"].map(|run| place.path(run));
+    assert_eq!(metrics(&one), metrics(&two));
+    assert_eq!(tensors(&one, 6), tensors(&two, 6));
+}
+
+#[test]
+fn one_device_is_no_other_run_for_being_listed() {
+    let place = Workplace::new();
+    place.train_tiny("plain", &[]).done();
+    train(&place, "listed", "cpu:1", &[]).done();
+    let [plain, listed] = ["plain", "listed"].map(|run| place.path(run));
+    assert_eq!(tensors(&plain, 6), tensors(&listed, 6));
+    assert_eq!(metrics(&plain), metrics(&listed));
+}
+
+#[test]
+fn bad_lists_are_usage_errors() {
+    let place = Workplace::new();
+    for (list, word) in [
+        ("cpu:0", "no number of shares"),
+        ("cpu,tpu", "`tpu` is no device"),
+        ("auto", "`auto`"),
+        ("cuda:0,cuda:0", "named twice"),
+        ("cpu,cuda:0", "different kinds"),
+        ("", "no device"),
+        ("cpu:3", "multiple of 3"),
+    ] {
+        train(&place, "run", list, &[]).failed(2, &["--devices", word]);
+    }
+    train(&place, "run", "cpu:2", &["--device", "cpu"]).failed(2, &["cannot be used with"]);
+    let uneven = ["--set", "train.accumulate=4"];
+    train(&place, "run", "cpu:2", &uneven).failed(2, &["`train.batch` = 4", "multiple of 8"]);
+    assert!(!place.path("run").exists());
+}
+
+#[test]
+fn a_device_that_is_not_there_is_a_device_error() {
+    let place = Workplace::new();
+    train(&place, "run", "cuda:8,cuda:9", &[]).failed(6, &["cuda:8"]);
+    assert!(!place.path("run").exists());
+}
+
+#[test]
+fn a_dry_run_says_what_several_devices_need() {
+    let place = Workplace::new();
+    let peak = |devices: &str| {
+        let json = train(&place, "run", devices, &["--dry-run"]).done().json();
+        assert_eq!(json["device"], devices);
+        json["peak_bytes"].as_u64().unwrap()
+    };
+    assert!(peak("cpu") < peak("cpu:4"));
+}
