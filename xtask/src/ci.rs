@@ -4,25 +4,29 @@ use std::path::Path;
 
 use crate::step::{Step, say};
 
-/// The steps, cheapest first. None adds features, so that the dependencies are built twice only:
+/// What compiles in the kernels of graphics cards, and the tests of them on the processor posing as one.
+const CARDS: &str = "ddpm-kernels/wgpu,ddpm-unet/wgpu,ddpm-train/wgpu,ddpm-tests/wgpu";
+
+/// The steps, cheapest first. All but one have the same features, so that the dependencies are built twice only:
 /// once to check (lints and documentation read the same metadata) and once to run.
 fn steps() -> Vec<Step> {
+    let cards = |name, arguments: &str| Step::cargo(name, &format!("{arguments} --features {CARDS}"));
     vec![
         Step::cargo("format", "fmt --all --check"),
         Step::cargo("tidy", "run --quiet --package xtask -- tidy"),
         Step::cargo(
             "lints",
-            "clippy --workspace --all-targets --locked -- -D warnings",
+            &format!("clippy --workspace --all-targets --locked --features {CARDS} -- -D warnings"),
         ),
-        // What people build: without the faults that the tests switch on in it.
+        // What people build: without the faults that the tests switch on in it, and without cards.
         Step::cargo(
             "lints of the program alone",
             "clippy --package ddpm-cli --locked -- -D warnings",
         ),
-        Step::cargo("documentation", "doc --workspace --no-deps --locked")
+        cards("documentation", "doc --workspace --no-deps --locked")
             .with(&[("RUSTDOCFLAGS", "-D warnings")]),
-        Step::cargo("examples in the documentation", "test --doc --workspace"),
-        Step::cargo("tests", "nextest run --workspace"),
+        cards("examples in the documentation", "test --doc --workspace"),
+        cards("tests", "nextest run --workspace"),
     ]
 }
 

@@ -2,6 +2,7 @@
 
 use burn::tensor::Device;
 use ddpm_device::{Choice, DeviceError, Picked, resolve};
+use ddpm_unet::{Precision, PrecisionError};
 
 use crate::args::Devices;
 
@@ -25,6 +26,14 @@ impl Placed {
                 .map(|name| resolve(*name))
                 .collect::<Result<_, _>>()?,
         })
+    }
+
+    /// Makes sure that every device computes in `precision`.
+    ///
+    /// # Errors   [`PrecisionError`] of the first that does not
+    pub fn choose(&self, precision: Precision) -> Result<(), PrecisionError> {
+        let mut all = std::iter::once(&self.first).chain(&self.others);
+        all.try_for_each(|picked| precision.choose(&picked.device))
     }
 
     /// The device that draws samples.

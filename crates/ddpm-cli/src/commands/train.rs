@@ -41,6 +41,9 @@ pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
         args.devices.as_ref().map_or(1, |devices| devices.0.len()),
     )?;
     let placed = Placed::new(args.device, args.devices.as_ref())?;
+    placed
+        .choose(config.train.precision)
+        .map_err(TrainError::Precision)?;
     let quiet = common.quiet > 0;
     let dataset = load(config, quiet)?;
     let shape = model_shape(config, &dataset);
