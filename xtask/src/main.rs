@@ -1,4 +1,4 @@
-//! Developer commands of the workspace: `cargo xtask ci|tidy|bench|faults`.
+//! Developer commands of the workspace: `cargo xtask ci|tidy|bench|faults|cuda-offline`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,6 +8,8 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod ci;
+#[cfg(unix)]
+mod cuda_offline;
 mod faults;
 mod step;
 mod tidy;
@@ -30,6 +32,9 @@ enum Task {
     Bench(bench::Options),
     /// Try every fault and hostile input that must do no harm, and print the table of them.
     Faults(faults::Options),
+    /// Build programs for NVIDIA cards on a machine that cannot download LLVM.
+    #[cfg(unix)]
+    CudaOffline(cuda_offline::Options),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +54,8 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Tidy => tidy::run(&root),
         Task::Bench(options) => bench::run(&root, &options),
         Task::Faults(options) => faults::run(&root, &options),
+        #[cfg(unix)]
+        Task::CudaOffline(options) => cuda_offline::run(&root, &options),
     }
 }
 
