@@ -21,14 +21,19 @@ fn train(place: &Workplace, run: &str, more: &[&str]) -> Ended {
 /// The losses of the metric log.
 fn losses(run: &Path) -> Vec<f64> {
     let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines.map(|line| line["loss"].as_f64().unwrap()).collect()
 }
 
 fn close(got: &[f64], expected: &[f64], tolerance: f64) {
     assert!(!expected.is_empty() && got.len() == expected.len());
     for (got, expected) in got.iter().zip(expected) {
-        assert!((got / expected - 1.0).abs() < tolerance, "{got} for {expected}");
+        assert!(
+            (got / expected - 1.0).abs() < tolerance,
+            "{got} for {expected}"
+        );
     }
 }
 
@@ -42,12 +47,23 @@ fn a_run_is_that_of_the_processor() {
     let [cpu, card] = ["cpu", "card"].map(|run| losses(&place.path(run)));
     close(&card, &cpu, 1e-4);
     let draw = |device: &str, grid: &str| {
-        let args = ["sample", "--model", "card", "--n", "4", "--steps", "3", "--device", device];
+        let args = [
+            "sample", "--model", "card", "--n", "4", "--steps", "3", "--device", device,
+        ];
         place.ddpm(args.into_iter().chain(["--grid", grid])).done();
     };
     draw(CARD, "card.png");
     draw("cpu", "cpu.png");
-    let args = ["train", "--resume", "--run", "card", "--device", "cpu", "--set", "train.steps=7"];
+    let args = [
+        "train",
+        "--resume",
+        "--run",
+        "card",
+        "--device",
+        "cpu",
+        "--set",
+        "train.steps=7",
+    ];
     place.ddpm(args).done();
 }
 
@@ -69,7 +85,9 @@ fn what_a_device_lacks_is_said() {
         (CARD, "tf32", "has no TF32 matrix units"),
     ] {
         let set = format!("train.precision={precision}");
-        let args = ["train", "--run", "lacking", "--device", device, "--set", &set];
+        let args = [
+            "train", "--run", "lacking", "--device", device, "--set", &set,
+        ];
         let ended = place.ddpm(args);
         ended.failed(6, &[words]);
         assert!(!place.path("lacking").exists());

@@ -105,7 +105,13 @@ fn devices_are_listed() {
     let json = place.ddpm(["devices", "--json"]).done().json();
     let cpu = &json["devices"][0];
     assert_eq!(
-        (&cpu["feature"], &cpu["devices"][0]),
+        (&cpu["feature"], &cpu["devices"][0]["device"]),
         (&"cpu".into(), &"cpu".into())
     );
+    assert!(
+        cpu["devices"][0]["total_bytes"].as_u64() > Some(0),
+        "{json}"
+    );
+    let text = place.ddpm(["devices"]).done().stdout;
+    assert!(text.starts_with("cpu         "), "{text}");
 }

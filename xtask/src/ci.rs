@@ -10,7 +10,8 @@ const CARDS: &str = "ddpm-kernels/wgpu,ddpm-unet/wgpu,ddpm-train/wgpu,ddpm-tests
 /// The steps, cheapest first. All but one have the same features, so that the dependencies are built twice only:
 /// once to check (lints and documentation read the same metadata) and once to run.
 fn steps() -> Vec<Step> {
-    let cards = |name, arguments: &str| Step::cargo(name, &format!("{arguments} --features {CARDS}"));
+    let cards =
+        |name, arguments: &str| Step::cargo(name, &format!("{arguments} --features {CARDS}"));
     vec![
         Step::cargo("format", "fmt --all --check"),
         Step::cargo("tidy", "run --quiet --package xtask -- tidy"),

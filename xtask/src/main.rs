@@ -1,4 +1,4 @@
-//! Developer commands of the workspace: `cargo xtask ci|tidy|bench|gpu-bundle|faults`.
+//! Developer commands of the workspace: `cargo xtask ci|tidy|bench|gpu-bundle|faults|cuda-offline`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,6 +9,8 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod bundle;
 mod ci;
+#[cfg(unix)]
+mod cuda_offline;
 mod faults;
 mod step;
 mod tidy;
@@ -33,6 +35,9 @@ enum Task {
     GpuBundle(bundle::Options),
     /// Try every fault and hostile input that must do no harm, and print the table of them.
     Faults(faults::Options),
+    /// Build programs for NVIDIA cards on a machine that cannot download LLVM.
+    #[cfg(unix)]
+    CudaOffline(cuda_offline::Options),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +58,8 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Bench(options) => bench::run(&root, &options),
         Task::GpuBundle(options) => bundle::run(&root, &options),
         Task::Faults(options) => faults::run(&root, &options),
+        #[cfg(unix)]
+        Task::CudaOffline(options) => cuda_offline::run(&root, &options),
     }
 }
 

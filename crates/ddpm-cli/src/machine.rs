@@ -5,7 +5,7 @@ use std::path::Path;
 use ddpm_device::Picked;
 use ddpm_train::least_bytes;
 use ddpm_unet::{Figures, ModelConfig, ModelShape};
-use sysinfo::{CGroupLimits, ProcessRefreshKind, ProcessesToUpdate, System};
+use sysinfo::{CGroupLimits, CpuRefreshKind, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use crate::words;
 
@@ -34,6 +34,37 @@ pub fn memory() -> Option<Memory> {
         available: limits.total_memory.saturating_sub(limits.rss),
     });
     smaller(machine, group)
+}
+
+/// What the processor is called, and how many threads it runs at once; `None` where the system does not tell.
+pub fn processor_name() -> Option<String> {
+    let mut system = System::new();
+    system.refresh_cpu_list(CpuRefreshKind::nothing());
+    let name = system.cpus().first()?.brand().trim();
+    let threads = words::some(system.cpus().len() as u64, "thread");
+    (!name.is_empty()).then(|| format!("{name}, {threads}"))
+}
+
+/// The memory that a device works in; `None` where nobody tells. What is free on a card is taken to be all of it where
+/// its driver does not keep count.
+pub fn memory_of(picked: &Picked) -> Option<Memory> {
+    if picked.is_processor() {
+        return memory();
+    }
+    let details = picked.details();
+    let total = details.total_bytes?;
+    Some(Memory {
+        total,
+        available: details.free_bytes.unwrap_or(total),
+    })
+}
+
+/// Whose memory that is, as a sentence says it.
+pub fn owner(picked: &Picked) -> &str {
+    match picked.is_processor() {
+        true => "this machine",
+        false => &picked.name,
+    }
 }
 
 fn own_limits(system: &mut System) -> Option<CGroupLimits> {
@@ -87,21 +118,22 @@ fn of_file_system(_: &Path) -> Option<u64> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "[model]: a network of {parameters} parameters needs {needed} for weights, gradients, moments and average, and \
-     this machine has {total}; lower {keys}"
+     {owner} has {total}; lower {keys}"
 )]
 pub struct MemoryError {
     /// Its parameters.
     pub parameters: String,
     /// What training it takes at least.
     pub needed: String,
-    /// The memory of the machine.
+    /// Whose memory is too small: this machine, or a card.
+    pub owner: String,
+    /// All of that memory.
     pub total: String,
     /// The keys that make it smaller.
     pub keys: &'static str,
 }
 
-/// Refuses a network that no batch size would make fit so many times, before it is allocated. Only on the processor:
-/// the memory of cards is not known.
+/// Refuses a network that no batch size would make fit so many times, before it is allocated.
 ///
 /// # Errors   [`MemoryError`]; configurations that no network can have are left to whoever builds it
 pub fn refuse_what_cannot_fit(
@@ -110,20 +142,21 @@ pub fn refuse_what_cannot_fit(
     picked: &Picked,
     copies: usize,
 ) -> Result<(), MemoryError> {
-    match (Figures::of(model, shape), memory()) {
-        (Ok(figures), Some(memory)) if picked.is_processor() => {
-            check_fits(model, figures.parameters, copies, memory)
+    match (Figures::of(model, shape), memory_of(picked)) {
+        (Ok(figures), Some(memory)) => {
+            check_fits(model, figures.parameters, copies, memory, owner(picked))
         }
         _ => Ok(()),
     }
 }
 
-/// # Errors   [`MemoryError`] if so many copies of `parameters` cannot be trained in `memory`
+/// # Errors   [`MemoryError`] if so many copies of `parameters` cannot be trained in its owner's `memory`
 pub fn check_fits(
     model: &ModelConfig,
     parameters: u128,
     copies: usize,
     memory: Memory,
+    owner: &str,
 ) -> Result<(), MemoryError> {
     let needed = least_bytes(parameters).saturating_mul(copies as u128);
     if needed <= u128::from(memory.total) {
@@ -132,6 +165,7 @@ pub fn check_fits(
     Err(MemoryError {
         parameters: words::count(parameters),
         needed: words::bytes(needed),
+        owner: owner.to_owned(),
         total: words::bytes(memory.total.into()),
         keys: keys_of_size(model),
     })
@@ -178,9 +212,9 @@ mod tests {
             available: 20 << 30,
         };
         let unet = ModelConfig::Unet(ddpm_unet::UnetSection::default());
-        assert_eq!(check_fits(&unet, 35_746_307, 1, memory), Ok(()));
-        assert!(check_fits(&unet, 35_746_307, 64, memory).is_err());
-        let error = check_fits(&unet, 9_000_000_000, 1, memory).unwrap_err();
+        assert_eq!(check_fits(&unet, 35_746_307, 1, memory, "cuda:0"), Ok(()));
+        assert!(check_fits(&unet, 35_746_307, 64, memory, "cuda:0").is_err());
+        let error = check_fits(&unet, 9_000_000_000, 1, memory, "this machine").unwrap_err();
         assert_eq!(
             error.to_string(),
             "[model]: a network of 9,000,000,000 parameters needs 168 GiB for weights, gradients, moments and \

@@ -5,10 +5,11 @@
 //!
 //! - [`Choice`] and [`parse_list`]: what `--device` and `--devices` ask for
 //! - [`resolve`]: the device itself, once it has answered
-//! - [`list`]: everything that could be asked for
+//! - [`list`]: everything that could be asked for, with what its driver says of it
 
 mod choice;
 mod choices;
+mod details;
 mod error;
 mod listing;
 mod pick;
@@ -17,6 +18,7 @@ mod quietly;
 
 pub use choice::{Choice, Gpu, Unit};
 pub use choices::parse_list;
+pub use details::Details;
 pub use error::{ChoiceError, DeviceError};
-pub use listing::{Listing, list};
+pub use listing::{Listed, Listing, list};
 pub use pick::{Picked, resolve};

@@ -1,38 +1,64 @@
 //! What `--device` may be.
 
+use crate::details::{Details, details};
 use crate::present::{present, processor};
 use crate::{Choice, Gpu};
 
-/// One kind of device: whether it is compiled in, and the names of those that are there.
+/// One kind of device: whether it is compiled in, and those that are there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
     /// The cargo feature.
     pub feature: &'static str,
     /// Whether the feature was on.
     pub compiled: bool,
-    /// What `--device` may be; empty where nothing is there or compiled in.
-    pub devices: Vec<String>,
+    /// The devices; empty where nothing is there or compiled in.
+    pub devices: Vec<Listed>,
 }
 
-/// Every kind of device, the processor first. Asks the drivers but opens no device.
+/// One device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// What `--device` may be.
+    pub choice: Choice,
+    /// What is known of it; nothing of the processor, which is the program's to describe.
+    pub details: Details,
+}
+
+/// Every kind of device, the processor first.
 pub fn list() -> Vec<Listing> {
     let processor = Listing {
         feature: "cpu",
         compiled: processor().is_some(),
         devices: processor()
-            .map(|_| Choice::Cpu.to_string())
+            .map(|_| Listed {
+                choice: Choice::Cpu,
+                details: Details::default(),
+            })
             .into_iter()
             .collect(),
     };
     let cards = Gpu::ALL.into_iter().map(|gpu| Listing {
         feature: gpu.name(),
         compiled: gpu.compiled(),
-        devices: present(gpu)
-            .units()
-            .map(|unit| Choice::Gpu(gpu, unit).to_string())
-            .collect(),
+        devices: cards(gpu),
     });
     std::iter::once(processor).chain(cards).collect()
+}
+
+/// The devices of one kind.
+fn cards(gpu: Gpu) -> Vec<Listed> {
+    let units: Vec<_> = present(gpu).units().collect();
+    if units.is_empty() {
+        return Vec::new();
+    }
+    let details = details(gpu);
+    units
+        .into_iter()
+        .map(|unit| Listed {
+            choice: Choice::Gpu(gpu, unit),
+            details: details.get(unit).unwrap_or_default(),
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -49,8 +75,9 @@ mod tests {
                 listing.compiled || listing.devices.is_empty(),
                 "{listing:?}"
             );
-            for name in &listing.devices {
-                assert_eq!(&name.parse::<Choice>().unwrap().to_string(), name);
+            for Listed { choice, details } in listing.devices {
+                assert_eq!(choice.to_string().parse(), Ok(choice));
+                assert!(details.free_bytes <= details.total_bytes, "{details:?}");
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
+use crate::details::{Details, details};
 use crate::present::{present, processor};
 use crate::quietly::{one_line, quietly};
 use crate::{Choice, DeviceError, Gpu, Unit};
@@ -13,12 +14,22 @@ pub struct Picked {
     pub device: Device,
     /// Its name as on the command line: `cpu`, `cuda:0`.
     pub name: String,
+    /// The same as a choice, which is never [`Choice::Auto`].
+    pub choice: Choice,
 }
 
 impl Picked {
     /// Whether it is the processor, whose memory is the machine's.
     pub fn is_processor(&self) -> bool {
-        self.name == Choice::Cpu.to_string()
+        self.choice == Choice::Cpu
+    }
+
+    /// What its driver says of it now; nothing of the processor, which is the program's to describe.
+    pub fn details(&self) -> Details {
+        match self.choice {
+            Choice::Gpu(gpu, unit) => details(gpu).get(unit).unwrap_or_default(),
+            Choice::Auto | Choice::Cpu => Details::default(),
+        }
     }
 }
 
@@ -63,12 +74,14 @@ fn cpu(choice: Choice) -> Result<Picked, DeviceError> {
     Ok(Picked {
         device,
         name: Choice::Cpu.to_string(),
+        choice: Choice::Cpu,
     })
 }
 
 /// One device of one kind, once it has answered.
 fn card(gpu: Gpu, unit: Unit) -> Result<Picked, DeviceError> {
-    let name = Choice::Gpu(gpu, unit).to_string();
+    let choice = Choice::Gpu(gpu, unit);
+    let name = choice.to_string();
     if !gpu.compiled() {
         return Err(DeviceError::NotCompiled {
             device: name,
@@ -83,7 +96,11 @@ fn card(gpu: Gpu, unit: Unit) -> Result<Picked, DeviceError> {
         });
     };
     match quietly(|| answers(&device)) {
-        Ok(Ok(())) => Ok(Picked { device, name }),
+        Ok(Ok(())) => Ok(Picked {
+            device,
+            name,
+            choice,
+        }),
         Ok(Err(reason)) | Err(reason) => Err(DeviceError::Broken {
             device: name,
             reason,

@@ -2,21 +2,29 @@
 
 use burn::tensor::Device;
 
-use crate::quietly::quietly;
+use crate::quietly::{DRIVERS_S, in_time};
 use crate::{Choice, Gpu, Unit};
 
-/// The devices of one kind that this machine has.
-#[derive(Default)]
-pub(crate) struct Present {
+/// What there is of one kind on this machine: devices, or something about each.
+pub(crate) struct Present<T> {
     /// Cards, the best first.
-    pub(crate) cards: Vec<Device>,
+    pub(crate) cards: Vec<T>,
     /// The processor posing as a card.
-    pub(crate) software: Option<Device>,
+    pub(crate) software: Option<T>,
 }
 
-impl Present {
-    /// The device itself.
-    pub(crate) fn get(&self, unit: Unit) -> Option<Device> {
+impl<T> Default for Present<T> {
+    fn default() -> Self {
+        Self {
+            cards: Vec::new(),
+            software: None,
+        }
+    }
+}
+
+impl<T: Clone> Present<T> {
+    /// The one that is asked for.
+    pub(crate) fn get(&self, unit: Unit) -> Option<T> {
         match unit {
             Unit::Card(index) => self.cards.get(index).cloned(),
             Unit::Software => self.software.clone(),
@@ -24,7 +32,7 @@ impl Present {
     }
 
     /// What can be asked for, cards first.
-    pub(crate) fn units(&self) -> impl Iterator<Item = Unit> + use<> {
+    pub(crate) fn units(&self) -> impl Iterator<Item = Unit> + use<T> {
         let software = self.software.iter().map(|_| Unit::Software);
         (0..self.cards.len())
             .map(Unit::Card)
@@ -54,9 +62,9 @@ pub(crate) fn processor() -> Option<Device> {
     device
 }
 
-/// Asks the driver for the devices of one kind; a driver that panics has none.
-pub(crate) fn present(gpu: Gpu) -> Present {
-    quietly(|| enumerate(gpu)).unwrap_or_else(|reason| {
+/// Asks the driver for the devices of one kind; a driver that panics or hangs has none.
+pub(crate) fn present(gpu: Gpu) -> Present<Device> {
+    in_time(DRIVERS_S, move || enumerate(gpu)).unwrap_or_else(|reason| {
         tracing::warn!(
             "{}: the driver does not list its devices: {reason}",
             gpu.name()
@@ -65,7 +73,7 @@ pub(crate) fn present(gpu: Gpu) -> Present {
     })
 }
 
-fn enumerate(gpu: Gpu) -> Present {
+fn enumerate(gpu: Gpu) -> Present<Device> {
     match gpu {
         #[cfg(feature = "cuda")]
         Gpu::Cuda => counted(burn::tensor::DeviceType::Cuda),
@@ -85,7 +93,7 @@ fn enumerate(gpu: Gpu) -> Present {
 
 /// A kind whose driver simply numbers its cards.
 #[cfg(any(feature = "cuda", feature = "rocm"))]
-fn counted(kind: burn::tensor::DeviceType) -> Present {
+fn counted(kind: burn::tensor::DeviceType) -> Present<Device> {
     Present {
         cards: Device::enumerate(kind).into_vec(),
         software: None,
@@ -98,7 +106,7 @@ fn counted(kind: burn::tensor::DeviceType) -> Present {
 fn by_kind(
     kind: burn::tensor::DeviceType,
     device: fn(burn::tensor::DeviceKind) -> Device,
-) -> Present {
+) -> Present<Device> {
     use burn::tensor::DeviceKind;
 
     let mut unnamed = Device::enumerate(kind).into_vec();
@@ -108,6 +116,8 @@ fn by_kind(
         Some(unnamed.remove(at))
     };
     let software = take(device(DeviceKind::Cpu));
+    // A second software driver has the name of the first.
+    while take(device(DeviceKind::Cpu)).is_some() {}
     let mut cards = Vec::new();
     for kind in [
         DeviceKind::DiscreteGpu,
@@ -127,7 +137,7 @@ mod tests {
 
     #[test]
     fn nothing_is_said_to_be_nothing() {
-        let none = Present::default().describe(Gpu::Cuda);
+        let none = Present::<Device>::default().describe(Gpu::Cuda);
         assert_eq!(none, "no cuda device");
     }
 }

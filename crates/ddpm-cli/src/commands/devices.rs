@@ -1,28 +1,116 @@
 //! `ddpm devices`.
 
+use ddpm_device::{Choice, Details, Listed, Listing};
 use serde_json::{Value, json};
 
 use super::Report;
+use crate::{machine, words};
 
-/// Lists what `--device` may be, here and with this binary.
+/// Lists what `--device` may be, here and with this binary, and what is known of each.
 pub fn devices() -> Report {
-    let listings = ddpm_device::list();
-    let mut text = String::new();
-    for listing in &listings {
-        let state = match (listing.compiled, listing.devices.is_empty()) {
-            (false, _) => "not compiled in".to_owned(),
-            (true, true) => "none here".to_owned(),
-            (true, false) => listing.devices.join(" "),
-        };
-        text += &format!("{:<8}{state}\n", listing.feature);
+    let mut listings = ddpm_device::list();
+    for listed in listings.iter_mut().flat_map(|listing| &mut listing.devices) {
+        if listed.choice == Choice::Cpu {
+            listed.details = processor();
+        }
     }
-    let list: Vec<Value> = listings
+    let text = listings.iter().map(lines).collect();
+    let list: Vec<Value> = listings.iter().map(entry).collect();
+    Report::done(text, json!({ "devices": list }))
+}
+
+/// The processor, of which the machine tells and no driver.
+fn processor() -> Details {
+    let memory = machine::memory();
+    Details {
+        name: machine::processor_name(),
+        total_bytes: memory.map(|memory| memory.total),
+        free_bytes: memory.map(|memory| memory.available),
+    }
+}
+
+/// A line for each device of a kind, or one that says why there is none.
+fn lines(listing: &Listing) -> String {
+    let nothing = match listing.compiled {
+        false => "not compiled in",
+        true => "none here",
+    };
+    if listing.devices.is_empty() {
+        return format!("{:<12}{nothing}\n", listing.feature);
+    }
+    listing.devices.iter().map(line).collect()
+}
+
+/// `cuda:0      NVIDIA H100 80GB HBM3, 79.1 GiB, 78.6 GiB free`.
+fn line(listed: &Listed) -> String {
+    let Details {
+        name,
+        total_bytes,
+        free_bytes,
+    } = &listed.details;
+    let size = |bytes: u64| words::bytes(bytes.into());
+    let name = name.as_deref().unwrap_or("name unknown");
+    let memory = match (total_bytes, free_bytes) {
+        (None, _) => "memory unknown".to_owned(),
+        (Some(total), None) => size(*total),
+        (Some(total), Some(free)) => format!("{}, {} free", size(*total), size(*free)),
+    };
+    format!("{:<12}{name}, {memory}\n", listed.choice.to_string())
+}
+
+fn entry(listing: &Listing) -> Value {
+    let devices: Vec<Value> = listing
+        .devices
         .iter()
-        .map(|listing| {
+        .map(|Listed { choice, details }| {
             json!({
-                "feature": listing.feature, "compiled": listing.compiled, "devices": listing.devices,
+                "device": choice.to_string(), "name": details.name,
+                "total_bytes": details.total_bytes, "free_bytes": details.free_bytes,
             })
         })
         .collect();
-    Report::done(text, json!({ "devices": list }))
+    json!({ "feature": listing.feature, "compiled": listing.compiled, "devices": devices })
+}
+
+#[cfg(test)]
+mod tests {
+    use ddpm_device::{Gpu, Unit};
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_said_to_be_unknown() {
+        let listing = |details: &[Details]| Listing {
+            feature: "cuda",
+            compiled: true,
+            devices: (0..)
+                .zip(details)
+                .map(|(index, details)| Listed {
+                    choice: Choice::Gpu(Gpu::Cuda, Unit::Card(index)),
+                    details: details.clone(),
+                })
+                .collect(),
+        };
+        let details = |name: Option<&str>, total_bytes, free_bytes| Details {
+            name: name.map(str::to_owned),
+            total_bytes,
+            free_bytes,
+        };
+        assert_eq!(lines(&listing(&[])), "cuda        none here\n");
+        let cards = [
+            details(Some("Tesla T4"), Some(15 << 30), Some(12 << 30)),
+            details(Some("Tesla T4"), Some(15 << 30), None),
+            details(None, None, None),
+        ];
+        assert_eq!(
+            lines(&listing(&cards)),
+            "cuda:0      Tesla T4, 15.0 GiB, 12.0 GiB free\ncuda:1      Tesla T4, 15.0 GiB\n\
+             cuda:2      name unknown, memory unknown\n"
+        );
+        let off = Listing {
+            compiled: false,
+            ..listing(&[])
+        };
+        assert_eq!(lines(&off), "cuda        not compiled in\n");
+    }
 }

@@ -280,10 +280,9 @@ impl Doctor {
             });
         let kept = dataset.map_or(0, Dataset::memory_bytes);
         let estimate = MemoryEstimate::new(figures, config, image, kept as u128);
-        // Cards do not tell what they have.
-        let on_card = picked.is_some_and(|picked| !picked.is_processor());
-        let memory = machine::memory().filter(|_| !on_card);
-        self.add(space::memory(&estimate, &config.model, memory));
+        let memory = picked.map_or_else(machine::memory, machine::memory_of);
+        let owner = picked.map_or("this machine", machine::owner);
+        self.add(space::memory(&estimate, &config.model, memory, owner));
         self.put(
             "memory",
             json!({

@@ -42,7 +42,12 @@ pub fn disk(each: u128, count: u64, free: Option<u64>) -> Finding {
 }
 
 /// The estimate of the run's peak against the machine's memory; `None` if that is not known.
-pub fn memory(estimate: &MemoryEstimate, model: &ModelConfig, memory: Option<Memory>) -> Finding {
+pub fn memory(
+    estimate: &MemoryEstimate,
+    model: &ModelConfig,
+    memory: Option<Memory>,
+    owner: &str,
+) -> Finding {
     let peak = estimate.peak();
     let text = format!(
         "about {} at most: weights, moments and average {}, gradients {}, kept activations of a batch {}",
@@ -61,10 +66,7 @@ pub fn memory(estimate: &MemoryEstimate, model: &ModelConfig, memory: Option<Mem
     let lower = what_to_lower(estimate, model, total);
     if peak > total {
         let total = words::bytes(total);
-        Finding::fail(
-            "memory",
-            format!("{text}; this machine has {total}; {lower}"),
-        )
+        Finding::fail("memory", format!("{text}; {owner} has {total}; {lower}"))
     } else if peak > available {
         let available = words::bytes(available);
         Finding::warn(
@@ -75,7 +77,7 @@ pub fn memory(estimate: &MemoryEstimate, model: &ModelConfig, memory: Option<Mem
         let total = words::bytes(total);
         Finding::warn(
             "memory",
-            format!("{text}; most of this machine's {total}: {lower}"),
+            format!("{text}; most of {owner}'s {total}: {lower}"),
         )
     } else {
         let available = words::bytes(available);
@@ -147,11 +149,16 @@ mod tests {
                 total: 16 << 30,
                 available: available << 30,
             };
-            let finding = memory(&estimate(state, activations), &model, Some(machine));
+            let finding = memory(
+                &estimate(state, activations),
+                &model,
+                Some(machine),
+                "this machine",
+            );
             assert_eq!(finding.level, level, "{finding:?}");
             assert!(finding.text.contains(words), "{finding:?}");
         }
-        let unknown = memory(&estimate(1, 1), &model, None);
+        let unknown = memory(&estimate(1, 1), &model, None, "vulkan:0");
         assert_eq!(unknown.level, Level::Note);
         let part = |saving, drawing| MemoryEstimate {
             saving: saving * GIB,
@@ -166,7 +173,7 @@ mod tests {
                 total: 16 << 30,
                 available: 12 << 30,
             };
-            let finding = memory(&estimate, &model, Some(machine));
+            let finding = memory(&estimate, &model, Some(machine), "this machine");
             assert_eq!(finding.level, Level::Fail);
             assert!(finding.text.contains(words), "{finding:?}");
         }

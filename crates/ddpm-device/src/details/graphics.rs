@@ -1,0 +1,62 @@
+//! The graphics interfaces: Vulkan, Metal, and those that `wgpu` falls back on.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use cubecl_wgpu::wgpu::{self, Adapter, Backend, DeviceType};
+use cubecl_wgpu::{AutoGraphicsApi, GraphicsApi};
+
+use super::{Details, vulkan_memory};
+use crate::Gpu;
+use crate::present::Present;
+
+/// Name of every adapter, and its memory where it is Vulkan's, in the order in which devices of the kind are counted:
+/// discrete cards, then integrated ones, virtual ones, and the rest.
+pub(super) fn details(gpu: Gpu) -> Present<Details> {
+    let interface = match gpu {
+        Gpu::Metal => Backend::Metal,
+        Gpu::Vulkan => Backend::Vulkan,
+        Gpu::Cuda | Gpu::Rocm | Gpu::Wgpu => AutoGraphicsApi::backend(),
+    };
+    let (software, mut cards): (Vec<_>, Vec<_>) = adapters(interface)
+        .into_iter()
+        .partition(|adapter| adapter.get_info().device_type == DeviceType::Cpu);
+    cards.sort_by_key(|card| rank(card.get_info().device_type));
+    Present {
+        cards: cards.iter().map(of).collect(),
+        software: software.first().map(of),
+    }
+}
+
+fn of(adapter: &Adapter) -> Details {
+    let memory = vulkan_memory::of(adapter);
+    Details {
+        name: Some(adapter.get_info().name),
+        total_bytes: memory.map(|memory| memory.total_bytes),
+        free_bytes: memory.and_then(|memory| memory.free_bytes),
+    }
+}
+
+/// The place of a kind of card among the others.
+fn rank(kind: DeviceType) -> u8 {
+    match kind {
+        DeviceType::DiscreteGpu => 0,
+        DeviceType::IntegratedGpu => 1,
+        DeviceType::VirtualGpu => 2,
+        DeviceType::Other | DeviceType::Cpu => 3,
+    }
+}
+
+fn adapters(interface: Backend) -> Vec<Adapter> {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: interface.into(),
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    // Outside of browsers the answer is there at once.
+    let asked = pin!(instance.enumerate_adapters(interface.into()));
+    match asked.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(adapters) => adapters,
+        Poll::Pending => Vec::new(),
+    }
+}
