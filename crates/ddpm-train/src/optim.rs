@@ -285,7 +285,7 @@ struct Take {
 /// What is left of a slot.
 enum Taken {
     /// It is not trained.
-    Nothing(Slot),
+    Nothing(Box<Slot>),
     /// Name and shape.
     State(String, Vec<usize>),
 }
@@ -296,7 +296,7 @@ impl ModuleMapper for Take {
             return param;
         };
         if self.trained.next() != Some(true) {
-            self.taken.push(Taken::Nothing(slot));
+            self.taken.push(Taken::Nothing(Box::new(slot)));
             return param;
         }
         let (id, tensor, mapper) = param.consume();
@@ -327,7 +327,7 @@ impl ModuleMapper for Put {
         let (name, shape) = match self.taken.next() {
             Some(Taken::State(name, shape)) => (name, shape),
             Some(Taken::Nothing(slot)) => {
-                self.slots.push(slot);
+                self.slots.push(*slot);
                 return param;
             }
             None => return param,
