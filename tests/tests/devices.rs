@@ -9,6 +9,10 @@ use serde_json::Value;
 
 /// A tiny run on these devices.
 fn train(place: &Workplace, run: &str, devices: &str, more: &[&str]) -> Ended {
+    place.ddpm(arguments(run, devices, more))
+}
+
+fn arguments(run: &str, devices: &str, more: &[&str]) -> Vec<String> {
     let one = ["--device", "cpu"];
     let args = tiny(run)
         .into_iter()
@@ -16,7 +20,7 @@ fn train(place: &Workplace, run: &str, devices: &str, more: &[&str]) -> Ended {
     let more = ["--devices", devices]
         .into_iter()
         .chain(more.iter().copied());
-    place.ddpm(args.chain(more.map(String::from)).collect::<Vec<_>>())
+    args.chain(more.map(String::from)).collect()
 }
 
 /// The bytes of everything in a checkpoint that is a tensor.
@@ -75,6 +79,32 @@ fn a_run_goes_on_with_other_devices() {
     let [one, two] = ["one", "two"].map(|run| place.path(run));
     assert_eq!(metrics(&one), metrics(&two));
     assert_eq!(tensors(&one, 6), tensors(&two, 6));
+}
+
+/// A batch and a parameter that go bad once: the update is left out on every device, and all go back together. With
+/// one thread for the kernels, which the devices must not wait for each other on.
+#[test]
+fn all_devices_skip_and_go_back_together() {
+    let place = Workplace::new();
+    let faulty = |run: &str, devices: &str, more: &[&str], poison: &str| {
+        let mut command = place.faulty(arguments(run, devices, more));
+        command.env("RAYON_NUM_THREADS", "1");
+        Ended::from(command.env("DDPM_POISON", poison).output().unwrap()).done()
+    };
+    let patience = ["--set", "guard.max_consecutive_skips=1"];
+    let parts = [patience[0], patience[1], "--set", "train.accumulate=2"];
+    for (kind, poison, words) in [
+        ("batch", "batch:nan:3", "left out"),
+        ("parameter", "parameter:nan:4", "back to the checkpoint"),
+    ] {
+        let [one, two] = ["one", "two"].map(|run| format!("{run}-{kind}"));
+        faulty(&one, "cpu", &parts, poison);
+        let ended = faulty(&two, "cpu:2", &patience, poison);
+        assert!(ended.stderr.contains(words), "{}", ended.stderr);
+        let [one, two] = [one, two].map(|run| place.path(run));
+        assert_eq!(tensors(&one, 6), tensors(&two, 6), "{kind}");
+        assert_eq!(metrics(&one), metrics(&two), "{kind}");
+    }
 }
 
 #[test]

@@ -63,7 +63,9 @@ fn go(folder: &Path, piece: Piece) -> Result<PathBuf, TrainError> {
         stop: Stop::default(),
         start,
     };
-    Ok(train(job, &mut |_| {})?.checkpoint)
+    // In one of the kernels' threads, as the program does: from outside each kernel would have to wake one first.
+    let outcome = rayon::scope(|_| train(job, &mut |_| {}));
+    Ok(outcome?.checkpoint)
 }
 
 /// Names and numbers of tensors.
@@ -104,7 +106,7 @@ fn whole(devices: usize, accumulate: usize) -> [Piece; 1] {
     [Piece {
         devices,
         accumulate,
-        until: 6,
+        until: 4,
     }]
 }
 
@@ -127,25 +129,22 @@ fn distance(a: &[(String, Vec<f32>)], b: &[(String, Vec<f32>)], kind: &str) -> f
 
 #[test]
 fn devices_are_parts_of_the_batch_bit_for_bit() {
-    for devices in [2, 3, 4] {
-        let one = run(&whole(1, devices));
-        let many = run(&whole(devices, 1));
-        assert_eq!(one.1, many.1, "{devices} devices: the log");
-        assert!(one.0 == many.0, "{devices} devices: the checkpoint");
-    }
+    let one = run(&whole(1, 3));
+    let many = run(&whole(3, 1));
+    assert_eq!(one.1, many.1);
+    assert!(one.0 == many.0);
 }
 
 /// The sums of a step are over the same numbers in another order, so what is summed, gradients and losses, agrees to
-/// some roundings of 6e-8 each. Adam divides each gradient by its own size, which turns rounding of a gradient near 0
-/// into a whole step of the learning rate (2e-4 of a weight's unit), for few weights; the bounds leave that room.
+/// some roundings of 6e-8 each, and moments with them; weights have moved by little more than the learning rate, and
+/// differ by less. Measured: 1.2e-7 for moments, 8e-9 for weights; the bounds leave room for other processors.
 #[test]
 fn devices_are_one_device_but_for_rounding() {
     let (one, log) = run(&whole(1, 1));
-    for (devices, accumulate) in [(2, 1), (3, 1), (4, 1), (2, 2), (3, 4)] {
+    for (devices, accumulate) in [(2, 1), (3, 2), (4, 1)] {
         let (many, many_log) = run(&whole(devices, accumulate));
-        for (kind, bound) in [("unet", 1e-5), ("ema", 1e-5), ("optimiser", 1e-4)] {
+        for (kind, bound) in [("unet", 1e-7), ("ema", 1e-7), ("optimiser", 2e-6)] {
             let distance = distance(&many, &one, kind);
-            println!("{devices} x {accumulate} {kind}: {distance:e}");
             assert!(
                 distance < bound,
                 "{devices} x {accumulate} {kind}: {distance:e}"
