@@ -7,6 +7,7 @@ mod args;
 mod bug;
 mod commands;
 mod config_file;
+mod display;
 mod drawing;
 mod exit;
 mod logging;
@@ -34,6 +35,7 @@ use exit::Exit;
 /// Runs the command line of this process to its end.
 pub fn main() -> ExitCode {
     allocator::keep_freed_memory();
+    display::say_nothing_of_it();
     let cli = Cli::parse();
     bug::keep_quiet();
     match panic::catch_unwind(|| run(&cli)) {

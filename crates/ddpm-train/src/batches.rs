@@ -2,9 +2,9 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ddpm_data::Batch;
-use ddpm_diffusion::randn_images;
 use ddpm_schedule::noise::{Stream, below};
 
+use crate::ahead::{NoiseAhead, Wanted};
 use crate::config::Config;
 use crate::state::Part;
 
@@ -30,6 +30,7 @@ pub(crate) fn parts(
     batch: &Batch,
     step: u64,
     rank: Rank,
+    ahead: &mut NoiseAhead,
     device: &Device,
 ) -> Vec<Part> {
     let [batch_rows, channels, height, width] = batch.shape;
@@ -37,11 +38,19 @@ pub(crate) fn parts(
     let accumulate = config.train.accumulate;
     let part_rows = batch_rows / (rank.of * accumulate);
     let part_len = part_rows * channels * height * width;
+    let own_rows = (part_rows * accumulate) as u64;
+    let noise = ahead.take(Wanted {
+        seed: config.seed,
+        step,
+        rows: rank.index as u64 * own_rows..(rank.index as u64 + 1) * own_rows,
+        image: channels * height * width,
+    });
     let chunks = batch.pixels.chunks_exact(part_len).enumerate();
     chunks
         .skip(rank.index * accumulate)
         .take(accumulate)
-        .map(|(i, pixels)| {
+        .zip(noise.chunks_exact(part_len))
+        .map(|((i, pixels), noise)| {
             let shape = [part_rows, channels, height, width];
             let first = (i * part_rows) as u64;
             let rows = first..first + part_rows as u64;
@@ -49,14 +58,7 @@ pub(crate) fn parts(
             Part {
                 x0: Tensor::from_data(TensorData::new(pixels.to_vec(), shape), device),
                 t: rows.clone().map(time).collect(),
-                eps: randn_images(
-                    config.seed,
-                    Stream::TrainNoise,
-                    step,
-                    rows,
-                    [channels, height, width],
-                    device,
-                ),
+                eps: Tensor::from_data(TensorData::new(noise.to_vec(), shape), device),
                 labels: None,
                 first_row: first,
             }

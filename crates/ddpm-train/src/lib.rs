@@ -4,6 +4,7 @@
 //! where to compute and when to stop. All it writes goes through `ddpm-store`. A run is a function
 //! of its configuration and its data set: no random number depends on the history of the process.
 
+mod ahead;
 mod batches;
 mod config;
 mod denoise;

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use ddpm_data::Batch;
 
+use crate::ahead::NoiseAhead;
 use crate::batches::{self, Rank};
 use crate::config::Config;
 use crate::error::TrainError;
@@ -74,6 +75,8 @@ pub(crate) struct Ranks {
     first: Device,
     peers: Vec<Peer>,
     reduction: Reduction,
+    /// The noise of rank 0's rows.
+    ahead: NoiseAhead,
 }
 
 impl Ranks {
@@ -114,6 +117,7 @@ impl Ranks {
             first: first.clone(),
             peers: peers.collect::<Result<_, _>>()?,
             reduction: Reduction::OnHost,
+            ahead: NoiseAhead::default(),
         };
         ranks.reduction = Reduction::choose(devices, &mut ranks.peers);
         Ok(ranks)
@@ -192,7 +196,14 @@ impl Ranks {
             })
             .collect();
         let device = self.first.clone().autodiff();
-        let parts = batches::parts(&self.plan.config, &batch, step, rank(0), &device);
+        let parts = batches::parts(
+            &self.plan.config,
+            &batch,
+            step,
+            rank(0),
+            &mut self.ahead,
+            &device,
+        );
         let own = state.share(parts, &self.plan.recipe);
         // All are waited for before any error is returned, and only if there is none do they meet for the sum: a rank
         // that does not come to it would leave the others waiting.
@@ -293,7 +304,7 @@ impl Seat {
         self.grads = None;
         let state = self.state.as_ref().ok_or_else(no_state)?;
         let device = self.device.clone().autodiff();
-        let parts = batches::parts(&plan.config, batch, step, rank, &device);
+        let parts = batches::parts(&plan.config, batch, step, rank, &mut self.ahead, &device);
         let mut share = state.share(parts, &plan.recipe)?;
         self.grads = Some(std::mem::take(&mut share.grads));
         Ok(share)

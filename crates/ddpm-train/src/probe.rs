@@ -8,6 +8,7 @@ use ddpm_data::{Dataset, Loader, LoaderConfig};
 use ddpm_diffusion::randn_images;
 use ddpm_schedule::noise::Stream;
 
+use crate::ahead::NoiseAhead;
 use crate::batches::{self, Rank};
 use crate::config::Validated;
 use crate::error::TrainError;
@@ -80,10 +81,18 @@ pub fn probe(
         },
     )?;
     let mut state = TrainState::new(model);
+    let mut ahead = NoiseAhead::default();
     let mut seconds = Vec::new();
     for done in 1..=steps + 1 {
         let clock = Instant::now();
-        let parts = batches::parts(config, &loader.next()?, state.step, Rank::ONLY, &tracked);
+        let parts = batches::parts(
+            config,
+            &loader.next()?,
+            state.step,
+            Rank::ONLY,
+            &mut ahead,
+            &tracked,
+        );
         (state, _) = state.step(parts, &recipe)?;
         seconds.push(clock.elapsed().as_secs_f64());
         observe(done, of);

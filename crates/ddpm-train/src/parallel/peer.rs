@@ -6,6 +6,7 @@ use std::thread::{Builder, JoinHandle};
 
 use burn::tensor::{Device, Tensor};
 
+use crate::ahead::NoiseAhead;
 use crate::error::TrainError;
 use crate::optim::ParamGrads;
 use crate::state::TrainState;
@@ -21,6 +22,8 @@ pub(super) struct Seat {
     pub(super) grads: Option<ParamGrads>,
     /// What is being added up among the devices.
     pub(super) flat: Option<Tensor<1>>,
+    /// The noise of its rows.
+    pub(super) ahead: NoiseAhead,
 }
 
 impl Seat {
@@ -30,6 +33,7 @@ impl Seat {
             state: None,
             grads: None,
             flat: None,
+            ahead: NoiseAhead::default(),
         }
     }
 }
