@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What the loss is multiplied with before the backward pass, so that gradients which f16 cannot hold do not
 /// become 0 (Micikevicius et al. 2018, section 3.2). It is halved when the gradient overflows and doubled after
-/// [`GROW_AFTER`] updates without that; a part of the training state.
+/// 2,000 updates without that; a part of the training state.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossScale {

@@ -53,7 +53,7 @@ fn softmax_rows<E: Numeric>(
     #[define(E)] _type: ElemType,
 ) {
     let mut shared = Shared::<[f32]>::new_slice(ROW_THREADS);
-    let row = CUBE_POS as usize;
+    let row = CUBE_POS;
     // The same for all threads of a cube.
     if row >= rows {
         terminate!();
@@ -93,7 +93,7 @@ fn softmax_gradient<E: Numeric>(
     #[define(E)] _type: ElemType,
 ) {
     let mut shared = Shared::<[f32]>::new_slice(ROW_THREADS);
-    let row = CUBE_POS as usize;
+    let row = CUBE_POS;
     if row >= rows {
         terminate!();
     }
