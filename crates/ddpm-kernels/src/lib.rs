@@ -19,6 +19,7 @@ mod double;
 #[cfg(any(feature = "flex", feature = "cube"))]
 mod extension;
 mod group_norm;
+mod judge;
 mod linear;
 mod optimiser;
 mod precision;
@@ -30,6 +31,7 @@ pub use concatenate::concatenate;
 pub use conv2d::{Conv2dOptions, Convolution, Norm, WeightCache, conv2d};
 pub use double::double;
 pub use group_norm::{GroupNormOptions, group_norm};
+pub use judge::{Clip, Coming, Halt, Measured, Numbers, adam_steps_unseen, judges, measure};
 pub use linear::linear;
 pub use optimiser::{AdamState, AdamStep, Flatten, adam_step, adam_steps, add_all, sum_of_squares};
 pub use precision::{Precision, PrecisionError};

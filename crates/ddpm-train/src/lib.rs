@@ -13,6 +13,7 @@ mod error;
 mod events;
 #[cfg(feature = "faults")]
 pub mod faults;
+mod flight;
 mod guard;
 mod identity;
 mod loss_scale;
@@ -21,6 +22,7 @@ mod memory;
 mod open;
 mod optim;
 mod parallel;
+mod position;
 mod probe;
 mod recovery;
 mod rhythm;
@@ -29,6 +31,7 @@ mod state;
 mod stop;
 mod trainer;
 mod tuned;
+mod underway;
 mod window;
 
 pub use config::{Config, TrainConfig, Validated};

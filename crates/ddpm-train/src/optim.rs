@@ -2,7 +2,10 @@
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
-use ddpm_kernels::{AdamState, AdamStep, Flatten, adam_steps, add_all, sum_of_squares};
+use ddpm_kernels::{
+    AdamState, AdamStep, Clip, Coming, Flatten, Halt, Measured, adam_steps, adam_steps_unseen,
+    add_all,
+};
 use ddpm_unet::params::{self, ParamPath};
 use serde::{Deserialize, Serialize};
 
@@ -100,11 +103,9 @@ impl ParamGrads {
         }
     }
 
-    /// The norm over all parameters together, read back in one transfer.
-    ///
-    /// # Errors   what a card's driver says if its work failed
-    pub fn global_norm(&self) -> Result<f64, String> {
-        sum_of_squares(&self.flat).map(f64::sqrt)
+    /// All gradients, `[values]` each.
+    pub(crate) fn flat(&self) -> &[Tensor<1>] {
+        &self.flat
     }
 
     /// All gradients, one after the other, in one tensor; none if there is no gradient.
@@ -251,8 +252,38 @@ pub fn update<M: Module>(
     config: &OptimConfig,
     update: Update,
 ) -> (M, Vec<Slot>) {
+    let scalars = adam_scalars(config, update);
+    let (module, slots, ()) = moved(module, slots, grads, |states, grads| {
+        (adam_steps(states, grads, scalars), ())
+    });
+    (module, slots)
+}
+
+/// As [`update`], judged by the device; see [`adam_steps_unseen`].
+pub(crate) fn update_unseen<M: Module>(
+    module: M,
+    slots: Vec<Slot>,
+    grads: ParamGrads,
+    scalars: AdamStep,
+    clip: Clip,
+    measured: Measured,
+    halt: &mut Halt,
+) -> (M, Vec<Slot>, Coming) {
+    moved(module, slots, grads, |states, grads| {
+        adam_steps_unseen(states, grads, scalars, clip, measured, halt)
+    })
+}
+
+/// A network and its slots after `step` has moved what is trained of them.
+fn moved<M: Module, T>(
+    module: M,
+    slots: Vec<Slot>,
+    grads: ParamGrads,
+    step: impl FnOnce(Vec<AdamState>, Vec<Tensor<1>>) -> (Vec<AdamState>, T),
+) -> (M, Vec<Slot>, T) {
     let Some(place) = grads.flat.first().map(|grad| grad.clone().narrow(0, 0, 1)) else {
-        return (module, slots);
+        let (_, found) = step(Vec::new(), Vec::new());
+        return (module, slots, found);
     };
     let mut take = Take {
         slots: slots.into_iter(),
@@ -262,14 +293,14 @@ pub fn update<M: Module>(
         taken: Vec::new(),
     };
     let module = module.map(&mut take);
-    let states = adam_steps(take.states, grads.flat, adam_scalars(config, update));
+    let (states, found) = step(take.states, grads.flat);
     let mut put = Put {
         states: states.into_iter(),
         taken: take.taken.into_iter(),
         slots: Vec::new(),
     };
     let module = module.map(&mut put);
-    (module, put.slots)
+    (module, put.slots, found)
 }
 
 /// Takes the trained parameters out of a network and their state out of the slots.
@@ -349,7 +380,8 @@ impl ModuleMapper for Put {
     }
 }
 
-fn adam_scalars(config: &OptimConfig, update: Update) -> AdamStep {
+/// What the kernels need to know of an update.
+pub(crate) fn adam_scalars(config: &OptimConfig, update: Update) -> AdamStep {
     let [beta1, beta2] = config.betas;
     let updates = (update.step + 1) as i32;
     let (decay_into_gradient, shrink) = match config.kind {

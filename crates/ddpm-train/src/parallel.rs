@@ -23,13 +23,15 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use ddpm_data::Batch;
+use ddpm_kernels::Halt;
 
 use crate::ahead::NoiseAhead;
 use crate::batches::{self, Rank};
 use crate::config::Config;
 use crate::error::TrainError;
 use crate::snapshot::{self, SavedState};
-use crate::state::{Computed, Recipe, Share, StepReport, TrainState};
+use crate::state::{Computed, Recipe, StepReport, TrainState};
+use crate::underway::{Losses, Underway, Unseen};
 use peer::{Peer, Seat};
 use reduction::Reduction;
 
@@ -77,6 +79,8 @@ pub(crate) struct Ranks {
     reduction: Reduction,
     /// The noise of rank 0's rows.
     ahead: NoiseAhead,
+    /// Rank 0's, where it judges its steps itself.
+    halt: Halt,
 }
 
 impl Ranks {
@@ -118,6 +122,7 @@ impl Ranks {
             peers: peers.collect::<Result<_, _>>()?,
             reduction: Reduction::OnHost,
             ahead: NoiseAhead::default(),
+            halt: Halt::new(&first.clone().inner()),
         };
         ranks.reduction = Reduction::choose(devices, &mut ranks.peers);
         Ok(ranks)
@@ -171,16 +176,16 @@ impl Ranks {
         Ok(())
     }
 
-    /// Loss and gradient of a batch; the peers keep theirs, added up, for [`Ranks::update`].
+    /// Loss and gradient of a batch; the peers keep theirs, added up, for [`Ranks::update`]. With one rank nothing is
+    /// waited for.
     ///
     /// # Errors   those of [`TrainState::compute`]
     pub(crate) fn compute(
         &mut self,
         state: &TrainState,
-        batch: Batch,
-    ) -> Result<Computed, TrainError> {
+        batch: &Arc<Batch>,
+    ) -> Result<Underway, TrainError> {
         let (step, loss_scale) = (state.step, state.loss_scale);
-        let batch = Arc::new(batch);
         let of = self.count();
         let rank = move |index| Rank { index, of };
         let answers: Vec<_> = (1..)
@@ -198,7 +203,7 @@ impl Ranks {
         let device = self.first.clone().autodiff();
         let parts = batches::parts(
             &self.plan.config,
-            &batch,
+            batch,
             step,
             rank(0),
             &mut self.ahead,
@@ -209,14 +214,28 @@ impl Ranks {
         // that does not come to it would leave the others waiting.
         let answers: Vec<_> = answers.into_iter().map(peer::Answer::wait).collect();
         let mut all = own?;
-        for answer in answers {
-            let theirs = answer?;
-            all.loss_sum += theirs.loss_sum;
-            all.parts += theirs.parts;
-            all.per_image.extend(theirs.per_image);
-        }
+        let others: Vec<Losses> = answers.into_iter().collect::<Result<_, _>>()?;
         self.reduction.sum(&mut all.grads, &mut self.peers)?;
-        state.judged(all)
+        state.measured(all, others)
+    }
+
+    /// Whether the first device may judge its steps itself; not if the host has to add up numbers of several.
+    pub(crate) fn judge(&self) -> bool {
+        self.peers.is_empty() && ddpm_kernels::judges(&self.first)
+    }
+
+    /// Moves rank 0, the only one, if the device finds nothing wrong; see [`TrainState::update_unseen`].
+    pub(crate) fn update_unseen(
+        &mut self,
+        state: TrainState,
+        underway: Underway,
+    ) -> (TrainState, Unseen) {
+        state.update_unseen(underway, &self.plan.recipe, &mut self.halt)
+    }
+
+    /// Lets the device make updates again.
+    pub(crate) fn clear_halt(&mut self) {
+        self.halt.clear();
     }
 
     /// Moves rank 0, and the peers alike; see [`TrainState::update`].
@@ -276,8 +295,7 @@ struct Judged {
     loss: f64,
     grad_norm: f64,
     per_image: Vec<(usize, f32)>,
-    parts: f64,
-    loss_scale: f64,
+    divisor: f64,
 }
 
 impl Judged {
@@ -286,28 +304,27 @@ impl Judged {
             loss: computed.loss,
             grad_norm: computed.grad_norm,
             per_image: computed.per_image.clone(),
-            parts: computed.parts,
-            loss_scale: computed.loss_scale,
+            divisor: computed.divisor,
         }
     }
 }
 
 impl Seat {
-    /// Computes this rank's share and keeps its gradient; the returned share has none.
+    /// Computes this rank's share and keeps its gradient.
     fn compute(
         &mut self,
         plan: &Plan,
         batch: &Batch,
         step: u64,
         rank: Rank,
-    ) -> Result<Share, TrainError> {
+    ) -> Result<Losses, TrainError> {
         self.grads = None;
         let state = self.state.as_ref().ok_or_else(no_state)?;
         let device = self.device.clone().autodiff();
         let parts = batches::parts(&plan.config, batch, step, rank, &mut self.ahead, &device);
-        let mut share = state.share(parts, &plan.recipe)?;
-        self.grads = Some(std::mem::take(&mut share.grads));
-        Ok(share)
+        let (grads, losses) = state.share(parts, &plan.recipe)?.read()?;
+        self.grads = Some(grads);
+        Ok(losses)
     }
 
     /// This rank's state, with the step as it is on all ranks.
@@ -317,8 +334,7 @@ impl Seat {
             grad_norm: judged.grad_norm,
             grads: self.grads.take()?,
             per_image: judged.per_image,
-            parts: judged.parts,
-            loss_scale: judged.loss_scale,
+            divisor: judged.divisor,
         };
         Some((self.state.take()?, computed))
     }

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, FloatDType, Tensor};
 use ddpm_diffusion::Objective;
+use ddpm_kernels::{Clip, Halt, measure};
 use ddpm_schedule::Schedule;
 use ddpm_unet::{ClassLabels, DropoutRng, Model, Precision};
 
@@ -10,6 +11,8 @@ use crate::error::TrainError;
 use crate::loss_scale::LossScale;
 use crate::lr::learning_rate;
 use crate::optim::{self, OptimConfig, ParamGrads, Slot, Update};
+use crate::position::Position;
+use crate::underway::{Losses, Share, Tally, Underway, Unseen};
 
 /// Everything that one optimiser step depends on besides the images.
 #[derive(Debug, Clone)]
@@ -90,20 +93,8 @@ pub struct Computed {
     pub grad_norm: f64,
     pub(crate) grads: ParamGrads,
     pub(crate) per_image: Vec<(usize, f32)>,
-    pub(crate) parts: f64,
     /// What the gradients are too large by.
-    pub(crate) loss_scale: f64,
-}
-
-/// The sums over some of a step's parts: on several devices, those of one device.
-#[derive(Debug)]
-pub(crate) struct Share {
-    pub(crate) grads: ParamGrads,
-    pub(crate) loss_sum: f64,
-    pub(crate) per_image: Vec<(usize, f32)>,
-    pub(crate) parts: f64,
-    /// What the gradients are too large by.
-    pub(crate) loss_scale: f64,
+    pub(crate) divisor: f64,
 }
 
 impl TrainState {
@@ -153,22 +144,21 @@ impl TrainState {
     ///
     /// # Errors   [`TrainError::Model`] if the images do not fit the network, [`TrainError::Device`]
     pub fn compute(&self, parts: Vec<Part>, recipe: &Recipe) -> Result<Computed, TrainError> {
-        self.judged(self.share(parts, recipe)?)
+        let share = self.share(parts, recipe)?;
+        self.measured(share, Vec::new())?.wait()
     }
 
     /// The sums that [`TrainState::compute`] divides by the number of parts.
     ///
     /// # Errors   those of [`TrainState::compute`]
     pub(crate) fn share(&self, parts: Vec<Part>, recipe: &Recipe) -> Result<Share, TrainError> {
-        let parts_count = parts.len().max(1) as f64;
         let loss_scale = match recipe.precision.scales_loss() {
             true => self.loss_scale.value(),
             false => 1.0,
         };
         let mut grads = ParamGrads::default();
-        let mut loss_sum = 0.0;
-        let mut per_image = Vec::new();
-        let mut waiting = Vec::new();
+        let mut losses = Vec::new();
+        let mut times = Vec::new();
         for part in parts {
             let rng = DropoutRng::new(recipe.seed, self.step, part.first_row);
             let device = part.x0.device();
@@ -180,17 +170,17 @@ impl TrainState {
             )?;
             let t = time_tensor(&part.t, &device);
             let xt = xt.cast(recipe.precision.dtype());
-            let mut losses = None;
+            let mut found = None;
             let mut loss = |output: Tensor<4>| -> Result<Tensor<1>, TrainError> {
                 let output = output.cast(FloatDType::F32);
                 let schedule = &recipe.schedule;
                 let (x0, eps) = (part.x0.clone(), part.eps.clone());
-                let found = recipe.objective.loss(output, x0, eps, &part.t, schedule)?;
+                let loss = recipe.objective.loss(output, x0, eps, &part.t, schedule)?;
                 let scaled = match loss_scale == 1.0 {
-                    true => found.loss.clone(),
-                    false => found.loss.clone() * loss_scale,
+                    true => loss.loss.clone(),
+                    false => loss.loss.clone() * loss_scale,
                 };
-                losses = Some((found.loss.inner(), found.per_image.inner()));
+                found = Some([loss.loss.inner(), loss.per_image.inner()]);
                 Ok(scaled)
             };
             let mut backward = match &self.model {
@@ -205,56 +195,114 @@ impl TrainState {
                 }
             };
             grads.add(&self.model, &mut backward);
-            let Some((loss, of_images)) = losses else {
+            let Some(found) = found else {
                 unreachable!("the loss was asked for")
             };
-            waiting.push((loss, of_images, part.t));
-        }
-        // Read back once everything is on its way, in one transfer a part.
-        for (loss, of_images, t) in waiting {
-            let mut numbers = read(Tensor::cat(vec![loss, of_images], 0))?.into_iter();
-            loss_sum += numbers.next().map_or(0.0, f64::from);
-            per_image.extend(t.into_iter().zip(numbers));
+            #[cfg(feature = "faults")]
+            let found = self.spoil_losses(found);
+            losses.extend(found);
+            times.push(part.t);
         }
         Ok(Share {
             grads,
-            loss_sum,
-            per_image,
-            parts: parts_count,
-            loss_scale,
+            losses: Tensor::cat(losses, 0),
+            tally: Tally {
+                times,
+                others: Vec::new(),
+                loss_scale,
+            },
         })
     }
 
-    /// The loss and the norm of the gradient of all parts of a step.
+    /// Measures the gradient of all parts of a step, to which `others` belong; nothing is waited for.
     ///
-    /// # Errors   [`TrainError::Device`] if the norm cannot be read back
-    pub(crate) fn judged(&self, all: Share) -> Result<Computed, TrainError> {
-        let grad_norm = all.grads.global_norm();
-        let grad_norm = grad_norm.map_err(|message| TrainError::Device { message })?;
-        let computed = Computed {
-            loss: all.loss_sum / all.parts,
-            grad_norm: grad_norm / all.parts / all.loss_scale,
-            grads: all.grads,
-            per_image: all.per_image,
-            parts: all.parts,
-            loss_scale: all.loss_scale,
-        };
+    /// # Errors   [`TrainError::Device`] if the device's work failed
+    pub(crate) fn measured(&self, all: Share, others: Vec<Losses>) -> Result<Underway, TrainError> {
         #[cfg(feature = "faults")]
-        let computed = self.spoil(computed)?;
-        Ok(computed)
+        let all = self.spoil_gradient(all);
+        let measured = measure(all.losses, all.grads.flat()).map_err(device_failed)?;
+        Ok(Underway {
+            grads: all.grads,
+            measured,
+            tally: Tally {
+                others,
+                ..all.tally
+            },
+        })
     }
 
     /// Moves every parameter and its slot once, with a gradient of a norm of at most `max_norm` and of what the
     /// configuration clips to.
     pub fn update(self, computed: Computed, recipe: &Recipe, max_norm: f64) -> (Self, StepReport) {
-        let optim = &recipe.optim;
-        let max_norm = match optim.clip_norm {
-            0.0 => max_norm,
-            clip => clip.min(max_norm),
+        let clip = Clip {
+            divisor: computed.divisor,
+            max_norm: clip_norm(recipe).min(max_norm),
         };
-        // The 1e-6 is PyTorch's (clip_grad_norm_).
-        let clip = (max_norm / (computed.grad_norm + 1e-6)).min(1.0);
-        let update = Update {
+        let update = self.scalars(recipe, clip.scale(computed.grad_norm));
+        let report = StepReport {
+            loss: computed.loss,
+            grad_norm: computed.grad_norm,
+            per_image: computed.per_image,
+            ..self.report(update)
+        };
+        let rows = report.per_image.len() as u64;
+        let position = self.position().updated(recipe, rows);
+        let (model, slots) = optim::update(
+            self.model,
+            self.slots,
+            computed.grads,
+            &recipe.optim,
+            update,
+        );
+        (Self::of(model, slots, position), report)
+    }
+
+    /// As [`TrainState::update`] by what the configuration clips to, before the numbers are there: the device judges
+    /// whether there is an update, and the counters are those of one.
+    pub(crate) fn update_unseen(
+        self,
+        underway: Underway,
+        recipe: &Recipe,
+        halt: &mut Halt,
+    ) -> (Self, Unseen) {
+        let clip = Clip {
+            divisor: underway.tally.divisor(),
+            max_norm: clip_norm(recipe),
+        };
+        let update = self.scalars(recipe, f64::NAN);
+        let report = self.report(update);
+        let position = self.position().updated(recipe, underway.tally.rows());
+        let (model, slots, coming) = optim::update_unseen(
+            self.model,
+            self.slots,
+            underway.grads,
+            optim::adam_scalars(&recipe.optim, update),
+            clip,
+            underway.measured,
+            halt,
+        );
+        let unseen = Unseen {
+            coming,
+            tally: underway.tally,
+            report,
+        };
+        (Self::of(model, slots, position), unseen)
+    }
+
+    fn of(model: Model, slots: Vec<Slot>, position: Position) -> Self {
+        Self {
+            model,
+            slots,
+            step: position.step,
+            images_seen: position.images_seen,
+            updates: position.updates,
+            loss_scale: position.loss_scale,
+        }
+    }
+
+    fn scalars(&self, recipe: &Recipe, grad_scale: f64) -> Update {
+        let optim = &recipe.optim;
+        Update {
             lr: learning_rate(
                 optim.lr,
                 optim.warmup_steps,
@@ -263,61 +311,50 @@ impl TrainState {
                 recipe.total_steps,
             ),
             step: self.updates,
-            grad_scale: clip / computed.parts / computed.loss_scale,
+            grad_scale,
             ema_decay: recipe.ema.decay_at(self.updates),
-        };
-        let (model, slots) = optim::update(self.model, self.slots, computed.grads, optim, update);
-        let step = self.step + 1;
-        let rows = computed.per_image.len() as u64;
-        let report = StepReport {
-            step,
-            loss: computed.loss,
-            grad_norm: computed.grad_norm,
+        }
+    }
+
+    /// The report of the next step, but for its numbers.
+    fn report(&self, update: Update) -> StepReport {
+        StepReport {
+            step: self.step + 1,
+            loss: f64::NAN,
+            grad_norm: f64::NAN,
             lr: update.lr,
             ema_decay: update.ema_decay,
-            per_image: computed.per_image,
-        };
-        let mut loss_scale = self.loss_scale;
-        if recipe.precision.scales_loss() {
-            loss_scale.updated();
+            per_image: Vec::new(),
         }
-        let state = Self {
-            model,
-            slots,
-            step,
-            images_seen: self.images_seen + rows,
-            updates: self.updates + 1,
-            loss_scale,
-        };
-        (state, report)
     }
 
     /// Goes on to the next step and leaves every parameter, moment and average as it is, bit for bit.
     #[must_use]
     pub fn skip(self, computed: Computed) -> Self {
-        Self {
-            step: self.step + 1,
-            images_seen: self.images_seen + computed.per_image.len() as u64,
-            ..self
+        let position = self.position().skipped(computed.per_image.len() as u64);
+        self.at(position)
+    }
+
+    /// The losses with the faults of this step in them.
+    #[cfg(feature = "faults")]
+    fn spoil_losses(&self, [loss, per_image]: [Tensor<1>; 2]) -> [Tensor<1>; 2] {
+        use crate::faults::{Part, bad};
+        match bad(self.step + 1, Part::Loss) {
+            Some(value) => [loss.full_like(value), per_image],
+            None => [loss, per_image],
         }
     }
 
-    /// The loss and gradient with the faults of this step in them.
+    /// The gradient with the faults of this step in it.
     #[cfg(feature = "faults")]
-    fn spoil(&self, mut computed: Computed) -> Result<Computed, TrainError> {
-        use crate::faults::{self, Part};
+    fn spoil_gradient(&self, mut all: Share) -> Share {
+        use crate::faults::{Part, bad, wait};
         let step = self.step + 1;
-        faults::wait(step);
-        if let Some(value) = faults::bad(step, Part::Loss) {
-            computed.loss = f64::from(value);
+        wait(step);
+        if let Some(value) = bad(step, Part::Gradient) {
+            all.grads.spoil(value);
         }
-        if let Some(value) = faults::bad(step, Part::Gradient) {
-            computed.grads.spoil(value);
-            let grad_norm = computed.grads.global_norm();
-            let grad_norm = grad_norm.map_err(|message| TrainError::Device { message })?;
-            computed.grad_norm = grad_norm / computed.parts / computed.loss_scale;
-        }
-        Ok(computed)
+        all
     }
 
     /// With one number of one parameter replaced.
@@ -341,9 +378,20 @@ fn time_tensor(t: &[usize], device: &Device) -> Tensor<1> {
 ///
 /// # Errors   [`TrainError::Device`] if they cannot be read back
 pub(crate) fn read(x: Tensor<1>) -> Result<Vec<f32>, TrainError> {
-    let device_failed = |message: String| TrainError::Device { message };
     x.try_into_data()
         .map_err(|error| device_failed(error.to_string()))?
         .try_to_vec()
         .map_err(|error| device_failed(format!("{error:?}")))
+}
+
+pub(crate) fn device_failed(message: String) -> TrainError {
+    TrainError::Device { message }
+}
+
+/// The norm that gradients are scaled down to.
+fn clip_norm(recipe: &Recipe) -> f64 {
+    match recipe.optim.clip_norm {
+        0.0 => f64::INFINITY,
+        clip => clip,
+    }
 }

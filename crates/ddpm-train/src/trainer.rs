@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor};
-use ddpm_data::{Dataset, Loader, LoaderConfig};
+use ddpm_data::{Batch, Dataset, Loader, LoaderConfig};
 use ddpm_diffusion::{DiffusionError, ImageBatch as Drawing, Plan, sample};
 use ddpm_store::checkpoint::{self, Retention};
 use ddpm_store::{GridOptions, ImageBatch, MetricsLog, RunWriter};
@@ -16,11 +16,13 @@ use crate::config::{Config, Validated};
 use crate::denoise::ModelDenoiser;
 use crate::error::TrainError;
 use crate::events::Event;
-use crate::guard::{Cause, Guard, Verdict};
+use crate::flight::Flights;
+use crate::guard::{Cause, Guard, SpikePolicy, Verdict};
+use crate::loss_scale::LossScale;
 use crate::parallel::Ranks;
 use crate::recovery::Trouble;
 use crate::snapshot::{self, Progress, SavedState};
-use crate::state::{Recipe, TrainState};
+use crate::state::{Recipe, StepReport, TrainState};
 use crate::stop::Stop;
 use crate::tuned::{self, Tuned};
 use crate::window::Window;
@@ -108,10 +110,12 @@ pub(crate) struct Trainer {
     pub(crate) gone_back_to: Option<PathBuf>,
     last_grid: Option<PathBuf>,
     tuned: Tuned,
+    pub(crate) flights: Flights,
+    checkpoint_due: bool,
 }
 
 impl Trainer {
-    fn prepare(job: Job) -> Result<(Self, TrainState), TrainError> {
+    pub(crate) fn prepare(job: Job) -> Result<(Self, TrainState), TrainError> {
         let Validated {
             config,
             schedule,
@@ -173,7 +177,13 @@ impl Trainer {
             gone_back_to: None,
             last_grid: None,
             tuned: Tuned::default(),
+            flights: Flights::default(),
+            checkpoint_due: false,
         };
+        // A bound that hangs on the steps before needs their numbers.
+        if trainer.ranks.judge() && trainer.config.guard.spike == SpikePolicy::Off {
+            trainer.flights = Flights::ahead();
+        }
         let state = match start {
             Some(path) => {
                 let (state, skips_bytes) = trainer.restore(&path, model)?;
@@ -209,16 +219,14 @@ impl Trainer {
         });
     }
 
-    fn run(
+    pub(crate) fn run(
         &mut self,
         mut state: TrainState,
         observe: &mut dyn FnMut(Event),
     ) -> Result<Outcome, TrainError> {
         let total = self.recipe.total_steps;
-        let rhythm = self.config.train.clone();
         let mut loader = self.loader(&state)?;
         let mut speed = Speed::default();
-        let mut checkpoint_due = false;
         if state.step > 0
             && self.picture_due(state.step)
             && !self.run.sample_png(state.step).exists()
@@ -226,27 +234,30 @@ impl Trainer {
             // The process died between the checkpoint of this step and its picture.
             self.draw(&state, observe)?;
         }
-        while state.step < total && !self.stop.is_requested() {
+        while !self.ends_at(state.step) || !self.flights.none() {
             let mut trouble;
-            (state, trouble) = self.step(state, &mut loader, &mut speed, observe)?;
-            let last = state.step == total;
+            (state, trouble) = match self.flights.most {
+                0 => self.step(state, &mut loader, &mut speed, observe)?,
+                _ => self.step_ahead(state, &mut loader, &mut speed, observe)?,
+            };
+            if trouble.is_none() && !self.flights.none() {
+                continue;
+            }
             if trouble.is_none() {
-                if last || due(state.step, rhythm.log_every) {
-                    self.log(&state)?;
-                }
-                checkpoint_due |= due(state.step, rhythm.checkpoint_every);
+                self.checkpoint_due |= due(state.step, self.config.train.checkpoint_every);
                 // Updates that are left out may mean that the state has gone bad: it must not push out good ones.
-                let good = checkpoint_due && self.guard.consecutive() == 0;
-                if good || last || self.stop.is_requested() {
+                let good = self.checkpoint_due && self.guard.consecutive() == 0;
+                if good || self.ends_at(state.step) {
                     trouble = self.save(&state, observe)?;
-                    checkpoint_due = false;
+                    self.checkpoint_due = false;
                 }
             }
             if let Some(trouble) = trouble {
                 state = self.go_back(state, trouble, observe)?;
                 loader = self.loader(&state)?;
+                self.flights.forget();
                 // What was due lies ahead again; an early checkpoint would pass for progress.
-                checkpoint_due = false;
+                self.checkpoint_due = false;
             } else if self.picture_due(state.step) {
                 self.draw(&state, observe)?;
             }
@@ -274,61 +285,122 @@ impl Trainer {
         observe: &mut dyn FnMut(Event),
     ) -> Result<(TrainState, Option<Trouble>), TrainError> {
         let clock = Instant::now();
-        let mut batch = loader.next()?;
-        let indices = std::mem::take(&mut batch.indices);
+        let (mut state, batch) = self.next(state, loader)?;
+        let computed = self.ranks.compute(&state, &batch)?.wait()?;
+        let (loss, grad_norm) = (computed.loss, computed.grad_norm);
+        let step = state.step + 1;
+        let (state, trouble) = if self.overflowed(&mut state.loss_scale, step, loss, grad_norm) {
+            (self.ranks.skip(state, computed), None)
+        } else {
+            match self.guard.judge(&self.config.guard, loss, grad_norm) {
+                Verdict::Update { max_norm } => {
+                    let (state, report) = self.ranks.update(state, computed, max_norm);
+                    self.updated(&report, clock.elapsed(), speed, observe);
+                    (state, None)
+                }
+                Verdict::Skip(cause) => {
+                    let state = self.ranks.skip(state, computed);
+                    let numbers = (loss, grad_norm);
+                    let trouble = self.left_out(cause, step, numbers, &batch.indices, observe)?;
+                    (state, trouble)
+                }
+            }
+        };
+        if trouble.is_none() {
+            self.log(state.step, state.images_seen)?;
+        }
+        Ok((state, trouble))
+    }
+
+    /// The next step's batch.
+    ///
+    /// # Errors   those of [`Loader::next`]
+    pub(crate) fn next(
+        &mut self,
+        state: TrainState,
+        loader: &mut Loader,
+    ) -> Result<(TrainState, Arc<Batch>), TrainError> {
+        let batch = self.flights.next_batch(loader)?;
         #[cfg(feature = "faults")]
         let (state, batch) = spoil(state, batch);
-        let mut state = state;
-        let computed = self.ranks.compute(&state, batch)?;
-        let (loss, grad_norm) = (computed.loss, computed.grad_norm);
+        Ok((state, batch))
+    }
+
+    /// Whether a step is one of those that the search for a loss scale is made of, and did not go wrong otherwise.
+    pub(crate) fn overflowed(
+        &mut self,
+        scale: &mut LossScale,
+        step: u64,
+        loss: f64,
+        grad_norm: f64,
+    ) -> bool {
         let overflow = loss.is_finite() && !grad_norm.is_finite();
-        if overflow && self.config.train.precision.scales_loss() && state.loss_scale.overflowed() {
-            // Not a step that went wrong: the search for a scale is made of these.
-            tracing::debug!(
-                "step {}: the gradient overflowed; the loss scale is now {}",
-                state.step + 1,
-                state.loss_scale.value()
-            );
-            self.window.add_skipped();
-            return Ok((self.ranks.skip(state, computed), None));
+        if !(overflow && self.config.train.precision.scales_loss() && scale.overflowed()) {
+            return false;
         }
-        match self.guard.judge(&self.config.guard, loss, grad_norm) {
-            Verdict::Update { max_norm } => {
-                let (state, report) = self.ranks.update(state, computed, max_norm);
-                let time = clock.elapsed();
-                self.window.add(&report, self.recipe.schedule.len(), time);
-                observe(Event::Step {
-                    report: &report,
-                    images_per_s: speed.add(report.per_image.len(), time),
-                    total: self.recipe.total_steps,
-                });
-                Ok((state, None))
-            }
-            Verdict::Skip(cause) => {
-                let state = self.ranks.skip(state, computed);
-                let value = if cause == Cause::Gradient {
-                    grad_norm
-                } else {
-                    loss
-                };
-                let trouble = Trouble {
-                    cause,
-                    step: state.step,
-                    value,
-                };
-                self.window.add_skipped();
-                self.note_skip(trouble, &indices, observe)?;
-                let too_many = self.guard.consecutive() > self.config.guard.max_consecutive_skips;
-                Ok((state, too_many.then_some(trouble)))
-            }
-        }
+        let value = scale.value();
+        tracing::debug!("step {step}: the gradient overflowed; the loss scale is now {value}");
+        self.window.add_skipped();
+        true
+    }
+
+    /// Takes note of an update.
+    pub(crate) fn updated(
+        &mut self,
+        report: &StepReport,
+        time: Duration,
+        speed: &mut Speed,
+        observe: &mut dyn FnMut(Event),
+    ) {
+        self.window.add(report, self.recipe.schedule.len(), time);
+        observe(Event::Step {
+            report,
+            images_per_s: speed.add(report.per_image.len(), time),
+            total: self.recipe.total_steps,
+        });
+    }
+
+    /// Takes note of an update that was left out, by the loss and the norm of the gradient; the trouble is that there
+    /// were too many.
+    ///
+    /// # Errors   if the log of those cannot be written
+    pub(crate) fn left_out(
+        &mut self,
+        cause: Cause,
+        step: u64,
+        (loss, grad_norm): (f64, f64),
+        images: &[usize],
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<Option<Trouble>, TrainError> {
+        let value = match cause {
+            Cause::Gradient => grad_norm,
+            _ => loss,
+        };
+        let trouble = Trouble { cause, step, value };
+        self.window.add_skipped();
+        self.note_skip(trouble, images, observe)?;
+        let too_many = self.guard.consecutive() > self.config.guard.max_consecutive_skips;
+        Ok(too_many.then_some(trouble))
+    }
+
+    /// Whether the run ends with this step.
+    pub(crate) fn ends_at(&self, step: u64) -> bool {
+        step >= self.recipe.total_steps || self.stop.is_requested()
+    }
+
+    /// Whether something has to be done with the state as it is after this step.
+    pub(crate) fn pauses_at(&self, step: u64) -> bool {
+        self.ends_at(step)
+            || self.checkpoint_due
+            || due(step, self.config.train.checkpoint_every)
+            || self.picture_due(step)
     }
 
     fn picture_due(&self, step: u64) -> bool {
         step == self.recipe.total_steps || due(step, self.config.train.sample_every)
     }
 
-    fn loader(&self, state: &TrainState) -> Result<Loader, TrainError> {
+    pub(crate) fn loader(&self, state: &TrainState) -> Result<Loader, TrainError> {
         let config = &self.config;
         Ok(Loader::new(
             self.dataset.clone(),
@@ -342,8 +414,15 @@ impl Trainer {
         )?)
     }
 
-    fn log(&mut self, state: &TrainState) -> Result<(), TrainError> {
-        if let Some(line) = self.window.take(state.step, state.images_seen) {
+    /// Writes a line if one is due after this step.
+    ///
+    /// # Errors   if it cannot be written
+    pub(crate) fn log(&mut self, step: u64, images_seen: u64) -> Result<(), TrainError> {
+        let last = step == self.recipe.total_steps;
+        if !(last || due(step, self.config.train.log_every)) {
+            return Ok(());
+        }
+        if let Some(line) = self.window.take(step, images_seen) {
             self.metrics.write(&line)?;
         }
         Ok(())
@@ -453,10 +532,12 @@ impl Trainer {
 
 /// A step's batch and parameters with their faults in them.
 #[cfg(feature = "faults")]
-fn spoil(state: TrainState, mut batch: ddpm_data::Batch) -> (TrainState, ddpm_data::Batch) {
+fn spoil(state: TrainState, mut batch: Arc<Batch>) -> (TrainState, Arc<Batch>) {
     use crate::faults::{Part as At, bad};
     let step = state.step + 1;
-    if let (Some(value), Some(pixel)) = (bad(step, At::Batch), batch.pixels.first_mut()) {
+    if let Some(value) = bad(step, At::Batch)
+        && let Some(pixel) = Arc::make_mut(&mut batch).pixels.first_mut()
+    {
         *pixel = value;
     }
     match bad(step, At::Parameter) {
@@ -497,7 +578,7 @@ fn describe(model: &ddpm_unet::Model) -> String {
 
 /// Images per second over about the last ten seconds.
 #[derive(Debug, Default)]
-struct Speed {
+pub(crate) struct Speed {
     images: f64,
     seconds: f64,
 }

@@ -13,7 +13,7 @@ use cubecl::prelude::*;
 use cubek::convolution::{AcceleratedTileKind, ConvAlgorithm};
 use serde::{Deserialize, Serialize};
 
-use super::tensor::elem;
+use super::tensor::{address, elem, empty, grid};
 use crate::precision::Precision;
 
 /// A kernel for one of a convolution's products.
@@ -106,7 +106,12 @@ pub(crate) fn import(choices: BTreeMap<String, Algorithm>) {
     }
 }
 
-/// Does a piece of work by the fastest kernel: the one known for it, or else each that can do it is timed once.
+/// How far a kernel's result may be from that of the ordinary units, relative, over the whole tensor. Rounding of
+/// the factors and of the result to 8 bits makes less than a hundredth; a kernel that is wrong is off by about 1.
+const TOLERANCE: f64 = 0.03;
+
+/// Does a piece of work by the fastest kernel: the one known for it, or else each that can do it is checked
+/// against the ordinary units and timed, once.
 ///
 /// `run` returns `None` for an algorithm that cannot do the work.
 pub(super) fn fastest(
@@ -124,11 +129,29 @@ pub(super) fn fastest(
     if let Some(algorithm) = known {
         return run(algorithm).unwrap_or_else(units);
     }
+    let right = units();
+    if !distance(&right, &right).is_ok_and(f64::is_finite) {
+        // Numbers that are none cannot be compared: the choice is left to a later step.
+        return right;
+    }
     let mut best: Option<(f64, Algorithm)> = None;
+    let mut failed = None;
     for algorithm in MATRIX {
         // The first run compiles.
-        if run(algorithm).is_none() || !finish(&like.client) {
+        let Some(found) = run(algorithm) else {
             continue;
+        };
+        match distance(&found, &right) {
+            Ok(distance) if distance <= TOLERANCE => {}
+            Ok(distance) => {
+                tracing::warn!("{work}: {algorithm:?} is off by {distance:.2e} and is not used");
+                continue;
+            }
+            Err(error) => {
+                tracing::debug!("{work}: {algorithm:?}: {error}");
+                failed = failed.or(Some(error));
+                continue;
+            }
         }
         let clock = std::time::Instant::now();
         for _ in 0..3 {
@@ -142,9 +165,93 @@ pub(super) fn fastest(
             best = Some((seconds, algorithm));
         }
     }
+    if let (None, Some(error)) = (&best, failed) {
+        warn_of_failure(&error);
+    }
     let algorithm = best.map_or(Algorithm::Units, |(_, algorithm)| algorithm);
+    tracing::debug!("{work}: {algorithm:?}");
     chosen().insert(key, algorithm);
-    run(algorithm).unwrap_or_else(units)
+    run(algorithm).unwrap_or(right)
+}
+
+/// Says, once in a process, why the matrix units are not used though they are there.
+fn warn_of_failure(error: &str) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if SAID.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    // What a compiler says, not the program that it says it of.
+    let said = error.split("[Source]").next().unwrap_or_default();
+    let said: Vec<&str> = said.split_whitespace().collect();
+    tracing::warn!(
+        "no kernel for matrix units works here, so convolutions are many times slower: {}",
+        said.join(" ")
+    );
+}
+
+/// Threads that compare two tensors.
+const SUMS: usize = 1 << 12;
+
+/// Σ (a-b)² and Σ b² of every `threads`-th value.
+#[cube(launch, address_type = "dynamic")]
+fn partial_differences<E: Numeric>(
+    a: &Tensor<E>,
+    b: &Tensor<E>,
+    sums: &mut Tensor<f32>,
+    values: usize,
+    threads: usize,
+    #[define(E)] _type: ElemType,
+) {
+    if ABSOLUTE_POS >= threads {
+        terminate!();
+    }
+    let mut difference = 0.0f32;
+    let mut size = 0.0f32;
+    let mut i = ABSOLUTE_POS;
+    while i < values {
+        let right = f32::cast_from(b[i]);
+        let by = f32::cast_from(a[i]) - right;
+        difference += by * by;
+        size += right * right;
+        i += threads;
+    }
+    sums[ABSOLUTE_POS] = difference;
+    sums[threads + ABSOLUTE_POS] = size;
+}
+
+/// ‖a-b‖ / ‖b‖ of two dense tensors, 0 if both norms are.
+///
+/// # Errors   what the device says if it could not compute one of them
+pub(super) fn distance(a: &CubeTensor, b: &CubeTensor) -> Result<f64, String> {
+    let values = b.meta.shape().num_elements();
+    let threads = SUMS.min(values);
+    let sums = empty(b, [2, threads], DType::F32);
+    let (count, dim) = grid(&b.client, threads);
+    partial_differences::launch(
+        &b.client,
+        count,
+        dim,
+        address(&[a, b]),
+        a.clone().into_tensor_arg(),
+        b.clone().into_tensor_arg(),
+        sums.clone().into_tensor_arg(),
+        values,
+        threads,
+        elem(b.dtype),
+    );
+    let bytes = b.client.read_one(sums.handle);
+    let bytes = bytes.map_err(|error| error.to_string())?;
+    let sum = |bytes: &[u8]| -> f64 {
+        let numbers = bytes.chunks_exact(4);
+        let numbers = numbers.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        numbers.map(f64::from).sum()
+    };
+    let (differences, sizes) = bytes.split_at(threads * 4);
+    let (difference, size) = (sum(differences).sqrt(), sum(sizes).sqrt());
+    Ok(match difference == 0.0 && size.is_finite() {
+        true => 0.0,
+        false => difference / size,
+    })
 }
 
 /// Waits for a device; false if what it did went wrong.

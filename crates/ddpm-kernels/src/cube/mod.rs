@@ -11,6 +11,7 @@ mod convolution;
 mod extension;
 mod gemm;
 mod images;
+mod judge;
 mod norm;
 mod optimiser;
 mod relayout;
@@ -18,6 +19,7 @@ mod tensor;
 
 pub(crate) use algorithm::{allow_tf32, export, import, lacks};
 pub(crate) use extension::*;
+pub(crate) use judge::{Coming, Measured, wait};
 
 #[cfg(test)]
 #[cfg(all(feature = "flex", feature = "wgpu"))]

@@ -1,4 +1,4 @@
-//! Adam, the moving average and the norm of the gradient over all parameters at once.
+//! Adam and the moving average over all parameters at once.
 //!
 //! Weights, moments, averages and gradients each lie in one piece of memory, a parameter after the other,
 //! so that an update is one kernel for the network instead of one for each parameter.
@@ -7,8 +7,9 @@ use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+use super::judge::Decision;
 use super::relayout;
-use super::tensor::{address, empty, grid};
+use super::tensor::{address, grid};
 use crate::optimiser::AdamStep;
 
 /// Values that a parameter's place is rounded up to: 256 bytes, what the graphics interfaces align buffers to.
@@ -110,7 +111,7 @@ pub(crate) fn add_all(a: Vec<CubeTensor>, b: Vec<CubeTensor>) -> Vec<CubeTensor>
     views(&burn_cubecl::ops::numeric::add(whole_a, whole_b), &lengths)
 }
 
-fn flat(parts: Vec<CubeTensor>) -> (Vec<CubeTensor>, CubeTensor) {
+pub(super) fn flat(parts: Vec<CubeTensor>) -> (Vec<CubeTensor>, CubeTensor) {
     if let Some(whole) = whole(&parts) {
         return (parts, whole);
     }
@@ -142,16 +143,26 @@ fn adam<N: Size>(
     exp_avg: &mut Tensor<Vector<f32, N>>,
     exp_avg_sq: &mut Tensor<Vector<f32, N>>,
     ema: &mut Tensor<Vector<f32, N>>,
+    scale: &Tensor<f32>,
+    halt: &Tensor<f32>,
     step: Scalars,
     threads: usize,
+    #[comptime] judged: bool,
 ) {
     if ABSOLUTE_POS >= threads {
         terminate!();
     }
+    let mut grad_scale = step.grad_scale;
+    if judged {
+        if halt[0] != 0.0 {
+            terminate!();
+        }
+        grad_scale = scale[0];
+    }
     let one = 1.0f32;
     let w = weight[ABSOLUTE_POS];
-    let g = grad[ABSOLUTE_POS] * Vector::new(step.grad_scale)
-        + w * Vector::new(step.decay_into_gradient);
+    let g =
+        grad[ABSOLUTE_POS] * Vector::new(grad_scale) + w * Vector::new(step.decay_into_gradient);
     let m = exp_avg[ABSOLUTE_POS] * Vector::new(step.beta1) + g * Vector::new(one - step.beta1);
     let v =
         exp_avg_sq[ABSOLUTE_POS] * Vector::new(step.beta2) + g * g * Vector::new(one - step.beta2);
@@ -164,11 +175,13 @@ fn adam<N: Size>(
         ema[ABSOLUTE_POS] * Vector::new(step.ema_decay) + w * Vector::new(one - step.ema_decay);
 }
 
-/// Moves all parameters, in place once they lie in one piece of memory; the first call brings them there.
+/// Moves all parameters, in place once they lie in one piece of memory; the first call brings them there. With a
+/// decision, `step.grad_scale` is not read, and a card that has halted moves nothing.
 pub(crate) fn adam_all(
     [weight, exp_avg, exp_avg_sq, ema]: [Vec<CubeTensor>; 4],
     grad: Vec<CubeTensor>,
     step: AdamStep,
+    decision: Option<Decision>,
 ) -> [Vec<CubeTensor>; 4] {
     if weight.is_empty() {
         return [weight, exp_avg, exp_avg_sq, ema];
@@ -180,6 +193,11 @@ pub(crate) fn adam_all(
     let (count, dim) = grid(&w.client, threads);
     let client = w.client.clone();
     let width = address(&[&w]);
+    let judged = decision.is_some();
+    let Decision { scale, halt } = decision.unwrap_or_else(|| Decision {
+        scale: g.clone(),
+        halt: g.clone(),
+    });
     adam::launch(
         &client,
         count,
@@ -191,6 +209,8 @@ pub(crate) fn adam_all(
         m.into_tensor_arg(),
         v.into_tensor_arg(),
         e.into_tensor_arg(),
+        scale.into_tensor_arg(),
+        halt.into_tensor_arg(),
         ScalarsLaunch::new(
             step.grad_scale as f32,
             step.betas[0] as f32,
@@ -203,55 +223,7 @@ pub(crate) fn adam_all(
             step.ema_decay as f32,
         ),
         threads,
+        judged,
     );
     [weight, exp_avg, exp_avg_sq, ema]
-}
-
-/// Threads of the first pass over all gradients.
-const SUMS: usize = 1 << 14;
-
-/// Σ x² of every `threads`-th value.
-#[cube(launch, address_type = "dynamic")]
-fn partial_squares(x: &Tensor<f32>, sums: &mut Tensor<f32>, values: usize, threads: usize) {
-    if ABSOLUTE_POS >= threads {
-        terminate!();
-    }
-    let mut sum = 0.0f32;
-    let mut i = ABSOLUTE_POS;
-    while i < values {
-        sum += x[i] * x[i];
-        i += threads;
-    }
-    sums[ABSOLUTE_POS] = sum;
-}
-
-/// Σ x² over all tensors; the last few thousand sums are added up in f64.
-pub(crate) fn sum_of_squares(parts: Vec<CubeTensor>) -> Result<f64, String> {
-    if parts.is_empty() {
-        return Ok(0.0);
-    }
-    let (_parts, x) = flat(parts);
-    let values = x.meta.shape().num_elements();
-    let threads = SUMS.min(values);
-    let sums = empty(&x, [threads], DType::F32);
-    let (count, dim) = grid(&x.client, threads);
-    let client = x.client.clone();
-    let width = address(&[&x]);
-    partial_squares::launch(
-        &client,
-        count,
-        dim,
-        width,
-        x.into_tensor_arg(),
-        sums.clone().into_tensor_arg(),
-        values,
-        threads,
-    );
-    let bytes = client
-        .read_one(sums.handle)
-        .map_err(|error| error.to_string())?;
-    let sums = bytes
-        .chunks_exact(4)
-        .map(|bytes| f64::from(f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])));
-    Ok(sums.sum())
 }

@@ -107,7 +107,8 @@ impl Run {
             if spoiled.contains(&(self.state.step + 1)) {
                 *batch.pixels.last_mut().unwrap() = f32::NAN;
             }
-            let computed = self.ranks.compute(&self.state, batch).unwrap();
+            let underway = self.ranks.compute(&self.state, &Arc::new(batch)).unwrap();
+            let computed = underway.wait().unwrap();
             let (loss, norm) = (computed.loss, computed.grad_norm);
             let images = computed.per_image.iter().map(|&(t, x)| (t, x.to_bits()));
             trace.push((loss.to_bits(), norm.to_bits(), images.collect()));
@@ -266,8 +267,8 @@ fn devices_that_meet_for_the_sum_do_what_the_host_does() {
     assert!(found == start(2, 2, true).go(4, &[2]).1);
     assert_all_equal(&mut run);
     run.ranks.peers[0].tell(|seat| seat.state = None);
-    let batch = run.loader.next().unwrap();
-    assert!(run.ranks.compute(&run.state, batch).is_err());
+    let batch = Arc::new(run.loader.next().unwrap());
+    assert!(run.ranks.compute(&run.state, &batch).is_err());
 }
 
 /// What does not add up is not relied on.
@@ -284,8 +285,8 @@ fn devices_that_fail_the_test_leave_the_sum_to_the_host() {
 fn a_rank_that_fails_fails_the_step() {
     let mut run = start(3, 1, true);
     run.ranks.peers[1].tell(|seat| seat.state = None);
-    let batch = run.loader.next().unwrap();
-    let error = run.ranks.compute(&run.state, batch).unwrap_err();
+    let batch = Arc::new(run.loader.next().unwrap());
+    let error = run.ranks.compute(&run.state, &batch).unwrap_err();
     assert!(matches!(error, TrainError::Device { .. }), "{error}");
 }
 

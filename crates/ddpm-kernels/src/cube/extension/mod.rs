@@ -11,10 +11,12 @@ use burn::backend::{DispatchKindConversion, DispatchTensor};
 use burn::tensor::Tensor;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::judge::{self, Coming, Decision, Measured};
 use super::optimiser;
 use crate::conv2d::Options;
 use crate::extension::Kernels;
 use crate::group_norm::GroupNormOptions;
+use crate::judge::Clip;
 use crate::optimiser::{AdamState, AdamStep};
 pub(crate) use convolution::CachedWeight;
 
@@ -134,13 +136,43 @@ pub(crate) fn add_all(a: Vec<Tensor<1>>, b: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
 }
 
 pub(crate) fn sum_of_squares(tensors: &[Tensor<1>]) -> Result<f64, String> {
-    optimiser::sum_of_squares(tensors.iter().cloned().map(primitive).collect())
+    judge::sum_of_squares(tensors.iter().cloned().map(primitive).collect())
+}
+
+/// See [`judge::measure`].
+pub(crate) fn measure(losses: Tensor<1>, grads: &[Tensor<1>]) -> Measured {
+    judge::measure(
+        primitive(losses),
+        grads.iter().cloned().map(primitive).collect(),
+    )
 }
 
 pub(crate) fn adam_all(
     states: Vec<AdamState>,
     grads: Vec<Tensor<1>>,
     step: AdamStep,
+) -> Vec<AdamState> {
+    adam(states, grads, step, None)
+}
+
+/// See [`crate::adam_steps_unseen`].
+pub(crate) fn adam_all_unseen(
+    states: Vec<AdamState>,
+    grads: Vec<Tensor<1>>,
+    step: AdamStep,
+    clip: Clip,
+    measured: Measured,
+    halt: &Tensor<1>,
+) -> (Vec<AdamState>, Coming) {
+    let (decision, coming) = judge::decide(measured, clip, primitive(halt.clone()));
+    (adam(states, grads, step, Some(decision)), coming)
+}
+
+fn adam(
+    states: Vec<AdamState>,
+    grads: Vec<Tensor<1>>,
+    step: AdamStep,
+    decision: Option<Decision>,
 ) -> Vec<AdamState> {
     let mut columns: [Vec<CubeTensor>; 4] = Default::default();
     for state in states {
@@ -151,7 +183,7 @@ pub(crate) fn adam_all(
     }
     let grads = grads.into_iter().map(primitive).collect();
     let [weight, exp_avg, exp_avg_sq, ema] =
-        optimiser::adam_all(columns, grads, step).map(|c| c.into_iter().map(tensor));
+        optimiser::adam_all(columns, grads, step, decision).map(|c| c.into_iter().map(tensor));
     weight
         .zip(exp_avg)
         .zip(exp_avg_sq.zip(ema))

@@ -1,0 +1,185 @@
+//! Updates whose loss and gradient the host has not seen yet.
+//!
+//! A host that waits for a step's numbers before it gives a card the update leaves the card idle meanwhile. So the
+//! card judges a step itself: where the loss or the gradient is not finite, it [halts](Halt), and neither this update
+//! nor any later one is made until the host, which sees the same numbers a little later, has dealt with it.
+
+use burn::tensor::{Device, Tensor};
+
+use crate::optimiser::{AdamState, AdamStep, adam_steps, sum_of_squares};
+
+/// Whether updates are made on a device; every clone is the same switch.
+#[derive(Debug, Clone)]
+pub struct Halt(Tensor<1>);
+
+impl Halt {
+    /// A device without autodiff, on which updates are made.
+    pub fn new(device: &Device) -> Self {
+        Self(Tensor::zeros([1], device))
+    }
+
+    /// Lets updates be made again.
+    pub fn clear(&mut self) {
+        self.0 = self.0.zeros_like();
+    }
+}
+
+/// Whether a device judges its steps itself; elsewhere the functions of this file do it on the host, at once.
+pub fn judges(device: &Device) -> bool {
+    #[cfg(feature = "cube")]
+    return crate::Place::of(device) == crate::Place::Card;
+    #[cfg(not(feature = "cube"))]
+    {
+        let _ = device;
+        false
+    }
+}
+
+/// How a gradient is scaled before it meets the optimiser.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Clip {
+    /// What the sums of the gradients are too large by.
+    pub divisor: f64,
+    /// The norm that is left at most, after that; infinite for no bound.
+    pub max_norm: f64,
+}
+
+impl Clip {
+    /// The global norm of the gradient, from the sum of its squares.
+    pub fn norm(self, sum_of_squares: f64) -> f64 {
+        sum_of_squares.sqrt() / self.divisor
+    }
+
+    /// What a gradient of this norm is multiplied with.
+    pub fn scale(self, norm: f64) -> f64 {
+        // The 1e-6 is PyTorch's (clip_grad_norm_).
+        (self.max_norm / (norm + 1e-6)).min(1.0) / self.divisor
+    }
+}
+
+/// Numbers of a step, in the host's memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Numbers {
+    /// The losses that were given.
+    pub losses: Vec<f32>,
+    /// Σ over all gradients of Σ x².
+    pub sum_of_squares: f64,
+}
+
+/// A step's losses and the norm of its gradient, where they were computed.
+pub struct Measured(Place);
+
+enum Place {
+    Host(Numbers),
+    #[cfg(feature = "cube")]
+    Card(crate::cube::Measured),
+}
+
+impl std::fmt::Debug for Measured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0 {
+            Place::Host(_) => "Measured on the host",
+            #[cfg(feature = "cube")]
+            Place::Card(_) => "Measured on the card",
+        })
+    }
+}
+
+/// Numbers that may be on their way still.
+pub struct Coming(Way);
+
+enum Way {
+    Here(Numbers),
+    #[cfg(feature = "cube")]
+    FromCard(crate::cube::Coming),
+}
+
+impl std::fmt::Debug for Coming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Coming")
+    }
+}
+
+impl Coming {
+    /// Waits for them.
+    ///
+    /// # Errors   what a card's driver says if its work failed
+    pub fn wait(self) -> Result<Numbers, String> {
+        match self.0 {
+            Way::Here(numbers) => Ok(numbers),
+            #[cfg(feature = "cube")]
+            Way::FromCard(coming) => {
+                let (losses, sum_of_squares) = crate::cube::wait(coming)?;
+                Ok(Numbers {
+                    losses,
+                    sum_of_squares,
+                })
+            }
+        }
+    }
+}
+
+/// Measures the gradients and, on a card, sends the numbers to the host in one transfer, which is not waited for.
+///
+/// # Shapes   `losses`: `[n]`; `grads`: `[values]` each; on one device, without autodiff
+/// # Errors   what the device says if its work failed
+pub fn measure(losses: Tensor<1>, grads: &[Tensor<1>]) -> Result<Measured, String> {
+    #[cfg(feature = "cube")]
+    if !grads.is_empty() && crate::Place::of(&losses.device()) == crate::Place::Card {
+        return Ok(Measured(Place::Card(crate::cube::measure(losses, grads))));
+    }
+    let numbers = losses.try_into_data().map_err(|error| error.to_string())?;
+    Ok(Measured(Place::Host(Numbers {
+        losses: numbers.iter::<f32>().collect(),
+        sum_of_squares: sum_of_squares(grads)?,
+    })))
+}
+
+impl Measured {
+    /// Goes without what stays on the card.
+    pub fn coming(self) -> Coming {
+        Coming(match self.0 {
+            Place::Host(numbers) => Way::Here(numbers),
+            #[cfg(feature = "cube")]
+            Place::Card(measured) => Way::FromCard(measured.coming()),
+        })
+    }
+}
+
+/// As [`adam_steps`], judged on the device: `step.grad_scale` is not read but found by `clip`, and nothing moves if
+/// a loss or the gradient is not finite, or the device has halted before.
+///
+/// # Shapes   as [`adam_steps`]; `measured` of the same gradients
+pub fn adam_steps_unseen(
+    states: Vec<AdamState>,
+    grads: Vec<Tensor<1>>,
+    step: AdamStep,
+    clip: Clip,
+    measured: Measured,
+    halt: &mut Halt,
+) -> (Vec<AdamState>, Coming) {
+    match measured.0 {
+        #[cfg(feature = "cube")]
+        Place::Card(measured) => {
+            let (states, coming) =
+                crate::cube::adam_all_unseen(states, grads, step, clip, measured, &halt.0);
+            (states, Coming(Way::FromCard(coming)))
+        }
+        Place::Host(numbers) => {
+            let finite = numbers.losses.iter().all(|loss| loss.is_finite())
+                && numbers.sum_of_squares.is_finite();
+            if !finite {
+                halt.0 = halt.0.ones_like();
+            }
+            let halted = halt.0.clone().into_scalar::<f32>() != 0.0;
+            let states = match halted {
+                true => states,
+                false => {
+                    let grad_scale = clip.scale(clip.norm(numbers.sum_of_squares));
+                    adam_steps(states, grads, AdamStep { grad_scale, ..step })
+                }
+            };
+            (states, Coming(Way::Here(numbers)))
+        }
+    }
+}
