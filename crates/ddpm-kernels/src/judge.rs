@@ -72,7 +72,7 @@ pub struct Measured(Place);
 enum Place {
     Host(Numbers),
     #[cfg(feature = "cube")]
-    Card(crate::cube::Measured),
+    Card(Box<crate::cube::Measured>),
 }
 
 impl std::fmt::Debug for Measured {
@@ -126,7 +126,8 @@ impl Coming {
 pub fn measure(losses: Tensor<1>, grads: &[Tensor<1>]) -> Result<Measured, String> {
     #[cfg(feature = "cube")]
     if !grads.is_empty() && crate::Place::of(&losses.device()) == crate::Place::Card {
-        return Ok(Measured(Place::Card(crate::cube::measure(losses, grads))));
+        let measured = crate::cube::measure(losses, grads);
+        return Ok(Measured(Place::Card(Box::new(measured))));
     }
     let numbers = losses.try_into_data().map_err(|error| error.to_string())?;
     Ok(Measured(Place::Host(Numbers {
@@ -162,7 +163,7 @@ pub fn adam_steps_unseen(
         #[cfg(feature = "cube")]
         Place::Card(measured) => {
             let (states, coming) =
-                crate::cube::adam_all_unseen(states, grads, step, clip, measured, &halt.0);
+                crate::cube::adam_all_unseen(states, grads, step, clip, *measured, &halt.0);
             (states, Coming(Way::FromCard(coming)))
         }
         Place::Host(numbers) => {

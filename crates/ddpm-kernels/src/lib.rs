@@ -23,6 +23,7 @@ mod judge;
 mod linear;
 mod optimiser;
 mod precision;
+mod record;
 pub mod tuning;
 
 pub use attention::attention;
@@ -35,6 +36,7 @@ pub use judge::{Clip, Coming, Halt, Measured, Numbers, adam_steps_unseen, judges
 pub use linear::linear;
 pub use optimiser::{AdamState, AdamStep, Flatten, adam_step, adam_steps, add_all, sum_of_squares};
 pub use precision::{Precision, PrecisionError};
+pub use record::{Recording, record};
 
 /// Which kernels a device has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

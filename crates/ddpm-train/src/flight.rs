@@ -219,7 +219,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let validated = config().validate().unwrap();
         let dataset = Dataset::load(&validated.config.data, 0, &mut |_, _| {}).unwrap();
-        let run = RunDir::create(&folder.path().join("run")).unwrap();
+        let run = RunDir::create(folder.path().join("run")).unwrap();
         run.write_config("").unwrap();
         let (metrics, skips) = (run.metrics_jsonl(), run.skips_jsonl());
         let job = Job {

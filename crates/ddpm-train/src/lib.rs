@@ -54,4 +54,5 @@ pub use state::{Computed, Part, Recipe, StepReport, TrainState};
 pub use stop::Stop;
 pub use trainer::{Job, Outcome, Start, image_batch, model_shape, train};
 pub use tuned::recall as recall_tuning;
+pub use underway::Unseen;
 pub use window::{MetricLine, Window};

@@ -138,6 +138,21 @@ impl TrainState {
         Ok(self.update(computed, recipe, f64::INFINITY))
     }
 
+    /// As [`TrainState::step`], given to the device without waiting for it: the device makes the update unless the
+    /// loss or the gradient is not finite, and none after that. The counters are those of an update.
+    ///
+    /// # Errors   those of [`TrainState::compute`]
+    pub fn step_ahead(
+        self,
+        parts: Vec<Part>,
+        recipe: &Recipe,
+        halt: &mut Halt,
+    ) -> Result<(Self, Unseen), TrainError> {
+        let share = self.share(parts, recipe)?;
+        let underway = self.measured(share, Vec::new())?;
+        Ok(self.update_unseen(underway, recipe, halt))
+    }
+
     /// Loss and gradient of the images of all parts; each part is one forward and backward pass.
     ///
     /// The loss is the mean over all images, so the parts must be of one size.

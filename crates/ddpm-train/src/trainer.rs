@@ -451,10 +451,7 @@ impl Trainer {
             labels: None,
             device: self.device.clone(),
         };
-        let network = ModelDenoiser {
-            model: &model,
-            precision: config.train.precision,
-        };
+        let network = ModelDenoiser::new(&model, config.train.precision);
         let drawn = sample(&network, &self.plan, drawing, &mut |progress| {
             observe(Event::Sampling {
                 done: progress.step,

@@ -116,7 +116,7 @@ impl Underway {
 
 /// A step whose update was left to the device, and whose numbers are on their way from there.
 #[derive(Debug)]
-pub(crate) struct Unseen {
+pub struct Unseen {
     pub(crate) coming: Coming,
     pub(crate) tally: Tally,
     pub(crate) report: StepReport,
@@ -126,7 +126,7 @@ impl Unseen {
     /// Waits for the numbers; if any is not finite, the device has made neither this update nor one after it.
     ///
     /// # Errors   [`TrainError::Device`] if they cannot be read back
-    pub(crate) fn wait(self) -> Result<StepReport, TrainError> {
+    pub fn wait(self) -> Result<StepReport, TrainError> {
         let numbers = self.coming.wait().map_err(device_failed)?;
         let (loss, grad_norm, per_image) = self.tally.figures(numbers);
         Ok(StepReport {

@@ -1,5 +1,7 @@
 //! How the time step enters the network.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData, activation::silu};
 
@@ -18,6 +20,34 @@ pub struct Positional {
     flip_sin_to_cos: bool,
     #[module(skip)]
     freq_shift: f64,
+    #[module(skip)]
+    frequencies: Kept,
+}
+
+/// The frequencies on the device that they were last asked for on: sending them there for every batch would keep a
+/// card waiting. Copies of a network share them.
+#[derive(Debug, Clone, Default)]
+struct Kept(Arc<Mutex<Option<Tensor<2>>>>);
+
+impl Kept {
+    /// On the device of `t`, and under autodiff if `t` is.
+    fn on_device_of(&self, t: &Tensor<1>, values: impl FnOnce() -> Vec<f32>) -> Tensor<2> {
+        let device = t.device();
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = kept
+            .as_ref()
+            .filter(|kept| kept.device() == device.clone().inner());
+        let frequencies = there.cloned().unwrap_or_else(|| {
+            let values = values();
+            let shape = [1, values.len()];
+            Tensor::from_data(TensorData::new(values, shape), &device.clone().inner())
+        });
+        *kept = Some(frequencies.clone());
+        match device.is_autodiff() {
+            true => Tensor::from_inner(frequencies),
+            false => frequencies,
+        }
+    }
 }
 
 /// Random Fourier features of ln σ (Song et al. 2021, score SDE): \[sin(2π·w·ln t), cos(2π·w·ln t)\],
@@ -51,6 +81,7 @@ impl TimeProjection {
             channels,
             flip_sin_to_cos,
             freq_shift,
+            frequencies: Kept::default(),
         })
     }
 
@@ -86,14 +117,13 @@ impl Positional {
     fn forward(&self, t: Tensor<1>) -> Tensor<2> {
         let half = self.channels / 2;
         // In f64 on the host: in f32 exp() alone would cost three digits of t·f at t near 1000.
-        let frequencies: Vec<f32> = (0..half)
-            .map(|i| {
-                let exponent = i as f64 / (half as f64 - self.freq_shift);
-                (-(10_000f64.ln()) * exponent).exp() as f32
-            })
-            .collect();
+        let frequency = |i: usize| {
+            let exponent = i as f64 / (half as f64 - self.freq_shift);
+            (-(10_000f64.ln()) * exponent).exp() as f32
+        };
+        let values = || (0..half).map(frequency).collect();
+        let frequencies = self.frequencies.on_device_of(&t, values);
         let device = t.device();
-        let frequencies = Tensor::<2>::from_data(TensorData::new(frequencies, [1, half]), &device);
         let angle = t.unsqueeze_dim::<2>(1) * frequencies;
         let (sin, cos) = (angle.clone().sin(), angle.cos());
         let mut parts = if self.flip_sin_to_cos {

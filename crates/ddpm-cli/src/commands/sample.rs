@@ -244,10 +244,7 @@ impl Drawing<'_> {
                 labels,
                 device: self.device.clone(),
             };
-            let network = ModelDenoiser {
-                model: &self.opened.model,
-                precision: self.precision,
-            };
+            let network = ModelDenoiser::new(&self.opened.model, self.precision);
             let images = draw(&network, self.plan, batch, &mut |state| {
                 let of = state.of as u64;
                 progress

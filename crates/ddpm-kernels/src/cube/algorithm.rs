@@ -23,20 +23,43 @@ pub enum Algorithm {
     Units,
     /// Matrix units, by one of cubek's ways of bringing tiles to them.
     Matrix(ConvAlgorithm, AcceleratedTileKind),
+    /// Matrix units, by cubek's product of matrices.
+    Product(AcceleratedTileKind),
 }
 
-/// What is worth trying where there are matrix units.
-const MATRIX: [Algorithm; 6] = {
+/// What is worth trying for a convolution where there are matrix units. Each takes seconds to compile.
+pub(super) const CONVOLUTIONS: &[Algorithm] = {
     use AcceleratedTileKind::{Cmma, Mma};
-    [
+    &[
         Algorithm::Matrix(ConvAlgorithm::SimpleSyncCyclic, Cmma),
-        Algorithm::Matrix(ConvAlgorithm::SimpleSyncStrided, Mma),
-        Algorithm::Matrix(ConvAlgorithm::SimpleAsyncCyclic, Cmma),
         Algorithm::Matrix(ConvAlgorithm::SimpleAsyncStrided, Mma),
         Algorithm::Matrix(ConvAlgorithm::SimpleAsyncTma, Cmma),
         Algorithm::Matrix(ConvAlgorithm::SimpleAsyncTma, Mma),
     ]
 };
+
+/// The same where the values of a pixel cannot be read eight at a time, as with three colours: there is little to
+/// do then, and little to win.
+pub(super) const UNALIGNED: &[Algorithm] = &[Algorithm::Matrix(
+    ConvAlgorithm::SimpleSyncCyclic,
+    AcceleratedTileKind::Cmma,
+)];
+
+/// What is worth trying for products of matrices.
+pub(super) const PRODUCTS: &[Algorithm] = &[
+    Algorithm::Product(AcceleratedTileKind::Cmma),
+    Algorithm::Product(AcceleratedTileKind::Mma),
+];
+
+/// What is to be done, for which a kernel is chosen.
+pub(super) struct Work {
+    /// What work of several sizes has in common, so that one kernel may be the fastest for all.
+    pub(super) kind: String,
+    /// The sizes.
+    pub(super) sizes: String,
+    /// What may be the fastest.
+    pub(super) candidates: &'static [Algorithm],
+}
 
 /// Whether matrix units may round f32 factors to TF32.
 static TF32: AtomicBool = AtomicBool::new(false);
@@ -110,13 +133,13 @@ pub(crate) fn import(choices: BTreeMap<String, Algorithm>) {
 /// the factors and of the result to 8 bits makes less than a hundredth; a kernel that is wrong is off by about 1.
 const TOLERANCE: f64 = 0.03;
 
-/// Does a piece of work by the fastest kernel: the one known for it, or else each that can do it is checked
-/// against the ordinary units and timed, once.
+/// Does a piece of work by the kernel known for it, or by the one known for work of its kind if that runs here; or
+/// else each that can do it is checked against the ordinary units and timed, once.
 ///
 /// `run` returns `None` for an algorithm that cannot do the work.
 pub(super) fn fastest(
     like: &CubeTensor,
-    work: &str,
+    work: impl FnOnce() -> Work,
     run: &dyn Fn(Algorithm) -> Option<CubeTensor>,
 ) -> CubeTensor {
     let units =
@@ -124,31 +147,59 @@ pub(super) fn fastest(
     if !has_matrix_units(&like.client, like.dtype) {
         return units();
     }
-    let key = format!("{}: {work}", like.client.properties().identity.fingerprint);
+    let work = work();
+    let device = &like.client.properties().identity.fingerprint;
+    let kind = format!("{device}: {}, {:?}", work.kind, like.dtype);
+    let key = format!("{kind}: {}", work.sizes);
     let known = chosen().get(&key).copied();
     if let Some(algorithm) = known {
         return run(algorithm).unwrap_or_else(units);
+    }
+    let known = chosen().get(&kind).copied();
+    if let Some(algorithm) = known
+        && let Some(found) = run(algorithm)
+        && distance(&found, &found).is_ok()
+    {
+        chosen().insert(key, algorithm);
+        return found;
     }
     let right = units();
     if !distance(&right, &right).is_ok_and(f64::is_finite) {
         // Numbers that are none cannot be compared: the choice is left to a later step.
         return right;
     }
+    let algorithm = choose(like, &work, &right, run).unwrap_or(Algorithm::Units);
+    tracing::debug!("{key}: {algorithm:?}");
+    chosen().entry(kind).or_insert(algorithm);
+    chosen().insert(key, algorithm);
+    run(algorithm).unwrap_or(right)
+}
+
+/// The fastest of the candidates that run here and come to `right`.
+fn choose(
+    like: &CubeTensor,
+    work: &Work,
+    right: &CubeTensor,
+    run: &dyn Fn(Algorithm) -> Option<CubeTensor>,
+) -> Option<Algorithm> {
     let mut best: Option<(f64, Algorithm)> = None;
     let mut failed = None;
-    for algorithm in MATRIX {
+    for &algorithm in work.candidates {
         // The first run compiles.
         let Some(found) = run(algorithm) else {
             continue;
         };
-        match distance(&found, &right) {
+        match distance(&found, right) {
             Ok(distance) if distance <= TOLERANCE => {}
             Ok(distance) => {
-                tracing::warn!("{work}: {algorithm:?} is off by {distance:.2e} and is not used");
+                let Work { kind, sizes, .. } = work;
+                tracing::warn!(
+                    "{kind}, {sizes}: {algorithm:?} is off by {distance:.2e} and is not used"
+                );
                 continue;
             }
             Err(error) => {
-                tracing::debug!("{work}: {algorithm:?}: {error}");
+                tracing::debug!("{}, {}: {algorithm:?}: {error}", work.kind, work.sizes);
                 failed = failed.or(Some(error));
                 continue;
             }
@@ -168,10 +219,7 @@ pub(super) fn fastest(
     if let (None, Some(error)) = (&best, failed) {
         warn_of_failure(&error);
     }
-    let algorithm = best.map_or(Algorithm::Units, |(_, algorithm)| algorithm);
-    tracing::debug!("{work}: {algorithm:?}");
-    chosen().insert(key, algorithm);
-    run(algorithm).unwrap_or(right)
+    best.map(|(_, algorithm)| algorithm)
 }
 
 /// Says, once in a process, why the matrix units are not used though they are there.

@@ -6,13 +6,14 @@ use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use cubecl::zspace::metadata::Metadata;
+use cubek::convolution::AcceleratedTileKind;
 use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
 use cubek::std::InputBinding;
 
-use super::algorithm::has_matrix_units;
+use super::algorithm::{Algorithm, PRODUCTS, Work, fastest, has_matrix_units};
 use super::gemm::{self, Matrices};
 use super::relayout;
-use super::tensor::{address, dims, elem, empty};
+use super::tensor::{address, dense, dims, elem, empty, is_dense, reshaped};
 
 /// Threads that share a row of scores.
 const ROW_THREADS: usize = 64;
@@ -50,6 +51,7 @@ fn softmax_rows<E: Numeric>(
     weights: &mut Tensor<E>,
     tokens: usize,
     rows: usize,
+    scale: f32,
     #[define(E)] _type: ElemType,
 ) {
     let mut shared = Shared::<[f32]>::new_slice(ROW_THREADS);
@@ -70,13 +72,13 @@ fn softmax_rows<E: Numeric>(
     let mut sum = 0.0f32;
     let mut i = UNIT_POS as usize;
     while i < tokens {
-        sum += (scores[base + i] - most).exp();
+        sum += ((scores[base + i] - most) * scale).exp();
         i += ROW_THREADS;
     }
     let sum = over_threads(&mut shared, sum, false);
     let mut i = UNIT_POS as usize;
     while i < tokens {
-        weights[base + i] = E::cast_from((scores[base + i] - most).exp() / sum);
+        weights[base + i] = E::cast_from(((scores[base + i] - most) * scale).exp() / sum);
         i += ROW_THREADS;
     }
 }
@@ -187,42 +189,91 @@ impl Sizes {
     }
 }
 
-/// scale·a·b for each pair of matrices, written through the view `out` from its value `start` on.
-fn product(a: Matrices, b: Matrices, out: Matrices, scale: f32) {
-    if !has_matrix_units(&out.tensor.client, a.tensor.dtype) {
-        return gemm::batched(a, b, out, scale);
+impl Matrices {
+    fn of(tensor: CubeTensor) -> Self {
+        Self { tensor, start: 0 }
     }
-    // cubek's kernels want memory that begins with the matrix, and scale nothing.
-    let [a_dense, b_dense] = [&a, &b].map(|factor| {
-        let dense = empty(
-            &factor.tensor,
-            factor.tensor.meta.shape().to_vec(),
-            factor.tensor.dtype,
-        );
-        relayout::copy_to(factor.tensor.clone(), factor.start, &dense, 0);
+
+    /// As a tensor of its own, with its values in order; the memory itself if it is one already.
+    fn dense(&self) -> CubeTensor {
+        if self.start == 0 && is_dense(&self.tensor) {
+            return dense(self.tensor.clone());
+        }
+        let (x, shape) = (&self.tensor, self.tensor.meta.shape().to_vec());
+        let dense = empty(x, shape, x.dtype);
+        relayout::copy_to(x.clone(), self.start, &dense, 0);
         dense
-    });
-    let result = empty(
-        &out.tensor,
-        out.tensor.meta.shape().to_vec(),
-        out.tensor.dtype,
-    );
+    }
+}
+
+/// a·b for each pair of matrices, dense `[batch, heads, m, n]`.
+fn product(a: &Matrices, b: &Matrices, dtype: DType) -> CubeTensor {
+    let [batch, heads, m, depth] = dims(&a.tensor);
+    let n = dims(&b.tensor)[3];
+    let out = || empty(&a.tensor, [batch, heads, m, n], dtype);
+    let work = || Work {
+        kind: format!(
+            "product, {} by {}, to {dtype:?}",
+            order(&a.tensor),
+            order(&b.tensor)
+        ),
+        sizes: format!("{batch} times {heads}, {m}x{depth}x{n}"),
+        candidates: PRODUCTS,
+    };
+    fastest(&a.tensor, work, &|algorithm| {
+        let out = out();
+        let Algorithm::Product(tile) = algorithm else {
+            gemm::batched(a, b, &Matrices::of(out.clone()));
+            return Some(out);
+        };
+        on_matrix_units(tile, a, b, &out).map(|()| out)
+    })
+}
+
+/// Which way the matrices lie.
+fn order(x: &CubeTensor) -> &'static str {
+    match x.meta.strides()[3] {
+        1 => "rows",
+        _ => "columns",
+    }
+}
+
+/// One of cubek's kernels, which want memory that begins with the matrix; `None` if it cannot do this work here.
+fn on_matrix_units(
+    tile: AcceleratedTileKind,
+    a: &Matrices,
+    b: &Matrices,
+    out: &CubeTensor,
+) -> Option<()> {
+    use cubek::matmul::multi_level::Strategy;
+    let strategy = match tile {
+        AcceleratedTileKind::Cmma => Strategy::SimpleCyclicCmma(Default::default()),
+        AcceleratedTileKind::Mma => Strategy::SimpleCyclicMma(Default::default()),
+    };
+    let (a, b) = (a.dense(), b.dense());
     let mut types = MatmulElems::from_globals(&MatmulGlobalElems {
-        lhs: elem(a_dense.dtype),
-        rhs: elem(b_dense.dtype),
-        out: elem(result.dtype),
+        lhs: elem(a.dtype),
+        rhs: elem(b.dtype),
+        out: elem(out.dtype),
     });
-    let launched = cubek::matmul::launch::launch_ref(
-        &cubek::matmul::multi_level::Strategy::SimpleCyclicCmma(Default::default()).into(),
-        &result.client,
-        InputBinding::new(a_dense.clone().binding(), elem(a_dense.dtype)),
-        InputBinding::new(b_dense.clone().binding(), elem(b_dense.dtype)),
-        result.clone().binding(),
+    cubek::matmul::launch::launch_ref(
+        &strategy.into(),
+        &out.client,
+        InputBinding::new(a.clone().binding(), elem(a.dtype)),
+        InputBinding::new(b.clone().binding(), elem(b.dtype)),
+        out.clone().binding(),
         &mut types,
-    );
-    match launched {
-        Ok(()) => relayout::write_through(&result, &out.tensor, out.start, scale),
-        Err(_) => gemm::batched(a, b, out, scale),
+    )
+    .ok()
+}
+
+/// a·b for each pair of matrices, written through the view `out`.
+fn product_into(a: &Matrices, b: &Matrices, out: &Matrices) {
+    if has_matrix_units(&out.tensor.client, a.tensor.dtype) {
+        let result = product(a, b, out.tensor.dtype);
+        relayout::write_through(&result, &out.tensor, out.start);
+    } else {
+        gemm::batched(a, b, out);
     }
 }
 
@@ -239,6 +290,7 @@ fn softmax(scores: &CubeTensor, sizes: &Sizes, dtype: DType) -> CubeTensor {
         weights.clone().into_tensor_arg(),
         sizes.tokens,
         rows,
+        sizes.scale(),
         elem(dtype),
     );
     weights
@@ -252,13 +304,8 @@ fn rows_of_cubes(like: &CubeTensor, rows: usize) -> CubeCount {
 
 /// softmax(q·kᵀ/√dim), in the type of `qkv`.
 fn weights(qkv: &CubeTensor, sizes: &Sizes) -> CubeTensor {
-    let scores = sizes.empty_square(qkv, DType::F32);
-    product(
-        sizes.view(qkv, 0, 3, false),
-        sizes.view(qkv, 1, 3, true),
-        sizes.square(&scores, false),
-        sizes.scale(),
-    );
+    let (q, k) = (sizes.view(qkv, 0, 3, false), sizes.view(qkv, 1, 3, true));
+    let scores = product(&q, &k, DType::F32);
     softmax(&scores, sizes, qkv.dtype)
 }
 
@@ -266,13 +313,14 @@ fn weights(qkv: &CubeTensor, sizes: &Sizes) -> CubeTensor {
 pub(super) fn forward(qkv: &CubeTensor, heads: usize) -> CubeTensor {
     let sizes = Sizes::new(qkv, heads);
     let [batch, height, width, channels] = dims(qkv);
-    let y = empty(qkv, [batch, height, width, channels / 3], qkv.dtype);
-    product(
-        sizes.square(&weights(qkv, &sizes), false),
-        sizes.view(qkv, 2, 3, false),
-        sizes.view(&y, 0, 1, false),
-        1.0,
-    );
+    let shape = [batch, height, width, channels / 3];
+    let weights = sizes.square(&weights(qkv, &sizes), false);
+    let values = sizes.view(qkv, 2, 3, false);
+    if heads == 1 {
+        return reshaped(product(&weights, &values, qkv.dtype), shape);
+    }
+    let y = empty(qkv, shape, qkv.dtype);
+    product_into(&weights, &values, &sizes.view(&y, 0, 1, false));
     y
 }
 
@@ -282,20 +330,14 @@ pub(super) fn backward(qkv: &CubeTensor, dy: &CubeTensor, heads: usize) -> CubeT
     let dqkv = empty(qkv, dims(qkv), qkv.dtype);
     let weights = weights(qkv, &sizes);
     // dv = weightsᵀ·dy
-    product(
-        sizes.square(&weights, true),
-        sizes.view(dy, 0, 1, false),
-        sizes.view(&dqkv, 2, 3, false),
-        1.0,
+    let out = sizes.view(dy, 0, 1, false);
+    product_into(
+        &sizes.square(&weights, true),
+        &out,
+        &sizes.view(&dqkv, 2, 3, false),
     );
     // dweights = dy·vᵀ
-    let dweights = sizes.empty_square(qkv, DType::F32);
-    product(
-        sizes.view(dy, 0, 1, false),
-        sizes.view(qkv, 2, 3, true),
-        sizes.square(&dweights, false),
-        1.0,
-    );
+    let dweights = product(&out, &sizes.view(qkv, 2, 3, true), DType::F32);
     let dscores = sizes.empty_square(qkv, qkv.dtype);
     let rows = sizes.batch * sizes.heads * sizes.tokens;
     let client = qkv.client.clone();
@@ -314,11 +356,10 @@ pub(super) fn backward(qkv: &CubeTensor, dy: &CubeTensor, heads: usize) -> CubeT
     );
     // dq = dscores·k, dk = dscoresᵀ·q
     for (part, other, transposed) in [(0, 1, false), (1, 0, true)] {
-        product(
-            sizes.square(&dscores, transposed),
-            sizes.view(qkv, other, 3, false),
-            sizes.view(&dqkv, part, 3, false),
-            1.0,
+        product_into(
+            &sizes.square(&dscores, transposed),
+            &sizes.view(qkv, other, 3, false),
+            &sizes.view(&dqkv, part, 3, false),
         );
     }
     dqkv

@@ -8,10 +8,10 @@ use cubek::convolution::{ConvolutionArgs, ConvolutionInputs, Strategy, launch_re
 use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
 use cubek::std::InputBinding;
 
-use super::algorithm::{Algorithm, fastest};
+use super::algorithm::{Algorithm, CONVOLUTIONS, UNALIGNED, Work, fastest};
 use super::gemm::{self, Geometry};
 use super::norm::{Chunks, totals};
-use super::tensor::{address, dims, elem, empty, grid, reshaped, vector_size};
+use super::tensor::{address, dense, dims, elem, empty, grid, reshaped, vector_size};
 use crate::conv2d::Conv2dOptions;
 
 /// The sizes of a convolution of dense `x` by `[out, in, k, k]`.
@@ -35,24 +35,38 @@ pub(super) fn geometry(x: &CubeTensor, weight: [usize; 4], options: Conv2dOption
 }
 
 /// `[out, in, k, k]` in f32 as `[out, k, k, in]` in the type of the images.
+///
+/// The memory of a 1×1 weight in f32 is that already: what is computed from it is to be done with before the weight
+/// is changed in place.
 pub(super) fn pack(weight: CubeTensor, dtype: DType) -> CubeTensor {
-    super::relayout::copy(permute(weight, &[0, 2, 3, 1]), Some(dtype))
+    let weight = permute(weight, &[0, 2, 3, 1]);
+    match weight.dtype == dtype {
+        true => dense(weight),
+        false => super::relayout::copy(weight, Some(dtype)),
+    }
 }
 
-fn name(product: &str, x: &CubeTensor, g: &Geometry) -> String {
-    format!(
-        "{product} {}x{} stride {} padding {}, {} to {} channels, {}x{}, batch {}, {:?}",
-        g.kernel.0,
-        g.kernel.1,
-        g.stride,
-        g.padding,
-        g.input,
-        g.output,
-        g.height,
-        g.width,
-        dims(x)[0],
-        x.dtype,
-    )
+fn work(product: &str, x: &CubeTensor, g: &Geometry) -> Work {
+    let aligned = g.input.is_multiple_of(8) && g.output.is_multiple_of(8);
+    Work {
+        kind: format!(
+            "{product} {}x{} stride {} padding {}{}",
+            g.kernel.0,
+            g.kernel.1,
+            g.stride,
+            g.padding,
+            if aligned { "" } else { ", unaligned" },
+        ),
+        sizes: format!(
+            "{} to {} channels, {}x{}, batch {}",
+            g.input,
+            g.output,
+            g.height,
+            g.width,
+            dims(x)[0],
+        ),
+        candidates: if aligned { CONVOLUTIONS } else { UNALIGNED },
+    }
 }
 
 /// One of cubek's kernels; `None` if it cannot do this work here.
@@ -89,7 +103,7 @@ fn binding(x: &CubeTensor) -> InputBinding {
 
 /// x ∗ w, dense; `w` is packed.
 pub(super) fn forward(x: &CubeTensor, w: &CubeTensor, g: Geometry) -> CubeTensor {
-    fastest(x, &name("forward", x, &g), &|algorithm| {
+    fastest(x, || work("forward", x, &g), &|algorithm| {
         if algorithm == Algorithm::Units {
             return Some(gemm::forward(x, w, g));
         }
@@ -110,7 +124,7 @@ pub(super) fn forward(x: &CubeTensor, w: &CubeTensor, g: Geometry) -> CubeTensor
 
 /// The gradient of x, dense.
 pub(super) fn data_gradient(dy: &CubeTensor, w: &CubeTensor, g: Geometry) -> CubeTensor {
-    fastest(dy, &name("data gradient", dy, &g), &|algorithm| {
+    fastest(dy, || work("data gradient", dy, &g), &|algorithm| {
         if algorithm == Algorithm::Units {
             return Some(gemm::data_gradient(dy, w, g));
         }
@@ -129,7 +143,7 @@ pub(super) fn data_gradient(dy: &CubeTensor, w: &CubeTensor, g: Geometry) -> Cub
 
 /// The gradient of the weight, `[out, in, k, k]` in f32 (a view of `[out, k, k, in]`).
 pub(super) fn weight_gradient(x: &CubeTensor, dy: &CubeTensor, g: Geometry) -> CubeTensor {
-    let dw = fastest(x, &name("weight gradient", x, &g), &|algorithm| {
+    let dw = fastest(x, || work("weight gradient", x, &g), &|algorithm| {
         if algorithm == Algorithm::Units {
             return Some(gemm::weight_gradient(x, dy, g));
         }

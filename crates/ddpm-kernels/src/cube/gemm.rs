@@ -254,13 +254,12 @@ fn implicit_product<E: Numeric, O: Numeric>(
     }
 }
 
-/// out\[z, m, n\] = scale · Σ a\[z, m, k\]·b\[z, k, n\], z counted over two leading sizes, any strides.
+/// out\[z, m, n\] = Σ a\[z, m, k\]·b\[z, k, n\], z counted over two leading sizes, any strides.
 #[cube(launch, address_type = "dynamic")]
 fn batched_product<E: Numeric, O: Numeric>(
     a: &Tensor<E>,
     b: &Tensor<E>,
     out: &mut Tensor<O>,
-    scale: f32,
     a_start: usize,
     b_start: usize,
     out_start: usize,
@@ -318,7 +317,7 @@ fn batched_product<E: Numeric, O: Numeric>(
             let (at_m, at_n) = (first_row + row + i * SIDE, first_column + column + j * SIDE);
             if at_m < m && at_n < n {
                 let at = out_base + at_m * out.stride(2) + at_n * out.stride(3);
-                out[at] = O::cast_from(results[i * EACH + j] * scale);
+                out[at] = O::cast_from(results[i * EACH + j]);
             }
         }
     }
@@ -416,23 +415,20 @@ pub(super) struct Matrices {
     pub(super) start: usize,
 }
 
-/// scale·a·b for each pair of matrices: `[batch, heads, m, k]` × `[batch, heads, k, n]` -> `out`,
+/// a·b for each pair of matrices: `[batch, heads, m, k]` × `[batch, heads, k, n]` -> `out`,
 /// `[batch, heads, m, n]`.
-pub(super) fn batched(a: Matrices, b: Matrices, out: Matrices, scale: f32) {
+pub(super) fn batched(a: &Matrices, b: &Matrices, out: &Matrices) {
     let [batch, heads, m, n] = dims(&out.tensor);
     let (count, dim) = cubes(m, n, batch * heads);
-    let client = out.tensor.client.clone();
     let types = [elem(a.tensor.dtype), elem(out.tensor.dtype)];
-    let width = address(&[&a.tensor, &b.tensor, &out.tensor]);
     batched_product::launch(
-        &client,
+        &out.tensor.client,
         count,
         dim,
-        width,
-        a.tensor.into_tensor_arg(),
-        b.tensor.into_tensor_arg(),
-        out.tensor.into_tensor_arg(),
-        scale,
+        address(&[&a.tensor, &b.tensor, &out.tensor]),
+        a.tensor.clone().into_tensor_arg(),
+        b.tensor.clone().into_tensor_arg(),
+        out.tensor.clone().into_tensor_arg(),
         a.start,
         b.start,
         out.start,

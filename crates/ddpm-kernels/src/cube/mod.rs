@@ -14,12 +14,14 @@ mod images;
 mod judge;
 mod norm;
 mod optimiser;
+mod record;
 mod relayout;
 mod tensor;
 
 pub(crate) use algorithm::{allow_tf32, export, import, lacks};
 pub(crate) use extension::*;
 pub(crate) use judge::{Coming, Measured, wait};
+pub(crate) use record::{Recording, record};
 
 #[cfg(test)]
 #[cfg(all(feature = "flex", feature = "wgpu"))]

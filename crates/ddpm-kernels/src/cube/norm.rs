@@ -8,7 +8,7 @@ use burn_cubecl::cubecl::zspace::metadata::Metadata;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::tensor::{address, dims, elem, empty, grid, vector_size};
+use super::tensor::{address, dims, elem, empty, grid, slice, starts_a_tensor, vector_size};
 use crate::group_norm::GroupNormOptions;
 
 /// Threads that keep a card busy.
@@ -469,10 +469,14 @@ pub(super) fn backward(
         _ => totals,
     };
     let part = |from: usize| {
+        let start = from * channels;
+        if rows == 1 && starts_a_tensor(start, DType::F32) {
+            return slice(&totals, start, channels, [1, channels]);
+        }
         let gradient = empty(x, [rows, channels], DType::F32);
         let mut view = totals.clone();
         view.meta = Box::new(Metadata::new([rows, channels], [2 * channels, 1]));
-        super::relayout::copy_to(view, from * channels, &gradient, 0);
+        super::relayout::copy_to(view, start, &gradient, 0);
         gradient
     };
     (dx, [part(1), part(0)])

@@ -9,7 +9,7 @@ use cubecl::prelude::*;
 
 use super::judge::Decision;
 use super::relayout;
-use super::tensor::{address, grid};
+use super::tensor::{address, grid, slice};
 use crate::optimiser::AdamStep;
 
 /// Values that a parameter's place is rounded up to: 256 bytes, what the graphics interfaces align buffers to.
@@ -31,20 +31,10 @@ fn places(lengths: impl Iterator<Item = usize>) -> (Vec<usize>, usize) {
 /// Parts of one piece of memory, as tensors.
 fn views(buffer: &CubeTensor, lengths: &[usize]) -> Vec<CubeTensor> {
     let (starts, _) = places(lengths.iter().copied());
-    let bytes = |values: usize| (values * 4) as u64;
-    let parts = starts.iter().zip(lengths).map(|(&start, &length)| {
-        let mut handle = buffer.handle.clone();
-        handle.offset_start = Some(bytes(start));
-        handle.offset_end = Some(handle.size() - bytes(start + length));
-        CubeTensor::new_contiguous(
-            buffer.client.clone(),
-            buffer.device.clone(),
-            [length].into(),
-            handle,
-            buffer.dtype,
-        )
-    });
-    parts.collect()
+    let parts = starts.iter().zip(lengths);
+    parts
+        .map(|(&start, &length)| slice(buffer, start, length, [length]))
+        .collect()
 }
 
 /// The one piece of memory that `parts` are, if they are all of one as [`flatten`] lays it out.
@@ -92,9 +82,7 @@ pub(crate) fn flatten(parts: Vec<CubeTensor>) -> Vec<CubeTensor> {
         [end].into(),
         DType::F32,
     );
-    for (part, start) in parts.into_iter().zip(starts) {
-        relayout::copy_to(part, 0, &buffer, start);
-    }
+    relayout::gather(parts, &starts, &buffer);
     views(&buffer, &lengths)
 }
 

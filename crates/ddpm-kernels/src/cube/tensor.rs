@@ -36,10 +36,26 @@ pub(super) fn channels_first_view(x: CubeTensor) -> CubeTensor {
 
 /// The tensor with its values in order, one after the other.
 pub(super) fn dense(x: CubeTensor) -> CubeTensor {
-    if x.is_contiguous() && !x.meta.is_tiled() {
-        return x;
+    match is_dense(&x) {
+        true => {
+            let shape = x.meta.shape().to_vec();
+            reshaped(x, shape)
+        }
+        false => super::relayout::copy(x, None),
     }
-    super::relayout::copy(x, None)
+}
+
+/// Whether the values lie in order; what the stride of a dimension of one value is, does not matter.
+pub(super) fn is_dense(x: &CubeTensor) -> bool {
+    let mut step = 1;
+    let sizes = x.meta.shape().iter().zip(x.meta.strides().iter()).rev();
+    for (&size, &stride) in sizes {
+        if size != 1 && stride != step {
+            return false;
+        }
+        step *= size;
+    }
+    !x.meta.is_tiled()
 }
 
 /// How many values a kernel reads at once where `length` values lie in order.
@@ -77,4 +93,29 @@ pub(super) fn dims(x: &CubeTensor) -> [usize; 4] {
 pub(super) fn reshaped(x: CubeTensor, shape: impl IntoIterator<Item = usize>) -> CubeTensor {
     let shape = Shape::from(shape.into_iter().collect::<Vec<_>>());
     CubeTensor::new_contiguous(x.client, x.device, shape, x.handle, x.dtype)
+}
+
+/// Bytes that the graphics interfaces align memory to.
+const ALIGN: usize = 256;
+
+/// Whether a tensor may begin at this value of another one's memory.
+pub(super) fn starts_a_tensor(start: usize, dtype: DType) -> bool {
+    (start * dtype.size()).is_multiple_of(ALIGN)
+}
+
+/// `length` values of dense `x` from its value `start` on, which is to be one that [`starts_a_tensor`], as a dense
+/// tensor of the same memory.
+pub(super) fn slice(
+    x: &CubeTensor,
+    start: usize,
+    length: usize,
+    shape: impl IntoIterator<Item = usize>,
+) -> CubeTensor {
+    let bytes = |values: usize| (values * x.dtype.size()) as u64;
+    let mut view = x.clone();
+    let all = view.meta.shape().num_elements();
+    let (before, after) = (view.handle.offset_start, view.handle.offset_end);
+    view.handle.offset_start = Some(before.unwrap_or(0) + bytes(start));
+    view.handle.offset_end = Some(after.unwrap_or(0) + bytes(all - start - length));
+    reshaped(view, shape)
 }

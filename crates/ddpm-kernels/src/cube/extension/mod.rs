@@ -120,6 +120,11 @@ pub(crate) fn primitive<const D: usize>(x: Tensor<D>) -> CubeTensor {
 }
 
 fn tensor(x: CubeTensor) -> Tensor<1> {
+    of_dimensions(x)
+}
+
+/// A tensor without autodiff, of as many dimensions as `x` has.
+pub(crate) fn of_dimensions<const D: usize>(x: CubeTensor) -> Tensor<D> {
     Tensor::from_dispatch(DispatchTensor::from_backend(BackendTensor::<Cube>::Float(
         x,
     )))
