@@ -112,11 +112,14 @@ find_cuda() {
     while IFS= read -r folder; do
         candidates+=("$folder"/cu1* "$folder"/cuda_runtime "$folder"/cuda_nvrtc)
     done < <("$python" -c 'import sys; print("\n".join(p + "/nvidia" for p in sys.path if p))' 2>/dev/null)
-    local found=
-    for folder in "${candidates[@]}"; do
-        if [ -z "$found" ] && [ -f "$folder/include/cuda_fp16.h" ]; then
-            found=$folder
-        fi
+    # crt/mma.h is for the matrix units; pip packs it apart from the rest in CUDA 12, and only some kernels want it.
+    local found= wanted
+    for wanted in crt/mma.h cuda_fp16.h; do
+        for folder in "${candidates[@]}"; do
+            if [ -z "$found" ] && [ -f "$folder/include/cuda_fp16.h" ] && [ -f "$folder/include/$wanted" ]; then
+                found=$folder
+            fi
+        done
     done
     if [ -z "$found" ]; then
         say 'CUDA: no toolkit headers found; set CUDA_PATH to the folder above include/cuda_fp16.h'
