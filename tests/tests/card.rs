@@ -37,6 +37,28 @@ fn close(got: &[f64], expected: &[f64], tolerance: f64) {
     }
 }
 
+/// The card leaves a bad update out by itself, while the steps after it are under way: they are done again, and the
+/// run is that of the processor, which waits for every step.
+#[test]
+fn a_bad_batch_is_left_out_there_too() {
+    let place = Workplace::new();
+    let run = |name: &str, device: &str| {
+        let args = tiny(name).into_iter();
+        let args = args.map(|arg| if arg == "cpu" { device.to_owned() } else { arg });
+        let mut command = place.faulty(args.collect::<Vec<_>>());
+        let ended = Ended::from(command.env("DDPM_POISON", "batch:nan:3").output().unwrap());
+        ended.done();
+        let folder = place.path(name);
+        let skips = std::fs::read_to_string(folder.join("skips.jsonl")).unwrap();
+        (losses(&folder), skips)
+    };
+    let (expected, left_out) = run("cpu", "cpu");
+    let (found, left_out_there) = run("card", CARD);
+    assert_eq!(left_out.lines().count(), 1);
+    assert_eq!(left_out_there, left_out);
+    close(&found, &expected, 1e-4);
+}
+
 /// The same seed is the same noise on every device: the losses differ by rounding, which f32 keeps small over a few
 /// steps. What was trained there can be gone on with on the processor, and drawn from.
 #[test]

@@ -85,8 +85,9 @@ impl std::fmt::Debug for Measured {
     }
 }
 
-/// Numbers that may be on their way still.
-pub struct Coming(Way);
+/// Numbers that may be on their way still; what is not wanted any more is waited for too, since some drivers take
+/// memory that nobody has fetched for memory in use.
+pub struct Coming(Option<Way>);
 
 enum Way {
     Here(Numbers),
@@ -104,17 +105,30 @@ impl Coming {
     /// Waits for them.
     ///
     /// # Errors   what a card's driver says if its work failed
-    pub fn wait(self) -> Result<Numbers, String> {
-        match self.0 {
-            Way::Here(numbers) => Ok(numbers),
+    pub fn wait(mut self) -> Result<Numbers, String> {
+        self.take()
+    }
+
+    fn take(&mut self) -> Result<Numbers, String> {
+        match self.0.take() {
+            Some(Way::Here(numbers)) => Ok(numbers),
             #[cfg(feature = "cube")]
-            Way::FromCard(coming) => {
+            Some(Way::FromCard(coming)) => {
                 let (losses, sum_of_squares) = crate::cube::wait(coming)?;
                 Ok(Numbers {
                     losses,
                     sum_of_squares,
                 })
             }
+            None => Err("these numbers were fetched before".to_owned()),
+        }
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        if self.0.is_some() && !std::thread::panicking() {
+            let _ = self.take();
         }
     }
 }
@@ -139,11 +153,11 @@ pub fn measure(losses: Tensor<1>, grads: &[Tensor<1>]) -> Result<Measured, Strin
 impl Measured {
     /// Goes without what stays on the card.
     pub fn coming(self) -> Coming {
-        Coming(match self.0 {
+        Coming(Some(match self.0 {
             Place::Host(numbers) => Way::Here(numbers),
             #[cfg(feature = "cube")]
             Place::Card(measured) => Way::FromCard(measured.coming()),
-        })
+        }))
     }
 }
 
@@ -164,7 +178,7 @@ pub fn adam_steps_unseen(
         Place::Card(measured) => {
             let (states, coming) =
                 crate::cube::adam_all_unseen(states, grads, step, clip, *measured, &halt.0);
-            (states, Coming(Way::FromCard(coming)))
+            (states, Coming(Some(Way::FromCard(coming))))
         }
         Place::Host(numbers) => {
             let finite = numbers.losses.iter().all(|loss| loss.is_finite())
@@ -180,7 +194,7 @@ pub fn adam_steps_unseen(
                     adam_steps(states, grads, AdamStep { grad_scale, ..step })
                 }
             };
-            (states, Coming(Way::Here(numbers)))
+            (states, Coming(Some(Way::Here(numbers))))
         }
     }
 }
