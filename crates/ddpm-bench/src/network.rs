@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use clap::{Args, ValueEnum};
 use ddpm_diffusion::Denoiser;
 use ddpm_kernels::Halt;
-use ddpm_train::{ModelDenoiser, TrainState, Unseen};
+use ddpm_train::{AHEAD, ModelDenoiser, TrainState, Unseen};
 use ddpm_unet::{Model, params};
 use serde_json::{Map, Value, json};
 
@@ -157,9 +157,6 @@ fn train(
         resident_bytes: resident,
     })
 }
-
-/// Steps under way when the numbers of one are waited for, as in a run.
-const AHEAD: usize = 2;
 
 fn check(unseen: Option<Unseen>) -> anyhow::Result<()> {
     if let Some(unseen) = unseen {

@@ -8,8 +8,8 @@ use burn::tensor::{Device, Tensor};
 
 use crate::optimiser::{AdamState, AdamStep, adam_steps, sum_of_squares};
 
-/// Whether updates are made on a device; every clone is the same switch.
-#[derive(Debug, Clone)]
+/// Whether updates are made on a device.
+#[derive(Debug)]
 pub struct Halt(Tensor<1>);
 
 impl Halt {
@@ -45,11 +45,6 @@ pub struct Clip {
 }
 
 impl Clip {
-    /// The global norm of the gradient, from the sum of its squares.
-    pub fn norm(self, sum_of_squares: f64) -> f64 {
-        sum_of_squares.sqrt() / self.divisor
-    }
-
     /// What a gradient of this norm is multiplied with.
     pub fn scale(self, norm: f64) -> f64 {
         // The 1e-6 is PyTorch's (clip_grad_norm_).
@@ -66,10 +61,17 @@ pub struct Numbers {
     pub sum_of_squares: f64,
 }
 
-/// A step's losses and the norm of its gradient, where they were computed.
-pub struct Measured(Place);
+impl Numbers {
+    /// The global norm of the gradient; `divisor` is what the sums of the gradients are too large by.
+    pub fn norm(&self, divisor: f64) -> f64 {
+        self.sum_of_squares.sqrt() / divisor
+    }
+}
 
-enum Place {
+/// A step's losses and the norm of its gradient, where they were computed.
+pub struct Measured(Found);
+
+enum Found {
     Host(Numbers),
     #[cfg(feature = "cube")]
     Card(Box<crate::cube::Measured>),
@@ -78,9 +80,9 @@ enum Place {
 impl std::fmt::Debug for Measured {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.0 {
-            Place::Host(_) => "Measured on the host",
+            Found::Host(_) => "Measured on the host",
             #[cfg(feature = "cube")]
-            Place::Card(_) => "Measured on the card",
+            Found::Card(_) => "Measured on the card",
         })
     }
 }
@@ -141,10 +143,10 @@ pub fn measure(losses: Tensor<1>, grads: &[Tensor<1>]) -> Result<Measured, Strin
     #[cfg(feature = "cube")]
     if !grads.is_empty() && crate::Place::of(&losses.device()) == crate::Place::Card {
         let measured = crate::cube::measure(losses, grads);
-        return Ok(Measured(Place::Card(Box::new(measured))));
+        return Ok(Measured(Found::Card(Box::new(measured))));
     }
     let numbers = losses.try_into_data().map_err(|error| error.to_string())?;
-    Ok(Measured(Place::Host(Numbers {
+    Ok(Measured(Found::Host(Numbers {
         losses: numbers.iter::<f32>().collect(),
         sum_of_squares: sum_of_squares(grads)?,
     })))
@@ -154,9 +156,9 @@ impl Measured {
     /// Goes without what stays on the card.
     pub fn coming(self) -> Coming {
         Coming(Some(match self.0 {
-            Place::Host(numbers) => Way::Here(numbers),
+            Found::Host(numbers) => Way::Here(numbers),
             #[cfg(feature = "cube")]
-            Place::Card(measured) => Way::FromCard(measured.coming()),
+            Found::Card(measured) => Way::FromCard(measured.coming()),
         }))
     }
 }
@@ -175,12 +177,12 @@ pub fn adam_steps_unseen(
 ) -> (Vec<AdamState>, Coming) {
     match measured.0 {
         #[cfg(feature = "cube")]
-        Place::Card(measured) => {
+        Found::Card(measured) => {
             let (states, coming) =
                 crate::cube::adam_all_unseen(states, grads, step, clip, *measured, &halt.0);
             (states, Coming(Some(Way::FromCard(coming))))
         }
-        Place::Host(numbers) => {
+        Found::Host(numbers) => {
             let finite = numbers.losses.iter().all(|loss| loss.is_finite())
                 && numbers.sum_of_squares.is_finite();
             if !finite {
@@ -190,7 +192,7 @@ pub fn adam_steps_unseen(
             let states = match halted {
                 true => states,
                 false => {
-                    let grad_scale = clip.scale(clip.norm(numbers.sum_of_squares));
+                    let grad_scale = clip.scale(numbers.norm(clip.divisor));
                     adam_steps(states, grads, AdamStep { grad_scale, ..step })
                 }
             };

@@ -34,7 +34,7 @@ pub use double::double;
 pub use group_norm::{GroupNormOptions, group_norm};
 pub use judge::{Clip, Coming, Halt, Measured, Numbers, adam_steps_unseen, judges, measure};
 pub use linear::linear;
-pub use optimiser::{AdamState, AdamStep, Flatten, adam_step, adam_steps, add_all, sum_of_squares};
+pub use optimiser::{AdamState, AdamStep, Flatten, adam_step, adam_steps, add_all};
 pub use precision::{Precision, PrecisionError};
 pub use record::{Recording, record};
 

@@ -129,11 +129,11 @@ pub fn add_all(a: Vec<Tensor<1>>, b: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
     a.into_iter().zip(b).map(|(a, b)| a + b).collect()
 }
 
-/// Σ over all tensors of Σ x², read back in one transfer.
+/// Σ over all tensors of Σ x², at once; cards do it in [`crate::measure`].
 ///
 /// # Shapes   each `[values]`, of any lengths, on one device
-/// # Errors   what a card's driver says if its work failed
-pub fn sum_of_squares(tensors: &[Tensor<1>]) -> Result<f64, String> {
+/// # Errors   what the device says if its work failed
+pub(crate) fn sum_of_squares(tensors: &[Tensor<1>]) -> Result<f64, String> {
     let Some(first) = tensors.first() else {
         return Ok(0.0);
     };
@@ -144,8 +144,6 @@ pub fn sum_of_squares(tensors: &[Tensor<1>]) -> Result<f64, String> {
             .cloned()
             .map(crate::cpu::sum_of_squares)
             .sum()),
-        #[cfg(feature = "cube")]
-        crate::Place::Card => crate::cube::sum_of_squares(tensors),
         _ => {
             let squares: Vec<Tensor<1>> = tensors
                 .iter()

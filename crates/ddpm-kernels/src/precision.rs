@@ -59,7 +59,7 @@ impl Precision {
         self == Self::F16
     }
 
-    /// Whether `device` computes in it; TF32 is allowed or forbidden for the whole process from here on.
+    /// Whether `device` computes in it; if it is a card, TF32 is allowed or forbidden for all cards from here on.
     ///
     /// # Errors   [`PrecisionError`] if it does not
     pub fn choose(self, device: &Device) -> Result<(), PrecisionError> {
@@ -73,7 +73,9 @@ impl Precision {
             });
         }
         #[cfg(feature = "cube")]
-        crate::cube::allow_tf32(self == Self::Tf32);
+        if crate::Place::of(device) == crate::Place::Card {
+            crate::cube::allow_tf32(self == Self::Tf32);
+        }
         Ok(())
     }
 

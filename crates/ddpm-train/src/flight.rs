@@ -22,7 +22,7 @@ use crate::underway::Unseen;
 
 /// Steps that a card has to do while the host reads the numbers of one before them: the one that it is at, and one
 /// that it can begin with at once.
-const AHEAD: usize = 2;
+pub const AHEAD: usize = 2;
 
 /// The steps under way.
 #[derive(Debug, Default)]
@@ -172,7 +172,6 @@ mod tests {
     use burn::tensor::Device;
     use ddpm_data::Dataset;
     use ddpm_store::RunDir;
-    use ddpm_unet::{ModelConfig, UnetSection};
     use serde_json::Value;
 
     use super::*;
@@ -190,18 +189,7 @@ mod tests {
     }
 
     fn config() -> Config {
-        let mut config = Config {
-            model: ModelConfig::Unet(UnetSection {
-                channels: 8,
-                multipliers: vec![1, 2],
-                blocks: 1,
-                attention_at: vec![],
-                groups: 4,
-                dropout: 0.1,
-                ..UnetSection::default()
-            }),
-            ..Config::default()
-        };
+        let mut config = crate::testing::tiny(0.1);
         config.train.batch = 8;
         config.train.accumulate = 2;
         config.train.steps = Some(9);

@@ -29,6 +29,8 @@ mod rhythm;
 mod snapshot;
 mod state;
 mod stop;
+#[cfg(test)]
+mod testing;
 mod trainer;
 mod tuned;
 mod underway;
@@ -39,6 +41,7 @@ pub use denoise::ModelDenoiser;
 pub use ema::EmaConfig;
 pub use error::TrainError;
 pub use events::Event;
+pub use flight::AHEAD;
 pub use guard::{Cause, Guard, GuardConfig, SpikePolicy, Verdict};
 pub use identity::{Change, differences, identity_hash};
 pub use loss_scale::LossScale;

@@ -139,21 +139,9 @@ pub fn probe(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
-    use ddpm_unet::{ModelConfig, UnetSection};
 
     fn tiny() -> (Validated, Arc<Dataset>) {
-        let mut config = Config {
-            model: ModelConfig::Unet(UnetSection {
-                channels: 8,
-                multipliers: vec![1, 2],
-                blocks: 1,
-                attention_at: vec![],
-                groups: 4,
-                ..UnetSection::default()
-            }),
-            ..Config::default()
-        };
+        let mut config = crate::testing::tiny(0.0);
         config.train.batch = 4;
         config.train.accumulate = 2;
         config.sample.count = 2;

@@ -76,14 +76,13 @@ impl Tally {
 
     /// The mean loss, the norm of the gradient, and the losses of the images.
     fn figures(self, numbers: Numbers) -> (f64, f64, Vec<(usize, f32)>) {
-        let divisor = self.divisor();
+        let norm = numbers.norm(self.divisor());
         let mut all = Self::read(self.times, numbers.losses);
         for losses in self.others {
             all.sum += losses.sum;
             all.parts += losses.parts;
             all.per_image.extend(losses.per_image);
         }
-        let norm = numbers.sum_of_squares.sqrt() / divisor;
         (all.sum / all.parts as f64, norm, all.per_image)
     }
 }

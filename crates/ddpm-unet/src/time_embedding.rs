@@ -34,15 +34,14 @@ impl Kept {
     fn on_device_of(&self, t: &Tensor<1>, values: impl FnOnce() -> Vec<f32>) -> Tensor<2> {
         let device = t.device();
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let there = kept
-            .as_ref()
-            .filter(|kept| kept.device() == device.clone().inner());
-        let frequencies = there.cloned().unwrap_or_else(|| {
+        let plain = device.clone().inner();
+        kept.take_if(|kept| kept.device() != plain);
+        let frequencies = kept.get_or_insert_with(|| {
             let values = values();
             let shape = [1, values.len()];
-            Tensor::from_data(TensorData::new(values, shape), &device.clone().inner())
+            Tensor::from_data(TensorData::new(values, shape), &plain)
         });
-        *kept = Some(frequencies.clone());
+        let frequencies = frequencies.clone();
         match device.is_autodiff() {
             true => Tensor::from_inner(frequencies),
             false => frequencies,

@@ -13,7 +13,7 @@ use cubecl::prelude::*;
 use cubek::convolution::{AcceleratedTileKind, ConvAlgorithm};
 use serde::{Deserialize, Serialize};
 
-use super::tensor::{address, elem, empty, grid};
+use super::tensor::{address, elem, empty, grid, numbers};
 use crate::precision::Precision;
 
 /// A kernel for one of a convolution's products.
@@ -69,11 +69,15 @@ pub(crate) fn allow_tf32(allowed: bool) {
     TF32.store(allowed, Ordering::Relaxed);
 }
 
+pub(super) fn tf32_is_allowed() -> bool {
+    TF32.load(Ordering::Relaxed)
+}
+
 /// Whether products of `dtype` may go to matrix units on this device.
 pub(super) fn has_matrix_units(client: &Client, dtype: DType) -> bool {
     let matmul = &client.properties().features.matmul;
     let factor = match dtype {
-        DType::F32 if TF32.load(Ordering::Relaxed) => cubecl::tf32::elem_type_native(),
+        DType::F32 if tf32_is_allowed() => cubecl::tf32::elem_type_native(),
         DType::F16 | DType::BF16 => elem(dtype),
         _ => return false,
     };
@@ -176,7 +180,7 @@ pub(super) fn fastest(
 }
 
 /// The fastest of the candidates that run here and come to `right`.
-fn choose(
+pub(super) fn choose(
     like: &CubeTensor,
     work: &Work,
     right: &CubeTensor,
@@ -289,11 +293,7 @@ pub(super) fn distance(a: &CubeTensor, b: &CubeTensor) -> Result<f64, String> {
     );
     let bytes = b.client.read_one(sums.handle);
     let bytes = bytes.map_err(|error| error.to_string())?;
-    let sum = |bytes: &[u8]| -> f64 {
-        let numbers = bytes.chunks_exact(4);
-        let numbers = numbers.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        numbers.map(f64::from).sum()
-    };
+    let sum = |bytes| -> f64 { numbers(bytes).map(f64::from).sum() };
     let (differences, sizes) = bytes.split_at(threads * 4);
     let (difference, size) = (sum(differences).sqrt(), sum(sizes).sqrt());
     Ok(match difference == 0.0 && size.is_finite() {

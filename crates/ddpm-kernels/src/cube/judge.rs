@@ -13,7 +13,7 @@ use cubecl::prelude::*;
 use cubecl::server::ServerError;
 
 use super::optimiser::flat;
-use super::tensor::{address, dense, empty, grid};
+use super::tensor::{address, dense, empty, grid, numbers};
 use crate::judge::Clip;
 
 /// What the card itself says of an update: what the gradient is multiplied with, and whether there is one.
@@ -106,19 +106,6 @@ impl Measured {
     }
 }
 
-/// Σ x² over all tensors; the last few thousand sums are added up in f64.
-pub(crate) fn sum_of_squares(parts: Vec<CubeTensor>) -> Result<f64, String> {
-    if parts.is_empty() {
-        return Ok(0.0);
-    }
-    let squares = squares(parts);
-    let bytes = squares
-        .client
-        .read_one(squares.handle)
-        .map_err(|error| error.to_string())?;
-    Ok(numbers(&bytes).map(f64::from).sum())
-}
-
 /// Losses and Σ x², the partial sums added up in f64.
 ///
 /// # Errors   what the card's driver says if its work failed
@@ -128,11 +115,6 @@ pub(crate) fn wait(coming: Coming) -> Result<(Vec<f32>, f64), String> {
     let losses = columns.next().map_or_else(Vec::new, Iterator::collect);
     let squares = columns.next().map_or(0.0, |sums| sums.map(f64::from).sum());
     Ok((losses, squares))
-}
-
-fn numbers(bytes: &[u8]) -> impl Iterator<Item = f32> {
-    let words = bytes.chunks_exact(4);
-    words.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
 }
 
 /// Whether a number is infinite or none; the bits are asked, since a compiler may take arithmetic for finite.

@@ -119,3 +119,9 @@ pub(super) fn slice(
     view.handle.offset_end = Some(after.unwrap_or(0) + bytes(all - start - length));
     reshaped(view, shape)
 }
+
+/// What f32 values read back from a card are.
+pub(super) fn numbers(bytes: &[u8]) -> impl Iterator<Item = f32> {
+    let words = bytes.chunks_exact(4);
+    words.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+}

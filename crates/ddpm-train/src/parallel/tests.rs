@@ -4,7 +4,7 @@ use std::sync::{Arc, Barrier, Mutex};
 
 use burn::tensor::Tensor;
 use ddpm_data::{Dataset, Loader, LoaderConfig};
-use ddpm_unet::{ModelConfig, UnetSection, params};
+use ddpm_unet::params;
 
 use super::*;
 use crate::config::Validated;
@@ -34,18 +34,7 @@ struct Trace {
 type Step = (u64, u64, Vec<(usize, u32)>);
 
 fn start(count: usize, accumulate: usize, threads: bool) -> Run {
-    let mut config = Config {
-        model: ModelConfig::Unet(UnetSection {
-            channels: 8,
-            multipliers: vec![1, 2],
-            blocks: 1,
-            attention_at: vec![],
-            groups: 4,
-            dropout: 0.2,
-            ..UnetSection::default()
-        }),
-        ..Config::default()
-    };
+    let mut config = crate::testing::tiny(0.2);
     config.train.batch = 12;
     config.train.accumulate = accumulate;
     let Validated {

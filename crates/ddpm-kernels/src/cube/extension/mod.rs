@@ -140,10 +140,6 @@ pub(crate) fn add_all(a: Vec<Tensor<1>>, b: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
     optimiser::add_all(a, b).into_iter().map(tensor).collect()
 }
 
-pub(crate) fn sum_of_squares(tensors: &[Tensor<1>]) -> Result<f64, String> {
-    judge::sum_of_squares(tensors.iter().cloned().map(primitive).collect())
-}
-
 /// See [`judge::measure`].
 pub(crate) fn measure(losses: Tensor<1>, grads: &[Tensor<1>]) -> Measured {
     judge::measure(
