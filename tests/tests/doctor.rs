@@ -254,6 +254,26 @@ fn a_device_that_is_not_there_keeps_its_exit_code() {
 }
 
 #[test]
+fn several_devices_are_examined_as_a_run_has_them() {
+    let place = Workplace::new();
+    let ended = place.ddpm(["doctor", "--devices", "cpu:2"]).done();
+    assert!(lines(&ended, "ok", "device")[0].contains("cpu:2, f32"));
+    assert!(!lines(&ended, "ok", "time").is_empty());
+    let odd = place.ddpm(["doctor", "--devices", "cpu:3"]);
+    assert_eq!(odd.code, Some(2), "{}", odd.stdout);
+    let found = lines(&odd, "fail", "devices");
+    assert!(found[0].contains("train.batch"), "{}", odd.stdout);
+}
+
+#[test]
+fn what_the_device_does_not_compute_in_is_found() {
+    let place = Workplace::new();
+    let ended = doctor(&place, &["--set", "train.precision=bf16"]);
+    assert_eq!(ended.code, Some(6), "{}", ended.stdout);
+    assert!(lines(&ended, "fail", "device")[0].contains("precision bf16"));
+}
+
+#[test]
 fn doubtful_choices_are_warnings() {
     let place = Workplace::new();
     let cases: &[(&[&str], &str, &str)] = &[

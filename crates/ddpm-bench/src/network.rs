@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use clap::{Args, ValueEnum};
 use ddpm_diffusion::Denoiser;
 use ddpm_kernels::Halt;
-use ddpm_train::{AHEAD, ModelDenoiser, TrainState, Unseen};
+use ddpm_train::{AHEAD, ModelDenoiser, Recipe, TrainState, Unseen};
 use ddpm_unet::{Model, params};
 use serde_json::{Map, Value, json};
 
@@ -36,6 +36,9 @@ pub struct NetworkArgs {
     /// What is measured
     #[arg(long, default_value = "both")]
     pub only: Only,
+    /// Compute what lies inside a block again for its gradient instead of keeping it
+    #[arg(long)]
+    pub recompute: bool,
 }
 
 /// What is measured.
@@ -64,7 +67,11 @@ pub fn run(args: &NetworkArgs) -> anyhow::Result<Value> {
     let mut line = describe(&model, &place, args).with_context(config)?;
     let model = if trains {
         let inputs = Inputs::new(&model, args.batch, &device).with_context(config)?;
-        let training = train(TrainState::new(model), &inputs, &place, &args.pace)?;
+        let recipe = Recipe {
+            recompute: args.recompute,
+            ..place.recipe(1e-4)?
+        };
+        let training = train(TrainState::new(model), &inputs, &place, &recipe, &args.pace)?;
         training
             .measured
             .write(&mut line, "train", "_step", args.batch);
@@ -109,6 +116,7 @@ fn describe(
         ("mode", json!("eager")),
         ("dtype", json!(place.precision.name())),
         ("batch", json!(args.batch)),
+        ("recompute", json!(args.recompute)),
         ("window", json!(args.pace.window)),
         ("threads", json!(rayon::current_num_threads())),
         ("parameters", json!(parameters)),
@@ -131,16 +139,16 @@ fn train(
     state: TrainState,
     inputs: &Inputs,
     place: &Place,
+    recipe: &Recipe,
     pace: &Pace,
 ) -> anyhow::Result<Training> {
-    let recipe = place.recipe(1e-4)?;
     let here = place.picked.is_processor();
     let mut resident = Vec::new();
     // As a run does it: the numbers of a step are read while the steps after it are under way.
     let mut halt = Halt::new(place.device());
     let mut waiting = VecDeque::new();
     let (state, measured) = pace.measure(place, state, |state| {
-        let (state, unseen) = state.step_ahead(vec![inputs.part()], &recipe, &mut halt)?;
+        let (state, unseen) = state.step_ahead(vec![inputs.part()], recipe, &mut halt)?;
         waiting.push_back(unseen);
         if waiting.len() > AHEAD {
             check(waiting.pop_front())?;
@@ -219,6 +227,7 @@ mod tests {
                 seconds: None,
             },
             only,
+            recompute: false,
         }
     }
 

@@ -130,6 +130,7 @@ impl FromStr for Devices {
   ddpm doctor
   ddpm doctor configs/ddpm-cifar10.toml --set data.path=cifar-10-batches-bin
   ddpm doctor configs/sprites.toml --set train.batch=128 --json
+  ddpm doctor configs/ddpm-cifar10.toml --devices cuda:0,cuda:1
 
 Each line has a mark: ok, note, warn or fail. A few training steps are measured unless something
 failed. Exit codes: 0 nothing failed, 2 the configuration must be changed, 3 the data, 6 the device.")]
@@ -142,6 +143,9 @@ pub struct DoctorArgs {
     /// auto, cpu, cuda:0, wgpu:0, vulkan:0, vulkan:cpu, metal:0 or rocm:0
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: Choice,
+    /// Several devices of one kind that share every batch, such as cuda:0,cuda:1; cpu:2 is the processor twice
+    #[arg(long, value_name = "LIST", conflicts_with = "device")]
+    pub devices: Option<Devices>,
     /// Seed of every random number (the configuration's `seed`)
     #[arg(long)]
     pub seed: Option<u64>,

@@ -47,35 +47,33 @@ pub enum ChoiceError {
 pub enum DeviceError {
     /// The cargo feature was off when this binary was built.
     #[error(
-        "--device {device}: this ddpm was built without the feature `{feature}`; build it with cargo build --release -p ddpm-cli --features {feature}"
+        "device {device}: this ddpm was built without the feature `{feature}`; build it with cargo build --release -p ddpm-cli --features {feature}"
     )]
     NotCompiled {
-        /// The device, as on the command line.
+        /// The device, as `--device` and `--devices` name it.
         device: String,
         /// The cargo feature that would compile it in.
         feature: &'static str,
     },
     /// The machine has no such device.
-    #[error(
-        "--device {device}: this machine has {present}; pick another device or check its driver"
-    )]
+    #[error("device {device}: this machine has {present}; pick another device or check its driver")]
     Absent {
-        /// The device, as on the command line.
+        /// The device, as `--device` and `--devices` name it.
         device: String,
         /// What there is of its kind.
         present: String,
     },
     /// The device is listed but cannot be used.
-    #[error("--device {device}: the device does not start: {reason}")]
+    #[error("device {device}: the device does not start: {reason}")]
     Broken {
-        /// The device, as on the command line.
+        /// The device, as `--device` and `--devices` name it.
         device: String,
         /// What its driver or compiler says.
         reason: String,
     },
     /// `auto` found nothing, since not even the processor is compiled in.
     #[error(
-        "--device auto: no device that this ddpm was built for is here; build it with cargo build --release -p ddpm-cli --features cpu"
+        "device auto: no device that this ddpm was built for is here; build it with cargo build --release -p ddpm-cli --features cpu"
     )]
     NoneCompiled,
 }

@@ -145,7 +145,7 @@ mod tests {
             assert_eq!(
                 error.to_string(),
                 format!(
-                    "--device {name}:0: this ddpm was built without the feature `{name}`; build it with cargo build --release -p ddpm-cli --features {name}"
+                    "device {name}:0: this ddpm was built without the feature `{name}`; build it with cargo build --release -p ddpm-cli --features {name}"
                 )
             );
         }

@@ -17,11 +17,6 @@ pub(crate) struct Rank {
     pub(crate) of: usize,
 }
 
-impl Rank {
-    /// The whole batch on one device.
-    pub(crate) const ONLY: Self = Self { index: 0, of: 1 };
-}
-
 /// A rank's images of a step with their noise and time steps, split as `train.accumulate` says.
 ///
 /// Row r of step s gets noise and time from (seed, s, r), however the batch is split.

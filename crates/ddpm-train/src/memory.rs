@@ -8,7 +8,7 @@
 //! runs with small batches.
 //! Other devices than the CPU use other kernels: there the estimate is a guess.
 
-use ddpm_unet::{Figures, ModelConfig};
+use ddpm_unet::{Figures, ModelConfig, Precision};
 
 use crate::config::Config;
 
@@ -68,7 +68,18 @@ impl MemoryEstimate {
         let passes = config.train.accumulate.max(1).saturating_mul(devices);
         // Shares of one device are computed one after the other.
         let rows = (config.train.batch / passes.max(1)) as u128;
-        let activations = figures.kept.saturating_mul(rows).saturating_mul(F32);
+        let precision = config.train.precision;
+        let number = bytes_of(precision);
+        let kept = match config.train.recompute {
+            true => figures.recomputed,
+            false => figures.kept,
+        };
+        let activations = kept.saturating_mul(rows).saturating_mul(number);
+        // Parameters meet halved activations as copies.
+        let halved = match number {
+            F32 => 0,
+            _ => figures.parameters.saturating_mul(number),
+        };
         let batches = image
             .saturating_mul(config.train.batch as u128)
             .saturating_mul(BATCHES * F32);
@@ -85,17 +96,19 @@ impl MemoryEstimate {
                 _ => 3,
             }),
             activations,
-            workspace: parameters.saturating_add(match config.model {
-                ModelConfig::Unet(_) => activations / 2,
-                // Its transposed convolutions, maxima and ReLU are burn's own operations.
-                ModelConfig::Plain(_) => activations.saturating_mul(2),
-            }),
+            workspace: parameters
+                .saturating_add(halved)
+                .saturating_add(match config.model {
+                    ModelConfig::Unet(_) => activations / 2,
+                    // Its transposed convolutions, maxima and ReLU are burn's own operations.
+                    ModelConfig::Plain(_) => activations.saturating_mul(2),
+                }),
             saving: parameters.saturating_mul(SAVING),
             // Weights as sampling keeps them, and about four feature maps an image.
             drawing: figures
                 .packed
                 .saturating_mul(F32)
-                .saturating_add(maps.saturating_mul(4 * F32)),
+                .saturating_add(maps.saturating_mul(4 * number)),
         }
     }
 
@@ -118,6 +131,14 @@ impl MemoryEstimate {
         [self.gradients, self.activations, self.workspace]
             .into_iter()
             .fold(0, u128::saturating_add)
+    }
+}
+
+/// Bytes of one number of an activation.
+fn bytes_of(precision: Precision) -> u128 {
+    match precision {
+        Precision::F32 | Precision::Tf32 => F32,
+        Precision::Bf16 | Precision::F16 => 2,
     }
 }
 
@@ -235,6 +256,7 @@ mod tests {
             parameters: u128::MAX / 3,
             multiplications: u128::MAX,
             kept: u128::MAX,
+            recomputed: u128::MAX,
             widest: u128::MAX,
             packed: u128::MAX,
             levels: Vec::new(),

@@ -8,10 +8,10 @@ use ddpm_data::{Dataset, Loader, LoaderConfig};
 use ddpm_diffusion::randn_images;
 use ddpm_schedule::noise::Stream;
 
-use crate::ahead::NoiseAhead;
-use crate::batches::{self, Rank};
 use crate::config::Validated;
 use crate::error::TrainError;
+use crate::parallel::Ranks;
+use crate::snapshot::{Progress, SavedState};
 use crate::state::{Recipe, TrainState};
 use crate::trainer::model_shape;
 
@@ -37,8 +37,8 @@ impl Probe {
     }
 }
 
-/// Trains one step and `steps` more as a run of this configuration begins, then evaluates the network twice
-/// and times the second. No measurement begins after `budget`.
+/// Trains one step and `steps` more as a run of this configuration on these devices begins, then evaluates the
+/// network twice on the first and times the second. No measurement begins after `budget`.
 ///
 /// `observe(done, of)` is called after each of the `steps + 3` pieces of work.
 ///
@@ -46,7 +46,7 @@ impl Probe {
 pub fn probe(
     validated: &Validated,
     dataset: Arc<Dataset>,
-    device: &Device,
+    devices: &[Device],
     steps: usize,
     budget: Duration,
     observe: &mut dyn FnMut(usize, usize),
@@ -54,12 +54,7 @@ pub fn probe(
     let config = &validated.config;
     let start = Instant::now();
     let of = steps + 3;
-    let tracked = device.clone().autodiff();
     let shape = model_shape(config, &dataset);
-    let model = config
-        .model
-        .build(shape, config.seed, &tracked)
-        .map_err(TrainError::Model)?;
     let recipe = Recipe {
         seed: config.seed,
         schedule: validated.schedule.clone(),
@@ -70,7 +65,15 @@ pub fn probe(
         precision: config.train.precision,
         recompute: config.train.recompute,
     };
-    config.train.precision.choose(device)?;
+    let mut ranks = Ranks::new(devices, config, &recipe)?;
+    for device in devices {
+        config.train.precision.choose(device)?;
+    }
+    let device = ranks.first().clone();
+    let model = config
+        .model
+        .build(shape, config.seed, &device.clone().autodiff())
+        .map_err(TrainError::Model)?;
     let mut loader = Loader::new(
         dataset,
         LoaderConfig {
@@ -81,19 +84,21 @@ pub fn probe(
         },
     )?;
     let mut state = TrainState::new(model);
-    let mut ahead = NoiseAhead::default();
+    let saved = SavedState {
+        config: config.clone(),
+        channels: shape.channels,
+        height: shape.height,
+        width: shape.width,
+        data: None,
+        progress: Progress::default(),
+    };
+    ranks.mirror(&state, &saved)?;
     let mut seconds = Vec::new();
     for done in 1..=steps + 1 {
         let clock = Instant::now();
-        let parts = batches::parts(
-            config,
-            &loader.next()?,
-            state.step,
-            Rank::ONLY,
-            &mut ahead,
-            &tracked,
-        );
-        (state, _) = state.step(parts, &recipe)?;
+        let batch = Arc::new(loader.next()?);
+        let computed = ranks.compute(&state, &batch)?.wait()?.finite(state.step)?;
+        (state, _) = ranks.update(state, computed, f64::INFINITY);
         seconds.push(clock.elapsed().as_secs_f64());
         observe(done, of);
         if start.elapsed() > budget {
@@ -102,7 +107,7 @@ pub fn probe(
     }
     let mut evaluation_s = None;
     let model = state.ema_model();
-    drop(state);
+    drop((state, ranks));
     let image = [shape.channels, shape.height, shape.width];
     let rows = 0..config.sample.count as u64;
     for done in steps + 2..=of {
@@ -115,9 +120,9 @@ pub fn probe(
             0,
             rows.clone(),
             image,
-            device,
+            &device,
         );
-        let t = Tensor::<1>::zeros([config.sample.count], device);
+        let t = Tensor::<1>::zeros([config.sample.count], &device);
         let clock = Instant::now();
         let x = x.cast(config.train.precision.dtype());
         let y = model.forward(x, t, None, None).map_err(TrainError::Model)?;
@@ -156,7 +161,7 @@ mod tests {
         let found = probe(
             &validated,
             dataset,
-            &Device::flex(),
+            &[Device::flex()],
             2,
             Duration::MAX,
             &mut |done, of| seen.push((done, of)),
@@ -173,7 +178,7 @@ mod tests {
         let found = probe(
             &validated,
             dataset,
-            &Device::flex(),
+            &[Device::flex(), Device::flex()],
             2,
             Duration::ZERO,
             &mut |_, _| {},

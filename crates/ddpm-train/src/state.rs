@@ -97,6 +97,23 @@ pub struct Computed {
     pub(crate) divisor: f64,
 }
 
+impl Computed {
+    /// # Errors   [`TrainError::Diverged`] if the loss or the gradient after so many `steps` is not finite
+    pub(crate) fn finite(self, steps: u64) -> Result<Self, TrainError> {
+        for (quantity, value) in [("loss", self.loss), ("gradient norm", self.grad_norm)] {
+            if !value.is_finite() {
+                return Err(TrainError::Diverged {
+                    quantity,
+                    step: steps + 1,
+                    value,
+                    last_good: "nothing was saved yet".to_owned(),
+                });
+            }
+        }
+        Ok(self)
+    }
+}
+
 impl TrainState {
     /// A state before the first step.
     pub fn new(model: Model) -> Self {
@@ -121,20 +138,7 @@ impl TrainState {
     /// # Errors   [`TrainError::Diverged`] if the loss or the gradient is not finite; those of
     /// [`TrainState::compute`]
     pub fn step(self, parts: Vec<Part>, recipe: &Recipe) -> Result<(Self, StepReport), TrainError> {
-        let computed = self.compute(parts, recipe)?;
-        for (quantity, value) in [
-            ("loss", computed.loss),
-            ("gradient norm", computed.grad_norm),
-        ] {
-            if !value.is_finite() {
-                return Err(TrainError::Diverged {
-                    quantity,
-                    step: self.step + 1,
-                    value,
-                    last_good: "nothing was saved yet".to_owned(),
-                });
-            }
-        }
+        let computed = self.compute(parts, recipe)?.finite(self.step)?;
         Ok(self.update(computed, recipe, f64::INFINITY))
     }
 

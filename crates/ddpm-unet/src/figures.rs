@@ -32,6 +32,9 @@ pub struct Figures {
     pub multiplications: u128,
     /// Numbers that one image's forward pass keeps for the backward pass in training.
     pub kept: u128,
+    /// The same where blocks are computed again ([`crate::UNet2D::recomputed`]): the skips and what lies between the
+    /// blocks, with the inside of the largest block. The plain network keeps as much as otherwise.
+    pub recomputed: u128,
     /// Numbers of the largest feature map of one image.
     pub widest: u128,
     /// Numbers of the weights as the CPU kernels keep them while sampling: 36 instead of 9 for each 3×3

@@ -14,11 +14,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use ddpm_data::{DataConfig, DataKind, Dataset};
-use ddpm_device::Picked;
 use ddpm_schedule::{Schedule, ScheduleError};
 use ddpm_train::{
-    Config, MemoryEstimate, Probe, TrainError, Validated, checkpoint_bytes, checkpoints_on_disk,
-    model_shape, probe, times,
+    Config, MemoryEstimate, Probe, TrainError, Validated, check_devices, checkpoint_bytes,
+    checkpoints_on_disk, model_shape, probe, times,
 };
 use ddpm_unet::{Figures, ModelShape};
 use serde_json::{Map, Value, json};
@@ -29,6 +28,7 @@ use super::train::{load, show};
 use super::{RUNS, Report};
 use crate::args::{Common, DoctorArgs};
 use crate::machine::{self, Memory};
+use crate::placed::Placed;
 use crate::recipe;
 use crate::terminal::{Progress, Update};
 
@@ -47,7 +47,7 @@ pub fn doctor(args: &DoctorArgs, common: Common) -> Result<Report> {
     let mut doctor = Doctor::default();
     let schedule = doctor.schedule(&config);
     let validated = doctor.configuration(&config);
-    let picked = doctor.device(args);
+    let placed = doctor.devices(args, &config);
     let dataset = doctor.data(&config, quiet);
     let largest = match &dataset {
         Some(dataset) => doctor.pixels(&config.data, dataset, quiet),
@@ -67,17 +67,17 @@ pub fn doctor(args: &DoctorArgs, common: Common) -> Result<Report> {
         doctor.length(&config, total, dataset.as_ref());
         if let (Some(figures), Some(shape)) = (&figures, shape) {
             doctor.disk(&config, figures, total);
-            doctor.memory(&config, figures, shape, dataset.as_ref(), picked.as_ref());
+            doctor.memory(&config, figures, shape, dataset.as_ref(), placed.as_ref());
         }
     }
     doctor.put(
         "alpha_bar_at_the_end",
         json!(schedule.map(|schedule| { schedule.alpha_bar(schedule.len() - 1) })),
     );
-    if let (Some(validated), Some(dataset), Some(picked), false) =
-        (validated, dataset, picked, doctor.findings.failed())
+    if let (Some(validated), Some(dataset), Some(placed), false) =
+        (validated, dataset, placed, doctor.findings.failed())
     {
-        doctor.time(&validated, dataset, &picked, quiet);
+        doctor.time(&validated, dataset, placed, quiet);
     } else {
         doctor.add(Finding::note(
             "time",
@@ -162,18 +162,31 @@ impl Doctor {
         }
     }
 
-    fn device(&mut self, args: &DoctorArgs) -> Option<Picked> {
-        match ddpm_device::resolve(args.device) {
-            Ok(picked) => {
-                self.add(Finding::ok("device", &picked.name));
-                self.put("device", json!(picked.name));
-                Some(picked)
-            }
+    /// The devices, what they compute in, and whether a batch can be dealt out to them.
+    fn devices(&mut self, args: &DoctorArgs, config: &Config) -> Option<Placed> {
+        let placed = match Placed::new(args.device, args.devices.as_ref()) {
+            Ok(placed) => placed,
             Err(error) => {
                 self.findings.error("device", error);
-                None
+                return None;
             }
+        };
+        let precision = config.train.precision;
+        self.put("device", json!(placed.name()));
+        self.put("precision", json!(precision));
+        match placed.choose(precision) {
+            Ok(()) => self.add(Finding::ok(
+                "device",
+                format!("{}, {precision}", placed.name()),
+            )),
+            Err(error) => self.findings.error("device", error),
         }
+        if placed.count() > 1
+            && let Err(error) = check_devices(config, placed.count())
+        {
+            self.findings.error("devices", error);
+        }
+        Some(placed)
     }
 
     fn data(&mut self, config: &Config, quiet: bool) -> Option<Dataset> {
@@ -271,7 +284,7 @@ impl Doctor {
         figures: &Figures,
         shape: ModelShape,
         dataset: Option<&Dataset>,
-        picked: Option<&Picked>,
+        placed: Option<&Placed>,
     ) {
         let image = [shape.channels, shape.height, shape.width]
             .iter()
@@ -279,10 +292,13 @@ impl Doctor {
                 product.saturating_mul(extent as u128)
             });
         let kept = dataset.map_or(0, Dataset::memory_bytes);
-        let estimate = MemoryEstimate::new(figures, config, image, kept as u128);
+        let (count, one) = placed.map_or((1, true), |placed| (placed.count(), placed.is_one()));
+        let estimate = MemoryEstimate::on_several(figures, config, image, kept as u128, count, one);
+        // Those that share a batch are of one kind; the first draws the samples as well.
+        let picked = placed.map(Placed::first);
         let memory = picked.map_or_else(machine::memory, machine::memory_of);
         let owner = picked.map_or("this machine", machine::owner);
-        self.add(space::memory(&estimate, &config.model, memory, owner));
+        self.add(space::memory(&estimate, config, memory, owner, !one));
         self.put(
             "memory",
             json!({
@@ -298,7 +314,7 @@ impl Doctor {
         );
     }
 
-    fn time(&mut self, validated: &Validated, dataset: Dataset, picked: &Picked, quiet: bool) {
+    fn time(&mut self, validated: &Validated, dataset: Dataset, placed: Placed, quiet: bool) {
         let train = &validated.config.train;
         let steps = train.total_steps(dataset.len());
         let work = Work {
@@ -307,7 +323,7 @@ impl Doctor {
             grids: times(train.sample_every, steps),
             nfe: validated.plan.steps().len(),
         };
-        match measure(validated, dataset, picked, quiet) {
+        match measure(validated, dataset, placed, quiet) {
             Ok(probe) => {
                 self.findings.extend(time::check(work, &probe));
                 let expected = time::expected(work, &probe);
@@ -335,14 +351,14 @@ impl Doctor {
 fn measure(
     validated: &Validated,
     dataset: Dataset,
-    picked: &Picked,
+    placed: Placed,
     quiet: bool,
 ) -> Result<Probe, TrainError> {
     let mut progress: Option<Progress> = None;
     probe(
         validated,
         Arc::new(dataset),
-        &picked.device,
+        &placed.into_devices(),
         MEASURED_STEPS,
         MEASURING_BUDGET,
         &mut |done, of| {

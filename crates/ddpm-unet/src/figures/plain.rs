@@ -37,6 +37,7 @@ pub(super) fn figures(channels: usize, features: &[usize], [height, width]: [usi
         parameters: total.parameters,
         multiplications: total.multiplications,
         kept: total.kept,
+        recomputed: total.kept,
         widest: total.widest,
         packed: total.packed,
         levels: levels

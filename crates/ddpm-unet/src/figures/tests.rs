@@ -279,3 +279,33 @@ fn sections_that_no_network_has_are_refused() {
     let other = json!({"_class_name": "Transformer2DModel"});
     assert!(parameters_of_json(other.as_object().unwrap()).is_err());
 }
+
+/// What blocks that are computed again read and leave, and the inside of the widest: the last of the up path.
+#[test]
+fn a_recomputed_network_by_hand() {
+    let section = UnetSection {
+        channels: 8,
+        multipliers: vec![1, 2],
+        blocks: 1,
+        attention_at: vec![],
+        groups: 4,
+        dropout: 0.0,
+        ..UnetSection::default()
+    };
+    let of = |dropout| {
+        let model = ModelConfig::Unet(UnetSection {
+            dropout,
+            ..section.clone()
+        });
+        Figures::of(&model, shape(3, 16, 16)).unwrap()
+    };
+    let (large, small) = (16 * 16, 8 * 8);
+    let skips = large * (8 + 8) + small * (8 + 16);
+    let left = small * 16 + large * (16 + 8);
+    // Two blocks: 16 + 8 and 8 + 8 channels come in, 8 are between the convolutions.
+    let inside = large * (24 + 8 + 16 + 8);
+    assert_eq!(of(0.0).recomputed, skips + left + inside);
+    let dropped = large * 2 * (8 + 8);
+    assert_eq!(of(0.1).recomputed, skips + left + inside + dropped);
+    assert!(of(0.0).kept > of(0.0).recomputed);
+}

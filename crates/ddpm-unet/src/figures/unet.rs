@@ -27,6 +27,7 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Figures
     );
     // Blocks with attention and their cost, by level.
     let mut attended = vec![(0u128, Cost::default()); channels.len()];
+    // What it adds is returned too.
     let mut attend = |level: usize, blocks: u128, groups: Option<usize>| {
         let cost = attention(
             channels[level],
@@ -34,45 +35,57 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Figures
             groups,
             planes[level],
         )?;
+        let cost = cost.times(blocks);
         let (count, sum) = attended[level];
-        attended[level] = (count.saturating_add(blocks), sum.and(cost.times(blocks)));
-        Ok::<(), UnetError>(())
+        attended[level] = (count.saturating_add(blocks), sum.and(cost));
+        Ok::<Cost, UnetError>(cost)
     };
+    // What lies between the blocks, and the most that is kept inside one.
+    let mut between = numbers(first, planes[0]);
+    let mut inside = 0u128;
 
     let mut entering = first;
     for (i, kind) in config.down_block_types.iter().enumerate() {
         let (output, plane) = (channels[i], planes[i]);
         let others = residual(output, output, Inside::Keep, resnet, plane)?;
-        total = total
-            .and(residual(entering, output, Inside::Keep, resnet, plane)?)
-            .and(others.times(layers - 1));
-        if *kind == DownBlockKind::AttnDownBlock2D {
-            attend(i, layers, Some(resnet.groups_for(output)))?;
-        }
+        let mut block =
+            residual(entering, output, Inside::Keep, resnet, plane)?.and(others.times(layers - 1));
+        between = between.saturating_add(product(&[layers, numbers(output, plane)]));
+        let attended = match kind {
+            DownBlockKind::AttnDownBlock2D => attend(i, layers, Some(resnet.groups_for(output)))?,
+            _ => Cost::default(),
+        };
         if i != final_level {
+            between = between.saturating_add(numbers(output, plane.halved()));
             let by_residual = *kind == DownBlockKind::ResnetDownsampleBlock2D
                 || (*kind == DownBlockKind::AttnDownBlock2D
                     && config.downsample_type == ResampleStyle::Resnet);
-            total = total.and(match by_residual {
+            block = block.and(match by_residual {
                 true => residual(output, output, Inside::Halve, resnet, plane)?,
                 false => conv(output, output, 3, Stride::Two, plane.halved())
                     .keeping(numbers(output, plane)),
             });
         }
+        inside = inside.max(block.and(attended).kept);
+        total = total.and(block);
         entering = output;
     }
 
     if config.mid_block_type.is_some() {
         let plane = planes[final_level];
-        total = total.and(residual(last, last, Inside::Keep, resnet, plane)?.times(2));
+        let block = residual(last, last, Inside::Keep, resnet, plane)?.times(2);
+        let mut attended = Cost::default();
         if config.add_attention {
             let groups = match (config.attn_norm_num_groups, config.resnet_time_scale_shift) {
                 (Some(groups), _) => Some(groups),
                 (None, TimeScaleShift::Default) => Some(resnet.groups_for(last)),
                 (None, TimeScaleShift::ScaleShift) => None,
             };
-            attend(final_level, 1, groups)?;
+            attended = attend(final_level, 1, groups)?;
         }
+        between = between.saturating_add(numbers(last, plane));
+        inside = inside.max(block.and(attended).kept);
+        total = total.and(block);
     }
 
     for (i, kind) in config.up_block_types.iter().enumerate() {
@@ -80,24 +93,34 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Figures
         let (output, plane) = (channels[level], planes[level]);
         // The skips of a level: its own blocks', then what entered it on the way down.
         let entered = channels[level.saturating_sub(1)];
-        let block = |input| residual(input, output, Inside::Keep, resnet, plane);
-        total = total
-            .and(block(entering + output)?)
-            .and(block(output + output)?.times(layers - 1))
-            .and(block(output + entered)?);
-        if *kind == UpBlockKind::AttnUpBlock2D {
-            attend(level, layers + 1, Some(resnet.groups_for(output)))?;
-        }
+        let part = |input| residual(input, output, Inside::Keep, resnet, plane);
+        let mut block = part(entering + output)?
+            .and(part(output + output)?.times(layers - 1))
+            .and(part(output + entered)?);
+        let attended = match kind {
+            UpBlockKind::AttnUpBlock2D => {
+                attend(level, layers + 1, Some(resnet.groups_for(output)))?
+            }
+            _ => Cost::default(),
+        };
+        let after = match i == final_level {
+            true => plane,
+            false => plane.doubled(),
+        };
+        between = between.saturating_add(numbers(output, after));
         if i != final_level {
             let by_residual = *kind == UpBlockKind::ResnetUpsampleBlock2D
                 || (*kind == UpBlockKind::AttnUpBlock2D
                     && config.upsample_type == ResampleStyle::Resnet);
-            total = total.and(match by_residual {
+            block = block.and(match by_residual {
                 true => residual(output, output, Inside::Double, resnet, plane)?,
-                false => conv(output, output, 3, Stride::One, plane.doubled())
-                    .keeping(numbers(output, plane)),
+                false => {
+                    conv(output, output, 3, Stride::One, after).keeping(numbers(output, plane))
+                }
             });
         }
+        inside = inside.max(block.and(attended).kept);
+        total = total.and(block);
         entering = output;
     }
 
@@ -124,6 +147,7 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Figures
         parameters: total.parameters,
         multiplications: total.multiplications,
         kept: total.kept,
+        recomputed: between.saturating_add(inside),
         widest: total.widest,
         packed: total.packed,
         levels: levels.collect(),

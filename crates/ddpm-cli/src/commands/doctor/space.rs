@@ -1,6 +1,6 @@
 //! What a run needs on disk and in memory, against what there is.
 
-use ddpm_train::MemoryEstimate;
+use ddpm_train::{Config, MemoryEstimate};
 use ddpm_unet::ModelConfig;
 
 use super::finding::Finding;
@@ -41,17 +41,20 @@ pub fn disk(each: u128, count: u64, free: Option<u64>) -> Finding {
     }
 }
 
-/// The estimate of the run's peak against the machine's memory; `None` if that is not known.
+/// The estimate of the run's peak against the memory of its owner; `None` if that is not known. `each` if other devices
+/// need as much.
 pub fn memory(
     estimate: &MemoryEstimate,
-    model: &ModelConfig,
+    config: &Config,
     memory: Option<Memory>,
     owner: &str,
+    each: bool,
 ) -> Finding {
     let peak = estimate.peak();
     let text = format!(
-        "about {} at most: weights, moments and average {}, gradients {}, kept activations of a batch {}",
+        "about {} at most{}: weights, moments and average {}, gradients {}, kept activations of a batch {}",
         words::bytes(peak),
+        if each { " on each device" } else { "" },
         words::bytes(estimate.state),
         words::bytes(estimate.gradients),
         words::bytes(estimate.activations)
@@ -63,7 +66,7 @@ pub fn memory(
         );
     };
     let (total, available) = (u128::from(memory.total), u128::from(memory.available));
-    let lower = what_to_lower(estimate, model, total);
+    let lower = what_to_lower(estimate, config, total);
     if peak > total {
         let total = words::bytes(total);
         Finding::fail("memory", format!("{text}; {owner} has {total}; {lower}"))
@@ -86,18 +89,22 @@ pub fn memory(
 }
 
 /// The keys that what is largest depends on.
-fn what_to_lower(estimate: &MemoryEstimate, model: &ModelConfig, total: u128) -> String {
+fn what_to_lower(estimate: &MemoryEstimate, config: &Config, total: u128) -> String {
     let rest = estimate
         .peak()
         .saturating_sub(estimate.state)
         .saturating_sub(estimate.program_and_data);
     let least = estimate.state.saturating_add(estimate.gradients);
     if least > total || rest == estimate.saving {
-        format!("lower {}", keys_of_size(model))
+        format!("lower {}", keys_of_size(&config.model))
     } else if rest == estimate.drawing {
         "lower `sample.count`".to_owned()
     } else {
-        "lower `train.batch` or `data.size`, or raise `train.accumulate`".to_owned()
+        let lower = "lower `train.batch` or `data.size`, or raise `train.accumulate`";
+        match (&config.model, config.train.recompute) {
+            (ModelConfig::Unet(_), false) => format!("{lower}, or set `train.recompute` = true"),
+            _ => lower.to_owned(),
+        }
     }
 }
 
@@ -137,7 +144,7 @@ mod tests {
             saving: 0,
             drawing: 0,
         };
-        let model = ModelConfig::Unet(ddpm_unet::UnetSection::default());
+        let mut config = Config::default();
         for (state, activations, available, level, words) in [
             (1, 2, 12, Level::Ok, "12.0 GiB are available"),
             (1, 2, 3, Level::Warn, "end other programs"),
@@ -151,15 +158,17 @@ mod tests {
             };
             let finding = memory(
                 &estimate(state, activations),
-                &model,
+                &config,
                 Some(machine),
                 "this machine",
+                false,
             );
             assert_eq!(finding.level, level, "{finding:?}");
             assert!(finding.text.contains(words), "{finding:?}");
         }
-        let unknown = memory(&estimate(1, 1), &model, None, "vulkan:0");
+        let unknown = memory(&estimate(1, 1), &config, None, "vulkan:0", true);
         assert_eq!(unknown.level, Level::Note);
+        assert!(unknown.text.contains("on each device"));
         let part = |saving, drawing| MemoryEstimate {
             saving: saving * GIB,
             drawing: drawing * GIB,
@@ -173,9 +182,12 @@ mod tests {
                 total: 16 << 30,
                 available: 12 << 30,
             };
-            let finding = memory(&estimate, &model, Some(machine), "this machine");
+            let finding = memory(&estimate, &config, Some(machine), "this machine", false);
             assert_eq!(finding.level, Level::Fail);
             assert!(finding.text.contains(words), "{finding:?}");
         }
+        assert!(what_to_lower(&estimate(1, 12), &config, 16 << 30).contains("recompute"));
+        config.train.recompute = true;
+        assert!(!what_to_lower(&estimate(1, 12), &config, 16 << 30).contains("recompute"));
     }
 }
