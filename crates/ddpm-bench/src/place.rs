@@ -88,6 +88,7 @@ impl Place {
             total_steps: u64::MAX,
             precision: self.precision,
             recompute: false,
+            record: true,
         })
     }
 }

@@ -24,7 +24,7 @@ pub use denoiser::{Denoiser, DenoiserError};
 pub use error::DiffusionError;
 pub use forward::q_sample;
 pub use noise::randn_images;
-pub use objective::{LossOut, Objective, ObjectiveConfig};
+pub use objective::{Goal, LossOut, Objective, ObjectiveConfig};
 pub use sampler::{ImageBatch, Plan, Progress, Sampler, sample, sample_from};
 
 #[cfg(test)]

@@ -39,6 +39,15 @@ pub struct Objective {
     weighting: Weighting,
 }
 
+/// What a batch is trained towards, on its device.
+#[derive(Debug, Clone)]
+pub struct Goal {
+    /// What the network should output: `[batch, channels, height, width]`.
+    pub target: Tensor<4>,
+    /// How much the error of each image counts: `[batch]`.
+    pub weights: Tensor<1>,
+}
+
 /// The loss of a batch.
 #[derive(Debug, Clone)]
 pub struct LossOut {
@@ -90,21 +99,48 @@ impl Objective {
         t: &[usize],
         schedule: &Schedule,
     ) -> Result<LossOut, DiffusionError> {
-        check_like("the network's output", &output, x0.dims())?;
-        let [batch, channels, height, width] = output.dims();
+        self.goal(x0, eps, t, schedule)?.loss(output)
+    }
+
+    /// What [`Objective::loss`] compares an output with.
+    ///
+    /// # Shapes   `x0`, `eps`: `[batch, channels, height, width]`; `t`: one step an image
+    /// # Errors   those of [`Objective::target`]
+    pub fn goal(
+        &self,
+        x0: Tensor<4>,
+        eps: Tensor<4>,
+        t: &[usize],
+        schedule: &Schedule,
+    ) -> Result<Goal, DiffusionError> {
+        let device = x0.device();
         let target = self.target(x0, eps, t, schedule)?;
-        let device = output.device();
         let weights: Vec<f32> = t
             .iter()
             .map(|&t| self.weighting.weight(schedule.snr(t), self.prediction) as f32)
             .collect();
+        Ok(Goal {
+            target,
+            weights: Tensor::from_floats(weights.as_slice(), &device),
+        })
+    }
+}
+
+impl Goal {
+    /// The loss of an output; see [`Objective::loss`].
+    ///
+    /// # Shapes   `output`: as the target
+    /// # Errors   [`DiffusionError::Shape`] if it is of another shape
+    pub fn loss(self, output: Tensor<4>) -> Result<LossOut, DiffusionError> {
+        check_like("the network's output", &output, self.target.dims())?;
+        let [batch, channels, height, width] = output.dims();
         // [batch, channels, height, width] -> [batch, elements] -> [batch]
-        let error = (output - target)
+        let error = (output - self.target)
             .square()
             .reshape([batch, channels * height * width])
             .mean_dim(1)
             .reshape([batch]);
-        let per_image = error * Tensor::<1>::from_floats(weights.as_slice(), &device);
+        let per_image = error * self.weights;
         Ok(LossOut {
             loss: per_image.clone().mean(),
             per_image: per_image.detach(),

@@ -16,6 +16,7 @@ mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
 mod double;
+mod dropout;
 #[cfg(any(feature = "flex", feature = "cube"))]
 mod extension;
 mod group_norm;
@@ -31,12 +32,13 @@ pub use collective::{has_collectives, sum_over};
 pub use concatenate::concatenate;
 pub use conv2d::{Conv2dOptions, Convolution, Norm, WeightCache, conv2d};
 pub use double::double;
+pub use dropout::{DropoutKey, dropout};
 pub use group_norm::{GroupNormOptions, group_norm};
 pub use judge::{Clip, Coming, Halt, Measured, Numbers, adam_steps_unseen, judges, measure};
 pub use linear::linear;
 pub use optimiser::{AdamState, AdamStep, Flatten, adam_step, adam_steps, add_all};
 pub use precision::{Precision, PrecisionError};
-pub use record::{Recording, record};
+pub use record::{Bundle, Recording, record, same_memory};
 
 /// Which kernels a device has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,17 @@
-//! A network recorded once and replayed: on a card the host then gives one command instead of hundreds.
+//! Work recorded once and replayed: on a card the host then gives one command instead of hundreds.
 
 use burn::tensor::Tensor;
 
-/// A recorded function of images and their times.
+/// What recorded work reads, or what it comes to; without autodiff.
+#[derive(Debug, Clone, Default)]
+pub struct Bundle {
+    /// `[batch, channels, height, width]` each.
+    pub images: Vec<Tensor<4>>,
+    /// `[values]` each.
+    pub rows: Vec<Tensor<1>>,
+}
+
+/// A recorded function.
 pub struct Recording {
     #[cfg(feature = "cube")]
     card: crate::cube::Recording,
@@ -17,38 +26,64 @@ impl std::fmt::Debug for Recording {
 }
 
 /// Records `run`, which is to do the same whenever it is called, to read nothing back and to send nothing to the
-/// device but `x` and `t`. It is called thrice, and the recording is compared with what it did.
+/// device: all that differs between its calls is in `inputs`. It is called thrice, and the recording is compared with
+/// what it did.
 ///
 /// `None` where there is nothing to record, on the processor say, or where the recording did not work; the reason is
 /// logged then.
 ///
-/// # Shapes   `x`: `[batch, channels, height, width]`, `t`: `[batch]`, without autodiff
 /// # Errors   those of `run`
 pub fn record<E>(
-    x: &Tensor<4>,
-    t: &Tensor<1>,
-    run: &mut dyn FnMut(Tensor<4>, Tensor<1>) -> Result<Tensor<4>, E>,
+    inputs: &Bundle,
+    run: &mut dyn FnMut(Bundle) -> Result<Bundle, E>,
 ) -> Result<Option<Recording>, E> {
     #[cfg(feature = "cube")]
-    if crate::Place::of(&x.device()) == crate::Place::Card {
-        let recording = crate::cube::record(x, t, run)?;
+    if inputs
+        .images
+        .first()
+        .is_some_and(|x| crate::Place::of(&x.device()) == crate::Place::Card)
+    {
+        let recording = crate::cube::record(inputs, run)?;
         return Ok(recording.map(|card| Recording { card }));
     }
-    let _ = (x, t, run);
+    let _ = (inputs, run);
     Ok(None)
 }
 
 impl Recording {
-    /// What the function returns for other images and times of the same shapes.
+    /// What the function returns for other inputs of the same shapes; the next replay overwrites it.
     ///
     /// # Errors   what the card's driver says if it does not take it
-    pub fn replay(&self, x: &Tensor<4>, t: &Tensor<1>) -> Result<Tensor<4>, String> {
+    pub fn replay(&self, inputs: &Bundle) -> Result<Bundle, String> {
         #[cfg(feature = "cube")]
-        return self.card.replay(x, t);
+        return self.card.replay(inputs);
         #[cfg(not(feature = "cube"))]
         {
-            let _ = (x, t);
+            let _ = inputs;
             match self.never {}
         }
     }
+
+    /// As [`Recording::replay`], in memory of its own.
+    ///
+    /// # Errors   those of [`Recording::replay`]
+    pub fn replay_to_keep(&self, inputs: &Bundle) -> Result<Bundle, String> {
+        #[cfg(feature = "cube")]
+        return self.card.replay_to_keep(inputs);
+        #[cfg(not(feature = "cube"))]
+        self.replay(inputs)
+    }
+}
+
+/// Whether two tensors are the same memory of a card, which recorded work then reads as before; never elsewhere.
+pub fn same_memory(a: &Tensor<1>, b: &Tensor<1>) -> bool {
+    #[cfg(feature = "cube")]
+    if [a, b]
+        .iter()
+        .all(|x| crate::Place::of(&x.device()) == crate::Place::Card)
+    {
+        return crate::cube::same_memory(a, b);
+    }
+    let _ = (a, b);
+    false
 }

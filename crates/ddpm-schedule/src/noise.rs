@@ -43,12 +43,14 @@ pub enum Stream {
     Labels = 10,
 }
 
-/// The Philox key of one (seed, stream, step).
+/// The Philox key of one (seed, stream, step), for devices that draw by themselves.
 ///
+/// Block b of index i is what Philox4x32-10 assigns to the counter of the words of b and i, the low ones first.
 /// The three do not fit beside a 64-bit index and a block number into one Philox address
 /// (64-bit key, 128-bit counter), so they are hashed to a key by Philox itself. Two
 /// addresses share a key with probability 2⁻⁶⁴.
-fn derive_key(seed: u64, stream: Stream, step: u64) -> [u32; 2] {
+#[must_use]
+pub fn key(seed: u64, stream: Stream, step: u64) -> [u32; 2] {
     let counter = [step as u32, (step >> 32) as u32, stream as u32, 0];
     let [a, b, _, _] = philox4x32_10(counter, split(seed));
     [a, b]
@@ -67,7 +69,7 @@ fn block(key: [u32; 2], index: u64, block: u64) -> [u32; 4] {
 /// 128 random bits at one address.
 #[must_use]
 pub fn bits(seed: u64, stream: Stream, step: u64, index: u64) -> [u32; 4] {
-    block(derive_key(seed, stream, step), index, 0)
+    block(key(seed, stream, step), index, 0)
 }
 
 /// A random integer in `0..n`, by the high half of a 64-bit product (Lemire 2019, without rejection).
@@ -84,7 +86,7 @@ pub fn below(seed: u64, stream: Stream, step: u64, index: u64, n: u64) -> u64 {
 ///
 /// `out[k]` depends on (seed, stream, step, index, k) only: a shorter fill is a prefix of a longer one.
 pub fn uniform_fill(seed: u64, stream: Stream, step: u64, index: u64, out: &mut [f64]) {
-    let key = derive_key(seed, stream, step);
+    let key = key(seed, stream, step);
     for (i, pair) in out.chunks_mut(2).enumerate() {
         let [a, b, c, d] = block(key, index, i as u64);
         for (x, (low, high)) in pair.iter_mut().zip([(a, b), (c, d)]) {
@@ -101,7 +103,7 @@ pub fn uniform_fill(seed: u64, stream: Stream, step: u64, index: u64, out: &mut 
 /// a longer one. The radius comes from 32 bits, so no number lies beyond ±6.77; a true
 /// normal does with probability 1.3·10⁻¹¹.
 pub fn normal_fill(seed: u64, stream: Stream, step: u64, index: u64, out: &mut [f32]) {
-    let key = derive_key(seed, stream, step);
+    let key = key(seed, stream, step);
     let mut chunks = out.chunks_exact_mut(4);
     let mut number = 0;
     for chunk in &mut chunks {

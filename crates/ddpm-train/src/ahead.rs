@@ -14,15 +14,42 @@ pub(crate) struct Wanted {
     pub(crate) image: usize,
 }
 
+/// Threads that make noise; the others are for kernels and data. A fast card would wait for one alone.
+fn helpers() -> usize {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    (threads / 4).clamp(1, 8)
+}
+
 impl Wanted {
     /// Row i depends on (seed, step, i) alone, so it does not matter when and where it is made.
     fn make(&self) -> Vec<f32> {
-        let rows = self.rows.clone();
-        let mut noise = vec![0.0; rows.clone().count() * self.image];
-        for (row, image) in rows.zip(noise.chunks_exact_mut(self.image.max(1))) {
+        self.make_by(helpers())
+    }
+
+    fn make_by(&self, threads: usize) -> Vec<f32> {
+        let rows = self.rows.clone().count();
+        let mut noise = vec![0.0; rows * self.image];
+        let each = rows.div_ceil(threads).max(1);
+        let firsts = self.rows.clone().step_by(each);
+        let shares = noise.chunks_mut((each * self.image).max(1));
+        thread::scope(|scope| {
+            let mut shares = firsts.zip(shares);
+            let own = shares.next();
+            for (first, share) in shares {
+                scope.spawn(move || self.fill(first, share));
+            }
+            if let Some((first, share)) = own {
+                self.fill(first, share);
+            }
+        });
+        noise
+    }
+
+    /// The noise of the rows from `first` on.
+    fn fill(&self, first: u64, share: &mut [f32]) {
+        for (row, image) in (first..).zip(share.chunks_exact_mut(self.image)) {
             normal_fill(self.seed, Stream::TrainNoise, self.step, row, image);
         }
-        noise
     }
 }
 
@@ -81,6 +108,17 @@ mod tests {
         ] {
             let wanted = wanted(step, rows);
             assert_eq!(ahead.take(wanted.clone()), wanted.make(), "{wanted:?}");
+        }
+    }
+
+    #[test]
+    fn any_number_of_threads_makes_the_same() {
+        for rows in [0..0, 3..4, 2..9, 0..16] {
+            let wanted = wanted(6, rows);
+            let expected = wanted.make_by(1);
+            for threads in [2, 3, 7, 20] {
+                assert_eq!(wanted.make_by(threads), expected, "{wanted:?} by {threads}");
+            }
         }
     }
 

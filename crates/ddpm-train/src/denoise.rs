@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use burn::tensor::{FloatDType, Int, Tensor};
 use ddpm_diffusion::{Denoiser, DenoiserError};
-use ddpm_kernels::{Recording, record};
+use ddpm_kernels::{Bundle, Recording, record};
 use ddpm_unet::{ClassLabels, Model, Precision};
 
 /// Lends a network to a sampler, which does not know what it drives.
@@ -47,6 +47,23 @@ impl<'a> ModelDenoiser<'a> {
         let output = self.model.forward(xt, t, labels, None)?;
         Ok(output.cast(FloatDType::F32))
     }
+
+    fn run_bundle(&self, mut inputs: Bundle) -> Result<Bundle, DenoiserError> {
+        let missing = "the recording has no input";
+        let (xt, t) = (inputs.images.pop(), inputs.rows.pop());
+        let output = self.run(xt.ok_or(missing)?, t.ok_or(missing)?, None)?;
+        Ok(Bundle {
+            images: vec![output],
+            rows: Vec::new(),
+        })
+    }
+}
+
+fn bundle(xt: &Tensor<4>, t: &Tensor<1>) -> Bundle {
+    Bundle {
+        images: vec![xt.clone()],
+        rows: vec![t.clone()],
+    }
 }
 
 impl Denoiser for ModelDenoiser<'_> {
@@ -69,11 +86,12 @@ impl Denoiser for ModelDenoiser<'_> {
         }
         if !last.tried {
             last.tried = true;
-            last.recording = record(&xt, &t, &mut |xt, t| self.run(xt, t, None))?;
+            last.recording = record(&bundle(&xt, &t), &mut |inputs| self.run_bundle(inputs))?;
         }
-        match &last.recording {
-            Some(recording) => Ok(recording.replay(&xt, &t)?),
-            None => self.run(xt, t, None),
-        }
+        let Some(recording) = &last.recording else {
+            return self.run(xt, t, None);
+        };
+        let mut found = recording.replay_to_keep(&bundle(&xt, &t))?;
+        Ok(found.images.pop().ok_or("the recording has no output")?)
     }
 }

@@ -103,6 +103,16 @@ impl ParamGrads {
         }
     }
 
+    /// Gradients that were computed before, of the parameters of which `trained` says so.
+    pub(crate) fn of(trained: Vec<bool>, flat: Vec<Tensor<1>>) -> Self {
+        Self { trained, flat }
+    }
+
+    /// Which parameters have one, by the network's order.
+    pub(crate) fn trained(&self) -> &[bool] {
+        &self.trained
+    }
+
     /// All gradients, `[values]` each.
     pub(crate) fn flat(&self) -> &[Tensor<1>] {
         &self.flat

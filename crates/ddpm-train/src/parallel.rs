@@ -188,18 +188,24 @@ impl Ranks {
         let (step, loss_scale) = (state.step, state.loss_scale);
         let of = self.count();
         let rank = move |index| Rank { index, of };
-        let answers: Vec<_> = (1..)
-            .zip(&mut self.peers)
-            .map(|(index, peer)| {
-                let (plan, batch) = (self.plan.clone(), batch.clone());
-                peer.ask(move |seat| {
-                    if let Some(state) = &mut seat.state {
-                        state.loss_scale = loss_scale;
-                    }
-                    seat.compute(&plan, &batch, step, rank(index))
-                })
-            })
-            .collect();
+        // Cards record their passes one after the other, the first one last.
+        let alone = self.plan.recipe.record
+            && ddpm_kernels::judges(&self.first)
+            && state.recorder.borrow().may_record();
+        let mut answers = Vec::new();
+        for (index, peer) in (1..).zip(&mut self.peers) {
+            let (plan, batch) = (self.plan.clone(), batch.clone());
+            let answer = peer.ask(move |seat| {
+                if let Some(state) = &mut seat.state {
+                    state.loss_scale = loss_scale;
+                }
+                seat.compute(&plan, &batch, step, rank(index), alone)
+            });
+            answers.push(match alone {
+                true => peer::Answer::Ready(answer.wait()),
+                false => answer,
+            });
+        }
         let device = self.first.clone().autodiff();
         let parts = batches::parts(
             &self.plan.config,
@@ -209,7 +215,7 @@ impl Ranks {
             &mut self.ahead,
             &device,
         );
-        let own = state.share(parts, &self.plan.recipe);
+        let own = state.share(parts, &self.plan.recipe, alone);
         // All are waited for before any error is returned, and only if there is none do they meet for the sum: a rank
         // that does not come to it would leave the others waiting.
         let answers: Vec<_> = answers.into_iter().map(peer::Answer::wait).collect();
@@ -317,12 +323,13 @@ impl Seat {
         batch: &Batch,
         step: u64,
         rank: Rank,
+        alone: bool,
     ) -> Result<Losses, TrainError> {
         self.grads = None;
         let state = self.state.as_ref().ok_or_else(no_state)?;
         let device = self.device.clone().autodiff();
         let parts = batches::parts(&plan.config, batch, step, rank, &mut self.ahead, &device);
-        let (grads, losses) = state.share(parts, &plan.recipe)?.read()?;
+        let (grads, losses) = state.share(parts, &plan.recipe, alone)?.read()?;
         self.grads = Some(grads);
         Ok(losses)
     }

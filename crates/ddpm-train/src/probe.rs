@@ -64,6 +64,7 @@ pub fn probe(
         total_steps: config.train.total_steps(dataset.len()),
         precision: config.train.precision,
         recompute: config.train.recompute,
+        record: true,
     };
     let mut ranks = Ranks::new(devices, config, &recipe)?;
     for device in devices {

@@ -211,6 +211,7 @@ pub fn restore(
         images_seen: checkpoint.images_seen,
         updates,
         loss_scale: LossScale::default(),
+        recorder: Default::default(),
     })
 }
 

@@ -1,17 +1,21 @@
 //! A network in training: one optimiser step after the other.
 
-use burn::tensor::{Device, FloatDType, Tensor};
+use std::cell::RefCell;
+
+use burn::tensor::Tensor;
 use ddpm_diffusion::Objective;
 use ddpm_kernels::{Clip, Halt, measure};
 use ddpm_schedule::Schedule;
-use ddpm_unet::{ClassLabels, DropoutRng, Model, Precision};
+use ddpm_unet::{ClassLabels, Model, Precision};
 
 use crate::ema::EmaConfig;
 use crate::error::TrainError;
 use crate::loss_scale::LossScale;
 use crate::lr::learning_rate;
 use crate::optim::{self, OptimConfig, ParamGrads, Slot, Update};
+use crate::passes::Passes;
 use crate::position::Position;
+use crate::recorder::Recorder;
 use crate::underway::{Losses, Share, Tally, Underway, Unseen};
 
 /// Everything that one optimiser step depends on besides the images.
@@ -33,6 +37,9 @@ pub struct Recipe {
     pub precision: Precision,
     /// Whether blocks of the network are computed twice instead of being kept for the backward pass.
     pub recompute: bool,
+    /// Whether a card may record its passes forward and backward and replay them. No other thread of the process may
+    /// work on a card in the steps in which it does, which are the first ones.
+    pub record: bool,
 }
 
 /// Some of the images of one optimiser step.
@@ -82,6 +89,8 @@ pub struct TrainState {
     pub updates: u64,
     /// What the loss is scaled by, where the precision asks for it.
     pub loss_scale: LossScale,
+    /// What a card has recorded of its steps.
+    pub(crate) recorder: RefCell<Recorder>,
 }
 
 /// A step's loss and gradient, before anything is done with them.
@@ -125,6 +134,7 @@ impl TrainState {
             images_seen: 0,
             updates: 0,
             loss_scale: LossScale::default(),
+            recorder: RefCell::default(),
         }
     }
 
@@ -152,7 +162,7 @@ impl TrainState {
         recipe: &Recipe,
         halt: &mut Halt,
     ) -> Result<(Self, Unseen), TrainError> {
-        let share = self.share(parts, recipe)?;
+        let share = self.share(parts, recipe, true)?;
         let underway = self.measured(share, Vec::new())?;
         Ok(self.update_unseen(underway, recipe, halt))
     }
@@ -163,68 +173,35 @@ impl TrainState {
     ///
     /// # Errors   [`TrainError::Model`] if the images do not fit the network, [`TrainError::Device`]
     pub fn compute(&self, parts: Vec<Part>, recipe: &Recipe) -> Result<Computed, TrainError> {
-        let share = self.share(parts, recipe)?;
+        let share = self.share(parts, recipe, true)?;
         self.measured(share, Vec::new())?.wait()
     }
 
-    /// The sums that [`TrainState::compute`] divides by the number of parts.
+    /// The sums that [`TrainState::compute`] divides by the number of parts. Passes are recorded only if it is said that
+    /// this thread is `alone` at work on cards: others would spoil the recording.
     ///
     /// # Errors   those of [`TrainState::compute`]
-    pub(crate) fn share(&self, parts: Vec<Part>, recipe: &Recipe) -> Result<Share, TrainError> {
+    pub(crate) fn share(
+        &self,
+        parts: Vec<Part>,
+        recipe: &Recipe,
+        alone: bool,
+    ) -> Result<Share, TrainError> {
         let loss_scale = match recipe.precision.scales_loss() {
             true => self.loss_scale.value(),
             false => 1.0,
         };
-        let mut grads = ParamGrads::default();
-        let mut losses = Vec::new();
-        let mut times = Vec::new();
-        for part in parts {
-            let rng = DropoutRng::new(recipe.seed, self.step, part.first_row);
-            let device = part.x0.device();
-            let xt = ddpm_diffusion::q_sample(
-                part.x0.clone(),
-                part.eps.clone(),
-                &part.t,
-                &recipe.schedule,
-            )?;
-            let t = time_tensor(&part.t, &device);
-            let xt = xt.cast(recipe.precision.dtype());
-            let mut found = None;
-            let mut loss = |output: Tensor<4>| -> Result<Tensor<1>, TrainError> {
-                let output = output.cast(FloatDType::F32);
-                let schedule = &recipe.schedule;
-                let (x0, eps) = (part.x0.clone(), part.eps.clone());
-                let loss = recipe.objective.loss(output, x0, eps, &part.t, schedule)?;
-                let scaled = match loss_scale == 1.0 {
-                    true => loss.loss.clone(),
-                    false => loss.loss.clone() * loss_scale,
-                };
-                found = Some([loss.loss.inner(), loss.per_image.inner()]);
-                Ok(scaled)
-            };
-            let mut backward = match &self.model {
-                Model::Unet(unet) if recipe.recompute => {
-                    unet.recomputed(xt, t, part.labels, Some(&rng), loss)?
-                }
-                model => {
-                    let output = model
-                        .forward(xt, t, part.labels, Some(&rng))
-                        .map_err(TrainError::Model)?;
-                    vec![loss(output)?.backward()]
-                }
-            };
-            grads.add(&self.model, &mut backward);
-            let Some(found) = found else {
-                unreachable!("the loss was asked for")
-            };
-            #[cfg(feature = "faults")]
-            let found = self.spoil_losses(found);
-            losses.extend(found);
-            times.push(part.t);
-        }
+        let times: Vec<_> = parts.iter().map(|part| part.t.clone()).collect();
+        let (passes, inputs) = Passes::new(&self.model, recipe, self.step, loss_scale, parts)?;
+        let (grads, losses) = match recipe.record {
+            true => self.recorder.borrow_mut().run(&passes, inputs, alone)?,
+            false => passes.run(inputs)?,
+        };
+        #[cfg(feature = "faults")]
+        let losses = self.spoil_losses(losses, &times);
         Ok(Share {
             grads,
-            losses: Tensor::cat(losses, 0),
+            losses,
             tally: Tally {
                 times,
                 others: Vec::new(),
@@ -273,7 +250,7 @@ impl TrainState {
             &recipe.optim,
             update,
         );
-        (Self::of(model, slots, position), report)
+        (Self::of(model, slots, position, self.recorder), report)
     }
 
     /// As [`TrainState::update`] by what the configuration clips to, before the numbers are there: the device judges
@@ -305,10 +282,10 @@ impl TrainState {
             tally: underway.tally,
             report,
         };
-        (Self::of(model, slots, position), unseen)
+        (Self::of(model, slots, position, self.recorder), unseen)
     }
 
-    fn of(model: Model, slots: Vec<Slot>, position: Position) -> Self {
+    fn of(model: Model, slots: Vec<Slot>, position: Position, recorder: RefCell<Recorder>) -> Self {
         Self {
             model,
             slots,
@@ -316,6 +293,7 @@ impl TrainState {
             images_seen: position.images_seen,
             updates: position.updates,
             loss_scale: position.loss_scale,
+            recorder,
         }
     }
 
@@ -354,14 +332,21 @@ impl TrainState {
         self.at(position)
     }
 
-    /// The losses with the faults of this step in them.
+    /// The losses with the faults of this step in them, in the place of each part's own loss.
     #[cfg(feature = "faults")]
-    fn spoil_losses(&self, [loss, per_image]: [Tensor<1>; 2]) -> [Tensor<1>; 2] {
+    fn spoil_losses(&self, losses: Tensor<1>, times: &[Vec<usize>]) -> Tensor<1> {
         use crate::faults::{Part, bad};
-        match bad(self.step + 1, Part::Loss) {
-            Some(value) => [loss.full_like(value), per_image],
-            None => [loss, per_image],
+        let Some(value) = bad(self.step + 1, Part::Loss) else {
+            return losses;
+        };
+        let mut start = 0;
+        let mut spoilt = Vec::new();
+        for t in times {
+            spoilt.push(losses.clone().narrow(0, start, 1).full_like(value));
+            spoilt.push(losses.clone().narrow(0, start + 1, t.len()));
+            start += 1 + t.len();
         }
+        Tensor::cat(spoilt, 0)
     }
 
     /// The gradient with the faults of this step in it.
@@ -385,12 +370,6 @@ impl TrainState {
             ..self
         }
     }
-}
-
-/// Time steps as the network reads them, `[batch]`.
-fn time_tensor(t: &[usize], device: &Device) -> Tensor<1> {
-    let t: Vec<f32> = t.iter().map(|&t| t as f32).collect();
-    Tensor::from_floats(t.as_slice(), device)
 }
 
 /// Numbers in the host's memory.

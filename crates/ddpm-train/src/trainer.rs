@@ -140,6 +140,7 @@ impl Trainer {
             total_steps: config.train.total_steps(job.dataset.len()),
             precision: config.train.precision,
             recompute: config.train.recompute,
+            record: true,
         };
         let ranks = Ranks::new(&job.devices, &config, &recipe)?;
         let device = ranks.first().clone();

@@ -92,6 +92,7 @@ fn check(name: &str, objective: ObjectiveConfig, device: Device, recompute: bool
         total_steps: 20,
         precision: Precision::F32,
         recompute,
+        record: true,
     };
     let figure = |key: &str, i: usize| curve[key][i].as_f64().unwrap();
     let mut state = TrainState::new(network(&folder.join("start"), &device));

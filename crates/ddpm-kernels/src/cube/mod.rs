@@ -8,6 +8,7 @@
 mod algorithm;
 mod attention;
 mod convolution;
+mod dropout;
 mod extension;
 mod gemm;
 mod images;
@@ -21,7 +22,7 @@ mod tensor;
 pub(crate) use algorithm::{allow_tf32, export, import, lacks};
 pub(crate) use extension::*;
 pub(crate) use judge::{Coming, Measured, wait};
-pub(crate) use record::{Recording, record};
+pub(crate) use record::{Recording, record, same_memory};
 
 #[cfg(test)]
 #[cfg(all(feature = "flex", feature = "wgpu"))]

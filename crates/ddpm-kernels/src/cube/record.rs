@@ -8,48 +8,78 @@ use super::algorithm::distance;
 use super::extension::{of_dimensions, primitive};
 use super::relayout;
 use super::tensor::dense;
+use crate::record::Bundle;
 
 /// Launches, with the memory that they read from and write to.
 pub(crate) struct Recording {
     graph: Graph,
-    x: CubeTensor,
-    t: CubeTensor,
-    output: CubeTensor,
+    inputs: Vec<CubeTensor>,
+    output: Bundle,
+}
+
+/// The tensors of a bundle in their order.
+fn primitives(bundle: &Bundle) -> Vec<CubeTensor> {
+    let images = bundle.images.iter().cloned().map(primitive);
+    images
+        .chain(bundle.rows.iter().cloned().map(primitive))
+        .collect()
+}
+
+/// The same in memory of their own.
+fn copied(bundle: &Bundle) -> Bundle {
+    fn copy<const D: usize>(x: &Tensor<D>) -> Tensor<D> {
+        of_dimensions(relayout::copy(primitive(x.clone()), None))
+    }
+    Bundle {
+        images: bundle.images.iter().map(copy).collect(),
+        rows: bundle.rows.iter().map(copy).collect(),
+    }
 }
 
 /// See [`crate::record`].
 pub(crate) fn record<E>(
-    x: &Tensor<4>,
-    t: &Tensor<1>,
-    run: &mut dyn FnMut(Tensor<4>, Tensor<1>) -> Result<Tensor<4>, E>,
+    inputs: &Bundle,
+    run: &mut dyn FnMut(Bundle) -> Result<Bundle, E>,
 ) -> Result<Option<Recording>, E> {
-    let x = relayout::copy(primitive(x.clone()), None);
-    let t = relayout::copy(primitive(t.clone()), None);
-    let client = x.client.clone();
-    let mut run = || run(of_dimensions(x.clone()), of_dimensions(t.clone()));
+    let inputs = copied(inputs);
+    let places = primitives(&inputs);
+    let Some(client) = places.first().map(|x| x.client.clone()) else {
+        return Ok(None);
+    };
+    let mut run = || run(inputs.clone());
     // What has to be compiled or chosen first.
-    let expected = primitive(run()?);
-    let graph = match capture(&client, &mut run)? {
+    let expected = run()?;
+    let recording = match capture(&client, &mut run)? {
         Ok((graph, output)) => Recording {
             graph,
-            output: primitive(output),
-            x: x.clone(),
-            t: t.clone(),
+            inputs: places,
+            output,
         },
         Err(problem) => {
-            tracing::debug!("the network was not recorded: {problem}");
+            tracing::debug!("this work was not recorded: {problem}");
             return Ok(None);
         }
     };
-    let replayed = graph.again();
-    let same = replayed.and_then(|()| distance(&dense(graph.output.clone()), &dense(expected)));
-    match same {
-        Ok(0.0) => Ok(Some(graph)),
+    let replayed = recording.again();
+    match replayed.and_then(|()| farthest(&recording.output, &expected)) {
+        Ok(0.0) => Ok(Some(recording)),
         found => {
-            tracing::warn!("the recorded network is not used: it is off by {found:?}");
+            tracing::warn!("what was recorded is not used: it is off by {found:?}");
             Ok(None)
         }
     }
+}
+
+/// The largest relative distance of two bundles' tensors; NaN if there is one.
+fn farthest(found: &Bundle, expected: &Bundle) -> Result<f64, String> {
+    let pairs = primitives(found).into_iter().zip(primitives(expected));
+    pairs.into_iter().try_fold(0.0, |farthest: f64, (a, b)| {
+        let distance = distance(&dense(a), &dense(b))?;
+        Ok(match distance <= farthest {
+            true => farthest,
+            false => distance,
+        })
+    })
 }
 
 /// A recording, or why there is none.
@@ -88,11 +118,23 @@ impl Recording {
     }
 
     /// See [`crate::Recording::replay`].
-    pub(crate) fn replay(&self, x: &Tensor<4>, t: &Tensor<1>) -> Result<Tensor<4>, String> {
-        relayout::copy_to(primitive(x.clone()), 0, &self.x, 0);
-        relayout::copy_to(primitive(t.clone()), 0, &self.t, 0);
+    pub(crate) fn replay(&self, inputs: &Bundle) -> Result<Bundle, String> {
+        for (input, place) in primitives(inputs).into_iter().zip(&self.inputs) {
+            relayout::copy_to(input, 0, place, 0);
+        }
         self.again()?;
-        // The next replay overwrites it.
-        Ok(of_dimensions(relayout::copy(self.output.clone(), None)))
+        Ok(self.output.clone())
     }
+
+    /// See [`crate::Recording::replay_to_keep`].
+    pub(crate) fn replay_to_keep(&self, inputs: &Bundle) -> Result<Bundle, String> {
+        Ok(copied(&self.replay(inputs)?))
+    }
+}
+
+/// See [`crate::same_memory`].
+pub(crate) fn same_memory(a: &Tensor<1>, b: &Tensor<1>) -> bool {
+    let [a, b] = [a, b].map(|x| primitive(x.clone()).handle);
+    std::ptr::eq(a.memory.descriptor(), b.memory.descriptor())
+        && a.offset_start.unwrap_or(0) == b.offset_start.unwrap_or(0)
 }

@@ -11,6 +11,8 @@ use crate::{
 };
 
 mod choosing;
+mod dropping;
+mod recording;
 mod updates;
 
 fn card() -> Device {
@@ -305,75 +307,6 @@ fn fully_connected() {
         let bias = given[2].clone().reshape([70]);
         linear(flat(&given[0]), flat(&given[1]), bias, None).unsqueeze_dims(&[2, 3])
     });
-}
-
-/// A recorded network of a few layers gives what it gives when it is run, for every batch of its shape, and other work
-/// between two replays does not meet its memory.
-#[test]
-fn a_recording_does_what_it_recorded() {
-    let device = card();
-    let tensor = |i: u64, shape: [usize; 4]| {
-        let data = TensorData::new(random(i, shape.iter().product()), shape);
-        Tensor::<4>::from_data(data, &device)
-    };
-    let (weight, bias) = (tensor(1, [8, 4, 3, 3]), tensor(2, [1, 8, 1, 1]));
-    let runs = std::cell::Cell::new(0);
-    let mut run = |x: Tensor<4>, t: Tensor<1>| {
-        runs.set(runs.get() + 1);
-        let layer = Convolution {
-            norm: None,
-            weight: weight.clone(),
-            bias: bias.clone().reshape([1, 8]),
-            residual: None,
-            options: Conv2dOptions {
-                stride: 1,
-                padding: (1, 1),
-                double: true,
-            },
-            cache: None,
-        };
-        let y = layer.forward(x);
-        Ok::<_, ()>(concatenate(y.clone() * 0.5, y) * t.unsqueeze_dims::<4>(&[1, 2, 3]))
-    };
-    let x = |i: u64| tensor(10 + i, [3, 4, 5, 6]);
-    let t = |i: u64| Tensor::<1>::from_data(random(20 + i, 3).as_slice(), &device);
-    let recording = crate::record(&x(0), &t(0), &mut run).unwrap().unwrap();
-    assert_eq!(runs.get(), 3);
-    for i in [1, 2, 0] {
-        let replayed = recording.replay(&x(i), &t(i)).unwrap();
-        let kept = values(replayed.clone());
-        assert_eq!(kept, values(run(x(i), t(i)).unwrap()), "{i}");
-        drop(recording.replay(&x(3), &t(3)).unwrap());
-        assert_eq!(kept, values(replayed), "{i}: a result is not overwritten");
-    }
-    // An error of the function is that of the recording, and leaves the card at work.
-    let mut fails = |_: Tensor<4>, _: Tensor<1>| Err::<Tensor<4>, _>(7);
-    assert_eq!(crate::record(&x(0), &t(0), &mut fails).unwrap_err(), 7);
-    let calls = std::cell::Cell::new(0);
-    let mut fails_later = |x: Tensor<4>, _: Tensor<1>| {
-        calls.set(calls.get() + 1);
-        if calls.get() == 3 { Err(8) } else { Ok(x) }
-    };
-    assert_eq!(
-        crate::record(&x(0), &t(0), &mut fails_later).unwrap_err(),
-        8
-    );
-    assert!(crate::record(&x(0), &t(0), &mut run).unwrap().is_some());
-}
-
-/// What cannot be recorded, a number sent to the card here, is not.
-#[test]
-fn what_is_no_recording_is_refused() {
-    let device = card();
-    let x = Tensor::<4>::ones([1, 1, 1, 4], &device);
-    let t = Tensor::<1>::ones([1], &device);
-    let mut next = 0.0f32;
-    let mut run = |x: Tensor<4>, _: Tensor<1>| {
-        next += 1.0;
-        Ok::<_, ()>(x + Tensor::<1>::from_floats([next], &device).reshape([1, 1, 1, 1]))
-    };
-    assert!(crate::record(&x, &t, &mut run).unwrap().is_none());
-    assert_eq!(values(x + 1.0), [2.0; 4]);
 }
 
 /// Half precision rounds each result to 10 bits of mantissa; what a kernel adds to that must be small.

@@ -1,6 +1,6 @@
 //! A stateless shuffle: where item `index` of an epoch comes from, without storing a list.
 
-use super::{Stream, derive_key, philox::philox4x32_10, split};
+use super::{Stream, key, philox::philox4x32_10, split};
 
 /// Even on the smallest domain, where a round sees one bit, this many rounds leave no visible order.
 const ROUNDS: u32 = 10;
@@ -18,7 +18,7 @@ pub fn permute(seed: u64, epoch: u64, n: u64, index: u64) -> u64 {
         return 0;
     }
     let half_bits = (u64::BITS - (n - 1).leading_zeros()).div_ceil(2);
-    let key = derive_key(seed, Stream::Order, epoch);
+    let key = key(seed, Stream::Order, epoch);
     // A cycle that starts below n comes back below n, so the walk ends.
     let mut x = index % n;
     loop {

@@ -34,6 +34,10 @@ struct Trace {
 type Step = (u64, u64, Vec<(usize, u32)>);
 
 fn start(count: usize, accumulate: usize, threads: bool) -> Run {
+    start_on(Device::flex(), count, accumulate, threads, true)
+}
+
+fn start_on(device: Device, count: usize, accumulate: usize, threads: bool, record: bool) -> Run {
     let mut config = crate::testing::tiny(0.2);
     config.train.batch = 12;
     config.train.accumulate = accumulate;
@@ -54,8 +58,8 @@ fn start(count: usize, accumulate: usize, threads: bool) -> Run {
         total_steps: 10,
         precision: config.train.precision,
         recompute: false,
+        record,
     };
-    let device = Device::flex();
     let devices = vec![device.clone(); count];
     let mut ranks = Ranks::with_threads(&devices, &config, &recipe, |_, _| threads).unwrap();
     let model = config
@@ -170,6 +174,23 @@ fn threads_change_no_bit_with_accumulation() {
     assert!(once == again);
     assert!(start(2, 3, false).go(3, &[]).1 == once);
     assert_all_equal(&mut run);
+}
+
+/// Each rank replays its own recording, the one of a step before which an update was left out too.
+#[cfg(feature = "wgpu")]
+#[test]
+fn ranks_on_a_card_do_what_they_recorded() {
+    use burn::tensor::DeviceKind;
+    let start = |record| start_on(Device::wgpu(DeviceKind::Cpu), 2, 1, true, record);
+    let (_, expected) = start(false).go(5, &[1]);
+    let (mut run, found) = start(true).go(5, &[1]);
+    assert!(found == expected);
+    assert_all_equal(&mut run);
+    assert!(run.state.recorder.borrow().replays());
+    for peer in &mut run.ranks.peers {
+        let answer = peer.ask(|seat| seat.state.as_ref().unwrap().recorder.borrow().replays());
+        assert!(answer.wait());
+    }
 }
 
 #[test]

@@ -3,26 +3,24 @@
 use std::cell::Cell;
 
 use burn::module::Module;
-use burn::tensor::{Tensor, TensorData};
-use ddpm_schedule::noise::{Stream, uniform_fill};
+use burn::tensor::Tensor;
+use ddpm_kernels::{DropoutKey, dropout};
 
 /// Where the masks of one training forward come from; `None` in a forward call means inference.
 ///
 /// Image r of the global batch gets the same mask in layer l of step s, however the batch is split.
 #[derive(Debug)]
 pub struct DropoutRng {
-    seed: u64,
-    step: u64,
+    key: DropoutKey,
     first_row: u64,
     layer: Cell<u64>,
 }
 
 impl DropoutRng {
-    /// Masks for optimiser step `step`, whose first image here is row `first_row` of the global batch.
-    pub fn new(seed: u64, step: u64, first_row: u64) -> Self {
+    /// Masks of the step of `key`, whose first image here is row `first_row` of the global batch.
+    pub fn new(key: DropoutKey, first_row: u64) -> Self {
         Self {
-            seed,
-            step,
+            key,
             first_row,
             layer: Cell::new(0),
         }
@@ -65,25 +63,8 @@ impl Dropout {
         let Some(rng) = rng.filter(|_| self.probability > 0.0) else {
             return x;
         };
-        let shape = x.dims();
-        let [batch, channels, height, width] = shape;
         let layer = rng.layer.replace(rng.layer.get() + 1);
-        let keep = 1.0 / (1.0 - self.probability);
-        let mut mask = Vec::with_capacity(shape.iter().product());
-        let mut unit = vec![0.0f64; channels * height * width];
-        for row in 0..batch as u64 {
-            let index = layer * ROWS_PER_LAYER + rng.first_row + row;
-            uniform_fill(rng.seed, Stream::Dropout, rng.step, index, &mut unit);
-            mask.extend(unit.iter().map(|&u| {
-                if u < self.probability {
-                    0.0
-                } else {
-                    keep as f32
-                }
-            }));
-        }
-        let mask =
-            Tensor::<4>::from_data(TensorData::new(mask, shape), &x.device()).cast(x.dtype());
-        x * mask
+        let first = layer * ROWS_PER_LAYER + rng.first_row;
+        dropout(x, self.probability, &rng.key, first)
     }
 }

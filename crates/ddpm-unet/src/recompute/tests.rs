@@ -1,5 +1,6 @@
 use burn::module::{ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients};
+use ddpm_kernels::DropoutKey;
 
 use super::*;
 use crate::config::{ResampleStyle, UNet2DConfig};
@@ -27,7 +28,7 @@ fn compare(config: &UNet2DConfig) {
     let x = normal_tensor::<4>(0, [2, 1, 8, 8], &device);
     let w = normal_tensor::<4>(1, [2, 1, 8, 8], &device);
     let t = || Tensor::from_floats([3.0, 500.0], &device);
-    let rng = || DropoutRng::new(5, 3, 0);
+    let rng = || DropoutRng::new(DropoutKey::new(5, 3, &device), 0);
     let plain = net.forward(x.clone(), t(), None, Some(&rng())).unwrap();
     let loss = (plain.clone() * w.clone()).sum();
     let expected = gradients(&net, &mut [loss.backward()]);

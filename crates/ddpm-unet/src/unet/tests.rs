@@ -13,9 +13,14 @@ use crate::init::{Init, InitKind};
 use crate::layers::{Dropout, DropoutRng};
 use crate::params::{self, ParamPath};
 use crate::testing::{largest_difference, network, normal, normal_tensor, tiny_config, values};
+use ddpm_kernels::DropoutKey;
 
 fn build(config: &UNet2DConfig, seed: u64, kind: InitKind) -> UNet2D {
     UNet2D::new(config, false, &mut Init::new(seed, kind, &Device::flex())).unwrap()
+}
+
+fn rng(seed: u64, step: u64, first_row: u64) -> DropoutRng {
+    DropoutRng::new(DropoutKey::new(seed, step, &Device::flex()), first_row)
 }
 
 fn output(net: &UNet2D, rows: usize) -> Vec<f32> {
@@ -147,7 +152,7 @@ fn dropout_keeps_the_mean_and_is_off_without_random_numbers() {
     let device = Device::flex();
     let dropout = Dropout::new(0.3);
     let ones = Tensor::<4>::ones([4, 8, 16, 16], &device);
-    let y = values(dropout.forward(ones.clone(), Some(&DropoutRng::new(1, 2, 0))));
+    let y = values(dropout.forward(ones.clone(), Some(&rng(1, 2, 0))));
     let keep = 1.0 / 0.7;
     assert!(y.iter().all(|y| *y == 0.0 || (*y - keep).abs() < 1e-6));
     // 8192 draws: the mean's standard deviation is √(0.3/0.7/8192) = 0.0072.
@@ -163,7 +168,7 @@ fn dropout_masks_do_not_depend_on_how_a_batch_is_split() {
     let ones = |rows| Tensor::<4>::ones([rows, 2, 4, 4], &device);
     // The masks of the first and the second layer.
     let masks = |seed, step, first_row, rows| {
-        let rng = DropoutRng::new(seed, step, first_row);
+        let rng = rng(seed, step, first_row);
         [(); 2].map(|()| values(dropout.forward(ones(rows), Some(&rng))))
     };
     let whole = masks(1, 2, 0, 4);
@@ -195,7 +200,7 @@ fn networks_with_dropout_train_the_same_on_split_batches() {
         );
         values(net.forward(x, t, None, rng.as_ref()).unwrap())
     };
-    let rng = |row| Some(DropoutRng::new(9, 4, row));
+    let rng = |row| Some(rng(9, 4, row));
     let whole = part(0, 3, rng(0));
     let split = [part(0, 1, rng(0)), part(1, 2, rng(1))].concat();
     assert!(largest_difference(&whole, &split) < 1e-5);

@@ -11,6 +11,7 @@ use burn::backend::{DispatchKindConversion, DispatchTensor};
 use burn::tensor::Tensor;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::dropout::Drop;
 use super::judge::{self, Coming, Decision, Measured};
 use super::optimiser;
 use crate::conv2d::Options;
@@ -80,6 +81,13 @@ pub(crate) trait Images: Backend {
     fn concatenate_kernel(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
 
     fn double_kernel(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn dropout_kernel(
+        x: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        probability: f64,
+        first: u64,
+    ) -> FloatTensor<Self>;
 }
 
 impl Images for Cube {
@@ -89,6 +97,15 @@ impl Images for Cube {
 
     fn double_kernel(x: CubeTensor) -> CubeTensor {
         one::double(x)
+    }
+
+    fn dropout_kernel(x: CubeTensor, key: CubeTensor, probability: f64, first: u64) -> CubeTensor {
+        let drop = Drop {
+            key,
+            probability,
+            first,
+        };
+        one::dropout(x, &drop)
     }
 }
 
@@ -100,6 +117,20 @@ impl<C: CheckpointStrategy> Images for Autodiff<Cube, C> {
     fn double_kernel(x: FloatTensor<Self>) -> FloatTensor<Self> {
         one::double_tracked::<C>(x)
     }
+
+    fn dropout_kernel(
+        x: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        probability: f64,
+        first: u64,
+    ) -> FloatTensor<Self> {
+        let drop = Drop {
+            key: key.into_primitive(),
+            probability,
+            first,
+        };
+        one::dropout_tracked::<C>(x, drop)
+    }
 }
 
 pub(crate) fn concatenate(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
@@ -109,6 +140,12 @@ pub(crate) fn concatenate(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
 
 pub(crate) fn double(x: Tensor<4>) -> Tensor<4> {
     Tensor::from_dispatch(<Dispatch as Images>::double_kernel(x.into_dispatch()))
+}
+
+pub(crate) fn dropout(x: Tensor<4>, key: Tensor<1>, probability: f64, first: u64) -> Tensor<4> {
+    let (x, key) = (x.into_dispatch(), key.into_dispatch());
+    let y = <Dispatch as Images>::dropout_kernel(x, key, probability, first);
+    Tensor::from_dispatch(y)
 }
 
 /// The tensor of a card behind one without autodiff.

@@ -8,6 +8,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Cube};
 use burn_cubecl::tensor::CubeTensor;
 
+use super::super::dropout::{Drop, dropped};
 use super::super::tensor::{channels_first_view, channels_last, dims};
 use super::super::{attention, images};
 
@@ -123,6 +124,43 @@ pub(super) fn double_tracked<C: CheckpointStrategy>(
     let y = double(x.into_primitive());
     match prepared {
         OpsKind::Tracked(prepared) => prepared.finish((), y),
+        OpsKind::UnTracked(prepared) => prepared.finish(y),
+    }
+}
+
+#[derive(Debug)]
+struct DropoutBackward;
+
+impl Backward<Cube, 1> for DropoutBackward {
+    type State = Drop;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = channels_last(grads.consume::<Cube>(&ops.node));
+        let [to_x] = ops.parents;
+        if let Some(node) = to_x {
+            let d = dropped(&dy, &ops.state);
+            grads.register::<Cube>(node.id, channels_first_view(d));
+        }
+    }
+}
+
+/// [`crate::dropout`] without autodiff.
+pub(super) fn dropout(x: CubeTensor, drop: &Drop) -> CubeTensor {
+    channels_first_view(dropped(&channels_last(x), drop))
+}
+
+/// [`crate::dropout`] under autodiff.
+pub(super) fn dropout_tracked<C: CheckpointStrategy>(
+    x: FloatTensor<Autodiff<Cube, C>>,
+    drop: Drop,
+) -> FloatTensor<Autodiff<Cube, C>> {
+    let prepared = DropoutBackward
+        .prepare::<C>([x.node()])
+        .compute_bound()
+        .stateful();
+    let y = dropout(x.into_primitive(), &drop);
+    match prepared {
+        OpsKind::Tracked(prepared) => prepared.finish(drop, y),
         OpsKind::UnTracked(prepared) => prepared.finish(y),
     }
 }
