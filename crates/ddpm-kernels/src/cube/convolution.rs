@@ -11,7 +11,7 @@ use cubek::std::InputBinding;
 use super::algorithm::{Algorithm, CONVOLUTIONS, UNALIGNED, Work, fastest};
 use super::gemm::{self, Geometry};
 use super::norm::{Chunks, totals};
-use super::tensor::{address, dense, dims, elem, empty, grid, reshaped, vector_size};
+use super::tensor::{address, dense, dims, elem, empty, grid, vector_size};
 use crate::conv2d::Conv2dOptions;
 
 /// The sizes of a convolution of dense `x` by `[out, in, k, k]`.
@@ -262,9 +262,8 @@ pub(super) fn bias_gradient(dy: &CubeTensor, rows: usize) -> CubeTensor {
         threads,
         elem(dy.dtype),
     );
-    let sums = totals(&sums, batch, chunks.chunks, channels);
     match rows {
-        1 => reshaped(totals(&sums, 1, batch, channels), [1, channels]),
-        _ => sums,
+        1 => totals(&sums, 1, batch * chunks.chunks, channels),
+        _ => totals(&sums, batch, chunks.chunks, channels),
     }
 }

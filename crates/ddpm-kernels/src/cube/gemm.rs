@@ -1,8 +1,9 @@
 //! Matrix products on a card's ordinary units, for every device: convolutions without unrolled patches,
 //! their gradients, and products of batches of matrices.
 //!
-//! A cube of 256 threads makes 64×64 results, 16 of them each thread, from slices of 16 in shared memory.
-//! Factors may be of any float type; products are added up in f32, in order of depth.
+//! A cube of 256 threads makes 64×64 results, 16 of them each thread, from slices of 16 in shared memory; where there
+//! would be too few cubes to keep a card busy, 16×16 from slices of 64. Factors may be of any float type; products are
+//! added up in f32, in order of depth, by either.
 
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
@@ -10,14 +11,43 @@ use cubecl::prelude::*;
 
 use super::tensor::{address, dims, elem, empty};
 
-/// Results a cube makes, in each direction.
-const TILE: usize = 64;
-/// Depth of a slice in shared memory.
-const DEPTH: usize = 16;
-/// Results a thread makes, in each direction.
-const EACH: usize = 4;
 /// Threads of a cube in each direction.
-const SIDE: usize = TILE / EACH;
+const SIDE: usize = 16;
+
+/// What a cube makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Tile {
+    /// Results a thread makes, in each direction.
+    each: usize,
+    /// Depth of a slice in shared memory.
+    depth: usize,
+}
+
+const LARGE: Tile = Tile { each: 4, depth: 16 };
+const SMALL: Tile = Tile { each: 1, depth: 64 };
+
+/// With fewer large tiles than this, small ones.
+const ENOUGH: usize = 64;
+
+impl Tile {
+    /// The tile for `parts` products of `[m, n]`.
+    fn new(m: usize, n: usize, parts: usize) -> Self {
+        match LARGE.count(m, n) * parts < ENOUGH {
+            true => SMALL,
+            false => LARGE,
+        }
+    }
+
+    /// Results a cube makes, in each direction.
+    const fn side(self) -> usize {
+        SIDE * self.each
+    }
+
+    /// How many there are for `[m, n]`.
+    fn count(self, m: usize, n: usize) -> usize {
+        m.div_ceil(self.side()) * n.div_ceil(self.side())
+    }
+}
 
 /// The sizes of a convolution, known when its kernel is compiled, so that dividing by them is cheap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -160,20 +190,23 @@ fn multiply(
     results: &mut Array<f32>,
     row: usize,
     column: usize,
+    #[comptime] tile: Tile,
 ) {
-    for k in 0..DEPTH {
-        let mut a = Array::<f32>::new(EACH);
-        let mut b = Array::<f32>::new(EACH);
+    let each = comptime!(tile.each);
+    let side = comptime!(tile.side());
+    for k in 0..tile.depth {
+        let mut a = Array::<f32>::new(each);
+        let mut b = Array::<f32>::new(each);
         #[unroll]
-        for i in 0..EACH {
-            a[i] = rows[k * TILE + row + i * SIDE];
-            b[i] = columns[k * TILE + column + i * SIDE];
+        for i in 0..each {
+            a[i] = rows[k * side + row + i * SIDE];
+            b[i] = columns[k * side + column + i * SIDE];
         }
         #[unroll]
-        for i in 0..EACH {
+        for i in 0..each {
             #[unroll]
-            for j in 0..EACH {
-                results[i * EACH + j] += a[i] * b[j];
+            for j in 0..each {
+                results[i * each + j] += a[i] * b[j];
             }
         }
     }
@@ -191,18 +224,22 @@ fn implicit_product<E: Numeric, O: Numeric>(
     part: usize,
     #[comptime] operation: Operation,
     #[comptime] g: Geometry,
+    #[comptime] tile: Tile,
     #[define(E, O)] _types: [ElemType; 2],
 ) {
-    let mut rows = Shared::<[f32]>::new_slice(DEPTH * TILE);
-    let mut columns = Shared::<[f32]>::new_slice(DEPTH * TILE);
-    let mut results = Array::<f32>::new(EACH * EACH);
+    let each = comptime!(tile.each);
+    let side = comptime!(tile.side());
+    let slice = comptime!(tile.depth);
+    let mut rows = Shared::<[f32]>::new_slice(slice * side);
+    let mut columns = Shared::<[f32]>::new_slice(slice * side);
+    let mut results = Array::<f32>::new(each * each);
     #[unroll]
-    for i in 0..EACH * EACH {
+    for i in 0..each * each {
         results[i] = 0.0f32;
     }
     let thread = UNIT_POS as usize;
-    let first_row = CUBE_POS_X as usize * TILE;
-    let first_column = CUBE_POS_Y as usize * TILE;
+    let first_row = CUBE_POS_X as usize * side;
+    let first_column = CUBE_POS_Y as usize * side;
     let z = CUBE_POS_Z as usize;
     let begin = z * part;
     let mut end = begin + part;
@@ -215,40 +252,40 @@ fn implicit_product<E: Numeric, O: Numeric>(
     let mut k0 = begin;
     while k0 < end {
         #[unroll]
-        for i in 0..DEPTH * TILE / (SIDE * SIDE) {
+        for i in 0..slice * side / (SIDE * SIDE) {
             let at = thread + i * (SIDE * SIDE);
             // Neighbouring threads read along what lies in order: channels of x and dy; columns of w.
             let (km, mm) = match comptime!(operation) {
-                Operation::Forward | Operation::Data => (at % DEPTH, at / DEPTH),
-                Operation::Weight => (at / TILE, at % TILE),
+                Operation::Forward | Operation::Data => (at % slice, at / slice),
+                Operation::Weight => (at / side, at % side),
             };
             let (kn, nn) = match comptime!(operation) {
-                Operation::Forward => (at % DEPTH, at / DEPTH),
-                Operation::Data | Operation::Weight => (at / TILE, at % TILE),
+                Operation::Forward => (at % slice, at / slice),
+                Operation::Data | Operation::Weight => (at / side, at % side),
             };
             let mut value = 0.0f32;
             if first_row + mm < m && k0 + km < end {
                 value = left::<E>(a, first_row + mm, k0 + km, operation, g);
             }
-            rows[km * TILE + mm] = value;
+            rows[km * side + mm] = value;
             let mut value = 0.0f32;
             if first_column + nn < n && k0 + kn < end {
                 value = right::<E>(b, k0 + kn, first_column + nn, operation, g);
             }
-            columns[kn * TILE + nn] = value;
+            columns[kn * side + nn] = value;
         }
         sync_cube();
-        multiply(&rows, &columns, &mut results, row, column);
+        multiply(&rows, &columns, &mut results, row, column, tile);
         sync_cube();
-        k0 += DEPTH;
+        k0 += slice;
     }
     #[unroll]
-    for i in 0..EACH {
+    for i in 0..each {
         #[unroll]
-        for j in 0..EACH {
+        for j in 0..each {
             let (at_m, at_n) = (first_row + row + i * SIDE, first_column + column + j * SIDE);
             if at_m < m && at_n < n {
-                out[(z * m + at_m) * n + at_n] = O::cast_from(results[i * EACH + j]);
+                out[(z * m + at_m) * n + at_n] = O::cast_from(results[i * each + j]);
             }
         }
     }
@@ -263,19 +300,23 @@ fn batched_product<E: Numeric, O: Numeric>(
     a_start: usize,
     b_start: usize,
     out_start: usize,
+    #[comptime] tile: Tile,
     #[define(E, O)] _types: [ElemType; 2],
 ) {
-    let mut rows = Shared::<[f32]>::new_slice(DEPTH * TILE);
-    let mut columns = Shared::<[f32]>::new_slice(DEPTH * TILE);
-    let mut results = Array::<f32>::new(EACH * EACH);
+    let each = comptime!(tile.each);
+    let side = comptime!(tile.side());
+    let slice = comptime!(tile.depth);
+    let mut rows = Shared::<[f32]>::new_slice(slice * side);
+    let mut columns = Shared::<[f32]>::new_slice(slice * side);
+    let mut results = Array::<f32>::new(each * each);
     #[unroll]
-    for i in 0..EACH * EACH {
+    for i in 0..each * each {
         results[i] = 0.0f32;
     }
     let (m, n, depth) = (a.shape(2), b.shape(3), a.shape(3));
     let thread = UNIT_POS as usize;
-    let first_row = CUBE_POS_X as usize * TILE;
-    let first_column = CUBE_POS_Y as usize * TILE;
+    let first_row = CUBE_POS_X as usize * side;
+    let first_column = CUBE_POS_Y as usize * side;
     let z = CUBE_POS_Z as usize;
     let (z0, z1) = (z / a.shape(1), z % a.shape(1));
     let a_base = a_start + z0 * a.stride(0) + z1 * a.stride(1);
@@ -285,46 +326,47 @@ fn batched_product<E: Numeric, O: Numeric>(
     let mut k0 = 0usize;
     while k0 < depth {
         #[unroll]
-        for i in 0..DEPTH * TILE / (SIDE * SIDE) {
+        for i in 0..slice * side / (SIDE * SIDE) {
             let at = thread + i * (SIDE * SIDE);
-            let (k, mn) = (at % DEPTH, at / DEPTH);
+            let (k, mn) = (at % slice, at / slice);
             let mut value = 0.0f32;
             if first_row + mn < m && k0 + k < depth {
                 value = f32::cast_from(
                     a[a_base + (first_row + mn) * a.stride(2) + (k0 + k) * a.stride(3)],
                 );
             }
-            rows[k * TILE + mn] = value;
-            let (k, mn) = (at / TILE, at % TILE);
+            rows[k * side + mn] = value;
+            let (k, mn) = (at / side, at % side);
             let mut value = 0.0f32;
             if first_column + mn < n && k0 + k < depth {
                 value = f32::cast_from(
                     b[b_base + (k0 + k) * b.stride(2) + (first_column + mn) * b.stride(3)],
                 );
             }
-            columns[k * TILE + mn] = value;
+            columns[k * side + mn] = value;
         }
         sync_cube();
-        multiply(&rows, &columns, &mut results, row, column);
+        multiply(&rows, &columns, &mut results, row, column, tile);
         sync_cube();
-        k0 += DEPTH;
+        k0 += slice;
     }
     let out_base = out_start + z0 * out.stride(0) + z1 * out.stride(1);
     #[unroll]
-    for i in 0..EACH {
+    for i in 0..each {
         #[unroll]
-        for j in 0..EACH {
+        for j in 0..each {
             let (at_m, at_n) = (first_row + row + i * SIDE, first_column + column + j * SIDE);
             if at_m < m && at_n < n {
                 let at = out_base + at_m * out.stride(2) + at_n * out.stride(3);
-                out[at] = O::cast_from(results[i * EACH + j]);
+                out[at] = O::cast_from(results[i * each + j]);
             }
         }
     }
 }
 
-fn cubes(m: usize, n: usize, z: usize) -> (CubeCount, CubeDim) {
-    let count = [m.div_ceil(TILE), n.div_ceil(TILE), z].map(|size| size as u32);
+fn cubes(tile: Tile, m: usize, n: usize, z: usize) -> (CubeCount, CubeDim) {
+    let side = tile.side();
+    let count = [m.div_ceil(side), n.div_ceil(side), z].map(|size| size as u32);
     (
         CubeCount::Static(count[0], count[1], count[2]),
         CubeDim::new_1d((SIDE * SIDE) as u32),
@@ -342,7 +384,8 @@ fn launch(
     operation: Operation,
     g: Geometry,
 ) {
-    let (count, dim) = cubes(m, n, parts);
+    let tile = Tile::new(m, n, parts);
+    let (count, dim) = cubes(tile, m, n, parts);
     implicit_product::launch(
         &a.client,
         count,
@@ -357,6 +400,7 @@ fn launch(
         part,
         operation,
         g,
+        tile,
         [elem(a.dtype), elem(out.dtype)],
     );
 }
@@ -387,12 +431,12 @@ pub(super) fn weight_gradient(x: &CubeTensor, dy: &CubeTensor, g: Geometry) -> C
     let [batch, ..] = dims(dy);
     let depth = batch * g.out_height * g.out_width;
     let (m, n) = (g.output, g.kernel.0 * g.kernel.1 * g.input);
-    let tiles = m.div_ceil(TILE) * n.div_ceil(TILE);
+    let tiles = LARGE.count(m, n);
     let parts = 256usize
         .div_ceil(tiles)
-        .min(depth.div_ceil(8 * DEPTH))
+        .min(depth.div_ceil(8 * LARGE.depth))
         .max(1);
-    let part = depth.div_ceil(parts).next_multiple_of(DEPTH);
+    let part = depth.div_ceil(parts).next_multiple_of(LARGE.depth);
     let parts = depth.div_ceil(part);
     let sums = empty(x, [parts, m, n], DType::F32);
     launch(
@@ -419,7 +463,8 @@ pub(super) struct Matrices {
 /// `[batch, heads, m, n]`.
 pub(super) fn batched(a: &Matrices, b: &Matrices, out: &Matrices) {
     let [batch, heads, m, n] = dims(&out.tensor);
-    let (count, dim) = cubes(m, n, batch * heads);
+    let tile = Tile::new(m, n, batch * heads);
+    let (count, dim) = cubes(tile, m, n, batch * heads);
     let types = [elem(a.tensor.dtype), elem(out.tensor.dtype)];
     batched_product::launch(
         &out.tensor.client,
@@ -432,6 +477,7 @@ pub(super) fn batched(a: &Matrices, b: &Matrices, out: &Matrices) {
         a.start,
         b.start,
         out.start,
+        tile,
         types,
     );
 }

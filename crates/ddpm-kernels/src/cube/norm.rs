@@ -236,14 +236,47 @@ fn add_up(sums: &Tensor<f32>, total: &mut Tensor<f32>, parts: usize, width: usiz
     total[ABSOLUTE_POS] = sum;
 }
 
-/// Means over each group of weight·Σdz and weight·Σdz·x̂, repeated for each channel.
+/// Columns that a cube of [`add_tall`] adds up, and threads for each.
+const COLUMNS: usize = 16;
+const ROWS: usize = 16;
+
+/// `[parts, width]` -> `[width]`, by a cube for some columns: parts are many where a thread for each column would be slow
+/// and leave a card idle.
+#[cube(launch, address_type = "dynamic")]
+fn add_tall(sums: &Tensor<f32>, total: &mut Tensor<f32>, parts: usize, width: usize) {
+    let mut shares = Shared::<[f32]>::new_slice(COLUMNS * ROWS);
+    let unit = UNIT_POS as usize;
+    let c = CUBE_POS_X as usize * COLUMNS + unit % COLUMNS;
+    let mut sum = 0.0f32;
+    if c < width {
+        let mut part = unit / COLUMNS;
+        while part < parts {
+            sum += sums[part * width + c];
+            part += ROWS;
+        }
+    }
+    shares[unit] = sum;
+    sync_cube();
+    if unit < COLUMNS && c < width {
+        let mut all = 0.0f32;
+        #[unroll]
+        for row in 0..ROWS {
+            all += shares[row * COLUMNS + unit];
+        }
+        total[c] = all;
+    }
+}
+
+/// Means over each group of weight·Σdz and weight·Σdz·x̂, repeated for each channel; `sums` are those of
+/// [`partial_gradients`].
 #[cube(launch, address_type = "dynamic")]
 fn means_of_groups(
-    totals: &Tensor<f32>,
+    sums: &Tensor<f32>,
     weight: &Tensor<f32>,
     means: &mut Tensor<f32>,
     pixels: usize,
     channels: usize,
+    chunks: usize,
     rows: usize,
     group: usize,
     threads: usize,
@@ -259,8 +292,11 @@ fn means_of_groups(
     for i in 0..group {
         let c = first + i;
         let w = weight[(image % rows) * channels + c];
-        plain += w * totals[image * 2 * channels + c];
-        weighted += w * totals[image * 2 * channels + channels + c];
+        for part in 0..chunks {
+            let at = (image * chunks + part) * 2 * channels + c;
+            plain += w * sums[at];
+            weighted += w * sums[at + channels];
+        }
     }
     let n = f32::cast_from(pixels as u32) * f32::cast_from(group as u32);
     for i in 0..group {
@@ -422,7 +458,6 @@ pub(super) fn backward(
         options.silu,
         elem(x.dtype),
     );
-    let totals = totals(&sums, batch, chunks.chunks, 2 * channels);
     let means = empty(x, [batch, 2, channels], DType::F32);
     let groups = batch * options.groups;
     let (count, dim) = grid(&x.client, groups);
@@ -430,12 +465,13 @@ pub(super) fn backward(
         &x.client,
         count,
         dim,
-        address(&[&totals]),
-        totals.clone().into_tensor_arg(),
+        address(&[&sums]),
+        sums.clone().into_tensor_arg(),
         weight.clone().into_tensor_arg(),
         means.clone().into_tensor_arg(),
         pixels,
         channels,
+        chunks.chunks,
         rows,
         channels / options.groups,
         groups,
@@ -463,10 +499,10 @@ pub(super) fn backward(
         options.silu,
         elem(x.dtype),
     );
-    // [batch, 2·channels] -> [rows, 2·channels]
+    // [batch, chunks, 2·channels] -> [rows, 2·channels]
     let totals = match rows {
-        1 if batch > 1 => self::totals(&totals, 1, batch, 2 * channels),
-        _ => totals,
+        1 => totals(&sums, 1, batch * chunks.chunks, 2 * channels),
+        _ => totals(&sums, batch, chunks.chunks, 2 * channels),
     };
     let part = |from: usize| {
         let start = from * channels;
@@ -485,6 +521,19 @@ pub(super) fn backward(
 /// `[images, parts, width]` summed to `[images, width]`, in order.
 pub(super) fn totals(sums: &CubeTensor, images: usize, parts: usize, width: usize) -> CubeTensor {
     let total = empty(sums, [images, width], DType::F32);
+    if images == 1 && parts > ROWS {
+        add_tall::launch(
+            &sums.client,
+            CubeCount::new_1d(width.div_ceil(COLUMNS) as u32),
+            CubeDim::new_1d((COLUMNS * ROWS) as u32),
+            address(&[sums]),
+            sums.clone().into_tensor_arg(),
+            total.clone().into_tensor_arg(),
+            parts,
+            width,
+        );
+        return total;
+    }
     let threads = images * width;
     let (count, dim) = grid(&sums.client, threads);
     add_up::launch(

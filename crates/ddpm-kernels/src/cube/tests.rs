@@ -272,6 +272,8 @@ fn attentions() {
         (2, 8, [8, 8]),
         (3, 1, [1, 2]),
         (1, 70, [9, 8]),
+        // In tiles of the other size.
+        (1, 4, [24, 24]),
     ]
     .into_iter()
     .enumerate()
@@ -302,11 +304,14 @@ fn resizing_and_joining() {
 
 #[test]
 fn fully_connected() {
-    let shapes = vec![[5, 33, 1, 1], [70, 33, 1, 1], [1, 70, 1, 1]];
-    compare("linear", &shapes, FloatDType::F32, F32, &|given| {
-        let bias = given[2].clone().reshape([70]);
-        linear(flat(&given[0]), flat(&given[1]), bias, None).unsqueeze_dims(&[2, 3])
-    });
+    // The last in tiles of the other size.
+    for rows in [5, 130, 4200] {
+        let shapes = vec![[rows, 33, 1, 1], [70, 33, 1, 1], [1, 70, 1, 1]];
+        compare("linear", &shapes, FloatDType::F32, F32, &|given| {
+            let bias = given[2].clone().reshape([70]);
+            linear(flat(&given[0]), flat(&given[1]), bias, None).unsqueeze_dims(&[2, 3])
+        });
+    }
 }
 
 /// Half precision rounds each result to 10 bits of mantissa; what a kernel adds to that must be small.
