@@ -81,7 +81,12 @@ pub(crate) struct Ranks {
     ahead: NoiseAhead,
     /// Rank 0's, where it judges its steps itself.
     halt: Halt,
+    /// Steps in which peers with a new state may still record it.
+    settling: usize,
 }
+
+/// Steps after which a rank has recorded, if all goes well.
+const SETTLING: usize = 4;
 
 impl Ranks {
     /// Opens the devices; the peers have no state before [`Ranks::mirror`].
@@ -123,6 +128,7 @@ impl Ranks {
             reduction: Reduction::OnHost,
             ahead: NoiseAhead::default(),
             halt: Halt::new(&first.clone().inner()),
+            settling: 0,
         };
         ranks.reduction = Reduction::choose(devices, &mut ranks.peers);
         Ok(ranks)
@@ -149,6 +155,7 @@ impl Ranks {
         if self.peers.is_empty() {
             return Ok(());
         }
+        self.settling = SETTLING;
         let shape = saved.shape();
         let updates = state.updates;
         let copied = Arc::new(snapshot::save(state, saved, 0)?);
@@ -189,9 +196,9 @@ impl Ranks {
         let of = self.count();
         let rank = move |index| Rank { index, of };
         // Cards record their passes one after the other, the first one last.
-        let alone = self.plan.recipe.record
-            && ddpm_kernels::judges(&self.first)
-            && state.recorder.borrow().may_record();
+        let settling = self.settling > 0 || state.recorder.borrow().may_record();
+        let alone = self.plan.recipe.record && ddpm_kernels::judges(&self.first) && settling;
+        self.settling = self.settling.saturating_sub(1);
         let mut answers = Vec::new();
         for (index, peer) in (1..).zip(&mut self.peers) {
             let (plan, batch) = (self.plan.clone(), batch.clone());
