@@ -89,9 +89,10 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Value> {
 /// Relative errors beside what roundings explain.
 ///
 /// With u the unit of rounding, an output has passed some twenty layers that each round, and a gradient twice as many;
-/// roundings add up like a random walk, to about 2.5 u and 3 u here in PyTorch's bf16, and losses to less than u. The
-/// limits are some three times that. In 32 bits the two sides differ by the order of their sums and by Winograd's
-/// transforms, 1e-6 a layer, far below the floor; a wrong kernel is far above it.
+/// roundings add up like a random walk, to about 2.5 u and 3 u here in PyTorch's bf16. The limits are some three times
+/// that. Ten steps of Adam, which makes steps of one size from gradients of any, amplify: losses are 4 u to 9 u apart
+/// where gradients are less than 3 u apart, so they may be 16 u. In 32 bits the two sides differ by the order of their
+/// sums and by Winograd's transforms, 1e-6 a layer, far below the floor; a wrong kernel is far above it.
 fn compare(expected: &Yield, found: &Yield, precision: Precision) -> [Comparison; 3] {
     let u = match precision {
         Precision::F32 => 2f64.powi(-24),
@@ -106,7 +107,7 @@ fn compare(expected: &Yield, found: &Yield, precision: Precision) -> [Comparison
     [
         comparison("output", &expected.output, &found.output, 8.0, 1e-4),
         comparison("gradient", &expected.gradient, &found.gradient, 10.0, 2e-4),
-        comparison("training loss", &expected.losses, &found.losses, 8.0, 1e-3),
+        comparison("training loss", &expected.losses, &found.losses, 16.0, 1e-3),
     ]
 }
 
@@ -135,7 +136,10 @@ fn compute(args: &CheckArgs, place: &Place) -> anyhow::Result<Yield> {
     let y = network.forward(place.enter(inputs.x0.clone()), inputs.t(), None, None)?;
     let y = y.cast(Precision::F32.dtype());
     let output = values(y.clone().into_data())?;
-    let gradients = (y - inputs.eps.clone()).square().mean().backward();
+    let error = (y - inputs.eps.clone()).square();
+    let (batch, values) = (error.dims()[0], error.shape().num_elements());
+    let error = error.reshape([batch, values / batch]).mean_dim(1);
+    let gradients = error.reshape([batch]).mean_dim(0).backward();
     let gradient = gradient(&network, &gradients)?;
 
     let recipe = place.recipe(1e-3)?;
@@ -215,8 +219,8 @@ mod tests {
         };
         for (precision, within, beyond) in [
             (Precision::F32, 5e-5, 2e-3),
-            (Precision::Tf32, 3e-3, 6e-3),
-            (Precision::Bf16, 2e-2, 6e-2),
+            (Precision::Tf32, 3e-3, 1e-2),
+            (Precision::Bf16, 2e-2, 7e-2),
         ] {
             let ok = |off: f64| {
                 let comparisons = compare(&of(1.0), &of(1.0 + off), precision);

@@ -198,11 +198,13 @@ fn forward(model: &Model, inputs: &Inputs, place: &Place, pace: &Pace) -> anyhow
 }
 
 fn sum(images: Tensor<4>) -> anyhow::Result<f32> {
-    let data = images.abs().sum().try_into_data();
+    let [batch, channels, height, width] = images.dims();
+    let images = images.abs().reshape([batch, channels * height * width]);
+    let data = images.sum_dim(1).try_into_data();
     let data = data.map_err(|error| anyhow!("the output cannot be read back: {error}"))?;
-    let sum = data.convert::<f32>().try_to_vec::<f32>();
-    let sum = sum.map_err(|error| anyhow!("the output cannot be read back: {error:?}"))?;
-    Ok(sum.first().copied().unwrap_or(f32::NAN))
+    let sums = data.convert::<f32>().try_to_vec::<f32>();
+    let sums = sums.map_err(|error| anyhow!("the output cannot be read back: {error:?}"))?;
+    Ok(sums.iter().sum())
 }
 
 #[cfg(test)]

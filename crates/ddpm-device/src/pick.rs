@@ -110,8 +110,9 @@ fn card(gpu: Gpu, unit: Unit) -> Result<Picked, DeviceError> {
 
 /// Runs one small kernel: a driver, or a run-time compiler, that is missing shows here.
 fn answers(device: &Device) -> Result<(), String> {
+    // Not `sum`, which adds by atomics where there are any: a fault of some drivers, not of the device.
     let sum = Tensor::<1>::ones([2], device)
-        .sum()
+        .sum_dim(0)
         .into_data()
         .try_into_vec_as::<f32>()
         .map_err(|error| one_line(&error.to_string()))?;

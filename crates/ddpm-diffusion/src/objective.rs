@@ -142,7 +142,8 @@ impl Goal {
             .reshape([batch]);
         let per_image = error * self.weights;
         Ok(LossOut {
-            loss: per_image.clone().mean(),
+            // Along a dimension there is one order of adding: `mean` adds by atomics on some cards.
+            loss: per_image.clone().mean_dim(0),
             per_image: per_image.detach(),
         })
     }

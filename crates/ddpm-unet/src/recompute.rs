@@ -119,7 +119,12 @@ fn leaf<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// Σ y·d, whose gradient with respect to y is d.
 fn product<const D: usize>(y: Tensor<D>, d: Option<Tensor<D>>) -> Option<Tensor<1>> {
     let d = Tensor::from_inner(d?.cast(FloatDType::F32));
-    Some((y.cast(FloatDType::F32) * d).sum())
+    let products = y.cast(FloatDType::F32) * d;
+    let rows = products.dims()[0];
+    let each = products.shape().num_elements() / rows;
+    // Along dimensions, since `sum` adds by atomics on some cards: in any order.
+    let sums = products.reshape([rows, each]).sum_dim(1);
+    Some(sums.reshape([rows]).sum_dim(0))
 }
 
 fn sum(terms: Vec<Option<Tensor<1>>>) -> Option<Tensor<1>> {

@@ -78,7 +78,9 @@ impl Invocation {
         let seconds = clock.elapsed().as_secs_f64();
         let (stdout, stderr) = (text(stdout), text(stderr));
         if !status.success() {
-            let why = reason(&stderr).unwrap_or_else(|| format!("it ended with {status}"));
+            // What a process says before a signal ends it is about something else.
+            let said = reason(&stderr).filter(|_| status.code().is_some());
+            let why = said.unwrap_or_else(|| format!("it ended with {status}"));
             return Err(Failure { why, said: stderr });
         }
         let line = parse(&stdout)?;

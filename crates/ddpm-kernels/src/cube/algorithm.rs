@@ -13,6 +13,7 @@ use cubecl::prelude::*;
 use cubek::convolution::{AcceleratedTileKind, ConvAlgorithm};
 use serde::{Deserialize, Serialize};
 
+use super::matrix::Planes;
 use super::tensor::{address, elem, empty, grid, numbers};
 use crate::precision::Precision;
 
@@ -21,22 +22,32 @@ use crate::precision::Precision;
 pub enum Algorithm {
     /// Ordinary units (`gemm.rs`); runs everywhere, f32 stays f32.
     Units,
+    /// Matrix units, by the kernels of `matrix.rs`.
+    Tiles(Planes),
     /// Matrix units, by one of cubek's ways of bringing tiles to them.
     Matrix(ConvAlgorithm, AcceleratedTileKind),
     /// Matrix units, by cubek's product of matrices.
     Product(AcceleratedTileKind),
 }
 
-/// What is worth trying for a convolution where there are matrix units. Each takes seconds to compile.
+/// What is worth trying for a convolution where there are matrix units, in this order: cubek's only if none of ours can do
+/// it. Ours all add in one order, so that which is the fastest today changes no bit. Cubek's ways that load by TMA are left
+/// out: where one of them does not compile, the runtime takes their inputs for spoilt as well.
 pub(super) const CONVOLUTIONS: &[Algorithm] = {
     use AcceleratedTileKind::{Cmma, Mma};
     &[
+        Algorithm::Tiles(Planes::Four),
+        Algorithm::Tiles(Planes::Eight),
         Algorithm::Matrix(ConvAlgorithm::SimpleSyncCyclic, Cmma),
         Algorithm::Matrix(ConvAlgorithm::SimpleAsyncStrided, Mma),
-        Algorithm::Matrix(ConvAlgorithm::SimpleAsyncTma, Cmma),
-        Algorithm::Matrix(ConvAlgorithm::SimpleAsyncTma, Mma),
     ]
 };
+
+/// The same where there are few results, which large tiles would not spread over a card.
+pub(super) const FEW: &[Algorithm] = &[
+    Algorithm::Tiles(Planes::Four),
+    Algorithm::Matrix(ConvAlgorithm::SimpleSyncCyclic, AcceleratedTileKind::Cmma),
+];
 
 /// The same where the values of a pixel cannot be read eight at a time, as with three colours: there is little to
 /// do then, and little to win.
@@ -60,6 +71,18 @@ pub(super) struct Work {
     /// What may be the fastest.
     pub(super) candidates: &'static [Algorithm],
 }
+
+/// How much of a piece of work is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The products alone: by them kernels are compared, since what is added to them may be as large, of the other
+    /// sign, and leave mostly what was rounded.
+    Products,
+    All,
+}
+
+/// Does a piece of work by a kernel; `None` if that cannot do it.
+pub(super) type Run<'a> = &'a dyn Fn(Algorithm, Part) -> Option<CubeTensor>;
 
 /// Whether matrix units may round f32 factors to TF32.
 static TF32: AtomicBool = AtomicBool::new(false);
@@ -133,21 +156,19 @@ pub(crate) fn import(choices: BTreeMap<String, Algorithm>) {
     }
 }
 
-/// How far a kernel's result may be from that of the ordinary units, relative, over the whole tensor. Rounding of
-/// the factors and of the result to 8 bits makes less than a hundredth; a kernel that is wrong is off by about 1.
-const TOLERANCE: f64 = 0.03;
+/// How far a kernel's result may be from that of the ordinary units, relative, over the whole tensor. Both add up in f32
+/// and round once: by at most 2⁻⁹ to bf16, less to f16; rounding f32 factors to TF32 makes 2⁻¹⁰ at most. A kernel that
+/// adds up in fewer bits is off by some hundredths, one that is wrong by about 1.
+const TOLERANCE: f64 = 0.005;
 
-/// Does a piece of work by the kernel known for it, or by the one known for work of its kind if that runs here; or
+/// Does a piece of work by the kernel known for it, or by the one known for work of its kind if that does it too; or
 /// else each that can do it is checked against the ordinary units and timed, once.
-///
-/// `run` returns `None` for an algorithm that cannot do the work.
-pub(super) fn fastest(
-    like: &CubeTensor,
-    work: impl FnOnce() -> Work,
-    run: &dyn Fn(Algorithm) -> Option<CubeTensor>,
-) -> CubeTensor {
-    let units =
-        || run(Algorithm::Units).unwrap_or_else(|| unreachable!("the ordinary units do all work"));
+pub(super) fn fastest(like: &CubeTensor, work: impl FnOnce() -> Work, run: Run) -> CubeTensor {
+    let by_units = |part| {
+        run(Algorithm::Units, part)
+            .unwrap_or_else(|| unreachable!("the ordinary units do all work"))
+    };
+    let units = || by_units(Part::All);
     if !has_matrix_units(&like.client, like.dtype) {
         return units();
     }
@@ -157,26 +178,41 @@ pub(super) fn fastest(
     let key = format!("{kind}: {}", work.sizes);
     let known = chosen().get(&key).copied();
     if let Some(algorithm) = known {
-        return run(algorithm).unwrap_or_else(units);
+        return run(algorithm, Part::All).unwrap_or_else(units);
     }
     let known = chosen().get(&kind).copied();
     if let Some(algorithm) = known
-        && let Some(found) = run(algorithm)
-        && distance(&found, &found).is_ok()
+        && does(algorithm, run, &by_units)
+        && let Some(found) = run(algorithm, Part::All)
     {
         chosen().insert(key, algorithm);
         return found;
     }
-    let right = units();
+    let right = by_units(Part::Products);
     if !distance(&right, &right).is_ok_and(f64::is_finite) {
         // Numbers that are none cannot be compared: the choice is left to a later step.
-        return right;
+        return units();
     }
     let algorithm = choose(like, &work, &right, run).unwrap_or(Algorithm::Units);
     tracing::debug!("{key}: {algorithm:?}");
     chosen().entry(kind).or_insert(algorithm);
     chosen().insert(key, algorithm);
-    run(algorithm).unwrap_or(right)
+    run(algorithm, Part::All).unwrap_or_else(units)
+}
+
+/// Whether a kernel that was right for work of its kind does work of this size as well. Ours have one program for all
+/// sizes, so it is enough that it runs; cubek's depend on them, and some sizes they round away.
+pub(super) fn does(algorithm: Algorithm, run: Run, by_units: &dyn Fn(Part) -> CubeTensor) -> bool {
+    let Some(found) = run(algorithm, Part::Products) else {
+        return false;
+    };
+    match algorithm {
+        Algorithm::Units | Algorithm::Tiles(_) => distance(&found, &found).is_ok(),
+        Algorithm::Matrix(..) | Algorithm::Product(_) => {
+            let distance = distance(&found, &by_units(Part::Products));
+            distance.is_ok_and(|distance| distance <= TOLERANCE)
+        }
+    }
 }
 
 /// The fastest of the candidates that run here and come to `right`.
@@ -184,20 +220,23 @@ pub(super) fn choose(
     like: &CubeTensor,
     work: &Work,
     right: &CubeTensor,
-    run: &dyn Fn(Algorithm) -> Option<CubeTensor>,
+    run: Run,
 ) -> Option<Algorithm> {
     let mut best: Option<(f64, Algorithm)> = None;
     let mut failed = None;
     for &algorithm in work.candidates {
-        // The first run compiles.
-        let Some(found) = run(algorithm) else {
+        let ours = best.is_some_and(|(_, best)| matches!(best, Algorithm::Tiles(_)));
+        if ours && !matches!(algorithm, Algorithm::Tiles(_)) {
+            break;
+        }
+        let Some(found) = run(algorithm, Part::Products) else {
             continue;
         };
         match distance(&found, right) {
             Ok(distance) if distance <= TOLERANCE => {}
             Ok(distance) => {
                 let Work { kind, sizes, .. } = work;
-                tracing::warn!(
+                tracing::debug!(
                     "{kind}, {sizes}: {algorithm:?} is off by {distance:.2e} and is not used"
                 );
                 continue;
@@ -208,9 +247,14 @@ pub(super) fn choose(
                 continue;
             }
         }
+        // The first run compiles.
+        run(algorithm, Part::All);
+        if !finish(&like.client) {
+            continue;
+        }
         let clock = std::time::Instant::now();
         for _ in 0..3 {
-            run(algorithm);
+            run(algorithm, Part::All);
         }
         if !finish(&like.client) {
             continue;

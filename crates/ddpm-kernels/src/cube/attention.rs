@@ -220,7 +220,7 @@ fn product(a: &Matrices, b: &Matrices, dtype: DType) -> CubeTensor {
         sizes: format!("{batch} times {heads}, {m}x{depth}x{n}"),
         candidates: PRODUCTS,
     };
-    fastest(&a.tensor, work, &|algorithm| {
+    fastest(&a.tensor, work, &|algorithm, _| {
         let out = out();
         let Algorithm::Product(tile) = algorithm else {
             gemm::batched(a, b, &Matrices::of(out.clone()));

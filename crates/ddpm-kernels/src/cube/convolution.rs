@@ -8,8 +8,9 @@ use cubek::convolution::{ConvolutionArgs, ConvolutionInputs, Strategy, launch_re
 use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
 use cubek::std::InputBinding;
 
-use super::algorithm::{Algorithm, CONVOLUTIONS, UNALIGNED, Work, fastest};
+use super::algorithm::{Algorithm, CONVOLUTIONS, FEW, Part, UNALIGNED, Work, fastest};
 use super::gemm::{self, Geometry};
+use super::matrix::{self, Addends};
 use super::norm::{Chunks, totals};
 use super::tensor::{address, dense, dims, elem, empty, grid, vector_size};
 use crate::conv2d::Conv2dOptions;
@@ -46,16 +47,17 @@ pub(super) fn pack(weight: CubeTensor, dtype: DType) -> CubeTensor {
     }
 }
 
-fn work(product: &str, x: &CubeTensor, g: &Geometry) -> Work {
+fn work(product: &str, x: &CubeTensor, g: &Geometry, few: bool) -> Work {
     let aligned = g.input.is_multiple_of(8) && g.output.is_multiple_of(8);
+    let (which, candidates) = match (aligned, few) {
+        (true, false) => ("", CONVOLUTIONS),
+        (true, true) => (", few", FEW),
+        (false, _) => (", unaligned", UNALIGNED),
+    };
     Work {
         kind: format!(
-            "{product} {}x{} stride {} padding {}{}",
-            g.kernel.0,
-            g.kernel.1,
-            g.stride,
-            g.padding,
-            if aligned { "" } else { ", unaligned" },
+            "{product}{which} {}x{} stride {} padding {}",
+            g.kernel.0, g.kernel.1, g.stride, g.padding,
         ),
         sizes: format!(
             "{} to {} channels, {}x{}, batch {}",
@@ -65,7 +67,7 @@ fn work(product: &str, x: &CubeTensor, g: &Geometry) -> Work {
             g.width,
             dims(x)[0],
         ),
-        candidates: if aligned { CONVOLUTIONS } else { UNALIGNED },
+        candidates,
     }
 }
 
@@ -101,59 +103,81 @@ fn binding(x: &CubeTensor) -> InputBinding {
     InputBinding::new(x.clone().binding(), elem(x.dtype))
 }
 
-/// x ∗ w, dense; `w` is packed.
-pub(super) fn forward(x: &CubeTensor, w: &CubeTensor, g: Geometry) -> CubeTensor {
-    fastest(x, || work("forward", x, &g), &|algorithm| {
-        if algorithm == Algorithm::Units {
-            return Some(gemm::forward(x, w, g));
-        }
-        let y = empty(
-            x,
-            [dims(x)[0], g.out_height, g.out_width, g.output],
-            x.dtype,
-        );
-        let inputs = ConvolutionInputs::Forward {
-            input: binding(x),
-            weight: binding(w),
-            bias: None,
-            out: y.clone().binding(),
+/// x ∗ w + bias, and + residual if there is one, dense; `w` is packed.
+pub(super) fn forward(x: &CubeTensor, w: &CubeTensor, added: Addends, g: Geometry) -> CubeTensor {
+    let few = || matrix::few(x, dims(x)[0] * g.out_height * g.out_width, g.output);
+    fastest(x, || work("forward", x, &g, few()), &|algorithm, part| {
+        let added = (part == Part::All).then_some(added);
+        let y = match algorithm {
+            Algorithm::Tiles(planes) => {
+                return matrix::can(x, &g).then(|| matrix::forward(x, w, added, &g, planes));
+            }
+            Algorithm::Units => gemm::forward(x, w, g),
+            _ => {
+                let y = empty(
+                    x,
+                    [dims(x)[0], g.out_height, g.out_width, g.output],
+                    x.dtype,
+                );
+                let inputs = ConvolutionInputs::Forward {
+                    input: binding(x),
+                    weight: binding(w),
+                    bias: None,
+                    out: y.clone().binding(),
+                };
+                on_matrix_units(algorithm, inputs, &g, x.dtype, &y)?;
+                y
+            }
         };
-        on_matrix_units(algorithm, inputs, &g, x.dtype, &y).map(|()| y)
+        if let Some(added) = added {
+            add(&y, added);
+        }
+        Some(y)
     })
 }
 
 /// The gradient of x, dense.
 pub(super) fn data_gradient(dy: &CubeTensor, w: &CubeTensor, g: Geometry) -> CubeTensor {
-    fastest(dy, || work("data gradient", dy, &g), &|algorithm| {
-        if algorithm == Algorithm::Units {
-            return Some(gemm::data_gradient(dy, w, g));
-        }
-        if g.stride != 1 {
-            return None;
-        }
-        let dx = empty(dy, [dims(dy)[0], g.height, g.width, g.input], dy.dtype);
-        let inputs = ConvolutionInputs::BackwardData {
-            out_grad: binding(dy),
-            weights: binding(w),
-            in_grad: dx.clone().binding(),
-        };
-        on_matrix_units(algorithm, inputs, &g, dy.dtype, &dx).map(|()| dx)
-    })
+    let few = || matrix::few(dy, dims(dy)[0] * g.height * g.width, g.input);
+    fastest(
+        dy,
+        || work("data gradient", dy, &g, few()),
+        &|algorithm, _| match algorithm {
+            Algorithm::Units => Some(gemm::data_gradient(dy, w, g)),
+            Algorithm::Tiles(planes) => {
+                matrix::can(dy, &g).then(|| matrix::data_gradient(dy, w, &g, planes))
+            }
+            _ if g.stride != 1 => None,
+            _ => {
+                let dx = empty(dy, [dims(dy)[0], g.height, g.width, g.input], dy.dtype);
+                let inputs = ConvolutionInputs::BackwardData {
+                    out_grad: binding(dy),
+                    weights: binding(w),
+                    in_grad: dx.clone().binding(),
+                };
+                on_matrix_units(algorithm, inputs, &g, dy.dtype, &dx).map(|()| dx)
+            }
+        },
+    )
 }
 
 /// The gradient of the weight, `[out, in, k, k]` in f32 (a view of `[out, k, k, in]`).
 pub(super) fn weight_gradient(x: &CubeTensor, dy: &CubeTensor, g: Geometry) -> CubeTensor {
-    let dw = fastest(x, || work("weight gradient", x, &g), &|algorithm| {
-        if algorithm == Algorithm::Units {
-            return Some(gemm::weight_gradient(x, dy, g));
+    let work = || work("weight gradient", x, &g, matrix::narrow(&g));
+    let dw = fastest(x, work, &|algorithm, _| match algorithm {
+        Algorithm::Units => Some(gemm::weight_gradient(x, dy, g)),
+        Algorithm::Tiles(planes) => {
+            matrix::can(x, &g).then(|| matrix::weight_gradient(x, dy, &g, planes))
         }
-        let dw = empty(x, [g.output, g.kernel.0, g.kernel.1, g.input], DType::F32);
-        let inputs = ConvolutionInputs::BackwardWeight {
-            input: binding(x),
-            out_grad: binding(dy),
-            weight_grad: dw.clone().binding(),
-        };
-        on_matrix_units(algorithm, inputs, &g, x.dtype, &dw).map(|()| dw)
+        _ => {
+            let dw = empty(x, [g.output, g.kernel.0, g.kernel.1, g.input], DType::F32);
+            let inputs = ConvolutionInputs::BackwardWeight {
+                input: binding(x),
+                out_grad: binding(dy),
+                weight_grad: dw.clone().binding(),
+            };
+            on_matrix_units(algorithm, inputs, &g, x.dtype, &dw).map(|()| dw)
+        }
     });
     permute(dw, &[0, 3, 1, 2])
 }
@@ -183,8 +207,8 @@ fn add_bias<E: Numeric, N: Size>(
     y[ABSOLUTE_POS] = Vector::cast_from(sum);
 }
 
-/// Adds `bias` (dense, f32, `[1 or batch, out]`) and `residual` (dense, as `y`).
-pub(super) fn finish(y: &CubeTensor, bias: &CubeTensor, residual: Option<&CubeTensor>) {
+/// Adds to `y`, in place.
+fn add(y: &CubeTensor, Addends { bias, residual }: Addends) {
     let [batch, height, width, channels] = dims(y);
     let size = vector_size(channels);
     let threads = batch * height * width * channels / size;

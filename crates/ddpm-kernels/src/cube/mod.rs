@@ -13,6 +13,7 @@ mod extension;
 mod gemm;
 mod images;
 mod judge;
+mod matrix;
 mod norm;
 mod optimiser;
 mod record;

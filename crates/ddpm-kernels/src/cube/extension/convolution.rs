@@ -12,6 +12,7 @@ use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::super::gemm::Geometry;
+use super::super::matrix::Addends;
 use super::super::norm::{self, Moments};
 use super::super::tensor::{channels_first_view, channels_last, dense};
 use super::super::{convolution, images};
@@ -96,9 +97,12 @@ fn forward(tensors: [CubeTensor; 6], options: Options, tracking: bool) -> (CubeT
     };
     let input = operands.input();
     operands.geometry = convolution::geometry(&input, shape, operands.options.conv);
-    let y = convolution::forward(&input, &operands.weight, operands.geometry);
     let residual = operands.options.residual.then(|| channels_last(residual));
-    convolution::finish(&y, &bias, residual.as_ref());
+    let added = Addends {
+        bias: &bias,
+        residual: residual.as_ref(),
+    };
+    let y = convolution::forward(&input, &operands.weight, added, operands.geometry);
     (channels_first_view(y), operands)
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::Precision;
 use crate::cube::algorithm::{
-    Algorithm, PRODUCTS, Work, allow_tf32, choose, distance, tf32_is_allowed,
+    FEW, PRODUCTS, Work, allow_tf32, choose, distance, does, tf32_is_allowed,
 };
 use crate::cube::primitive;
 
@@ -26,7 +26,7 @@ fn only_a_right_kernel_is_chosen() {
             candidates: PRODUCTS,
         };
         let right = tensor(&right);
-        choose(&right, &work, &right, &|algorithm: Algorithm| {
+        choose(&right, &work, &right, &|algorithm, _| {
             let data = if algorithm == cmma { first } else { second };
             data.map(tensor)
         })
@@ -35,6 +35,53 @@ fn only_a_right_kernel_is_chosen() {
     assert_eq!(with(Some(&rounded), None), Some(cmma));
     assert_eq!(with(None, Some(&wrong)), None);
     assert!(with(Some(&right), Some(&rounded)).is_some());
+}
+
+/// Ours come first, and end the search when one is right.
+#[test]
+fn others_are_tried_only_if_ours_fail() {
+    let tensor = |data: &[f32]| {
+        let data = TensorData::new(data.to_vec(), [data.len()]);
+        primitive(Tensor::<1>::from_data(data, &card()))
+    };
+    let right = tensor(&random(5, 300));
+    let wrong = tensor(&random(6, 300));
+    let (ours, other) = (FEW[0], FEW[1]);
+    let work = Work {
+        kind: "test".to_owned(),
+        sizes: "300".to_owned(),
+        candidates: FEW,
+    };
+    let first = choose(&right, &work, &right, &|algorithm, _| {
+        assert_eq!(algorithm, ours);
+        Some(right.clone())
+    });
+    assert_eq!(first, Some(ours));
+    for instead in [None, Some(&wrong)] {
+        let second = choose(&right, &work, &right, &|algorithm, _| match algorithm {
+            algorithm if algorithm == ours => instead.cloned(),
+            _ => Some(right.clone()),
+        });
+        assert_eq!(second, Some(other));
+    }
+}
+
+/// Another's kernel is compared at every size, ours has only to run.
+#[test]
+fn a_kernel_known_for_its_kind_is_looked_at_again() {
+    let tensor = |data: &[f32]| {
+        let data = TensorData::new(data.to_vec(), [data.len()]);
+        primitive(Tensor::<1>::from_data(data, &card()))
+    };
+    let right = random(5, 300);
+    let wrong: Vec<f32> = right.iter().map(|x| x * 1.01).collect();
+    let (ours, other) = (FEW[0], FEW[1]);
+    let by_units = |_| tensor(&right);
+    assert!(does(other, &|_, _| Some(tensor(&right)), &by_units));
+    assert!(!does(other, &|_, _| Some(tensor(&wrong)), &by_units));
+    assert!(!does(other, &|_, _| None, &by_units));
+    assert!(does(ours, &|_, _| Some(tensor(&wrong)), &by_units));
+    assert!(!does(ours, &|_, _| None, &by_units));
 }
 
 /// What the processor computes in does not decide for the cards.
