@@ -3,7 +3,7 @@
 use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout, MmaDefinition};
 use cubecl::prelude::*;
 
-use super::plan::{Added, LANES, PITCH, Plan, SIDE, WRITTEN};
+use super::plan::{LANES, PITCH, Plan, SIDE, WRITTEN};
 use super::read::{
     Pixel, Sizes, advance, around, begin, of_pixel, pixel, right, slices, tap_channel,
 };
@@ -262,9 +262,9 @@ pub(super) fn product<E: Numeric, S: Numeric, F: Numeric, O: Numeric, N: Size, W
             pixels.push(pixel(first_m + row_a + i * lie_a.apart, &sizes, plan));
         }
     }
-    let tap_channel = tap_channel(first_n + column_b * size, &sizes, plan);
+    let tap_channel = tap_channel(first_n + column_b * size, &sizes);
     let mut place = begin(&sizes, plan);
-    let slices = slices(&place, plan);
+    let slices = slices(&place, &sizes, plan);
 
     let mut squares = squares::<F>(plan);
     let mut sums = sums(plan);
@@ -289,7 +289,7 @@ pub(super) fn product<E: Numeric, S: Numeric, F: Numeric, O: Numeric, N: Size, W
                 next_b[i] =
                     right::<E, N>(b, row, along, first_n, &tap_channel, &place, &sizes, plan);
             }
-            advance(&mut place, plan);
+            advance(&mut place, &sizes, plan);
         }
         if turn > 0 {
             let odd = (turn - 1) % 2;
@@ -385,12 +385,12 @@ fn write<F: Numeric, O: Numeric, W: Size>(
                 let n = corner.n + j * SIDE + column * WRITTEN;
                 if m < sizes.m && n < sizes.n {
                     let mut sum = scratch[mine + row * PITCH + column];
-                    if comptime!(plan.added != Added::Nothing) {
-                        let image = m / (sizes.out_height * sizes.out_width);
+                    if sizes.added > 0 {
+                        let image = sizes.out_height.div(sizes.out_width.div(m));
                         sum += bias[((image % sizes.bias_rows) * sizes.n + n) / WRITTEN];
                     }
                     let at = ((CUBE_POS_Z as usize * sizes.m + m) * sizes.n + n) / WRITTEN;
-                    if comptime!(plan.added == Added::BiasAndResidual) {
+                    if sizes.added > 1 {
                         sum += Vector::<f32, W>::cast_from(residual[at]);
                     }
                     out[at] = Vector::cast_from(sum);

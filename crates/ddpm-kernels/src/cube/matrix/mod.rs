@@ -17,9 +17,7 @@ use super::gemm::Geometry;
 use super::tensor::{address, dims, elem, empty};
 use kernel::product;
 pub use plan::Planes;
-use plan::{
-    Added, DEEP, Instruction, LANES, MOVED, Operation, Plan, SIDE, SMALL, Tile, WORDS, WRITTEN,
-};
+use plan::{DEEP, Instruction, LANES, MOVED, Operation, Plan, SIDE, SMALL, Tile, WORDS, WRITTEN};
 use read::SizesLaunch;
 
 /// The type in which matrix units read factors of `dtype`, and the depth of one instruction.
@@ -103,13 +101,13 @@ fn launch(
     };
     let side = tile.side();
     let count = [m.div_ceil(side), n.div_ceil(side), parts].map(|size| size as u32);
-    let (kind, bias, residual, bias_rows) = match added {
-        None => (Added::Nothing, a, a, 1),
+    let (added, bias, residual, bias_rows) = match added {
+        None => (0, a, a, 1),
         Some(Addends { bias, residual }) => {
             let rows = bias.meta.shape()[0];
             match residual {
-                None => (Added::Bias, bias, bias, rows),
-                Some(residual) => (Added::BiasAndResidual, bias, residual, rows),
+                None => (1, bias, bias, rows),
+                Some(residual) => (2, bias, residual, rows),
             }
         }
     };
@@ -139,16 +137,17 @@ fn launch(
             g.output,
             g.out_height,
             g.out_width,
+            g.kernel.0 * g.kernel.1,
+            g.kernel.1,
+            g.padding,
+            added,
             bias_rows,
         ),
         Plan {
             operation,
-            kernel: g.kernel,
             stride: g.stride,
-            padding: g.padding,
             tile,
             instruction,
-            added: kind,
             size,
         },
         [read, kept, factor, elem(out.dtype)],
@@ -254,10 +253,6 @@ pub(super) fn weight_gradient(
     let part = depth.div_ceil(parts).next_multiple_of(slice);
     let parts = depth.div_ceil(part);
     let sums = empty(x, [parts, m, n], DType::F32);
-    let operation = Operation::Weight {
-        height: g.out_height,
-        width: g.out_width,
-    };
     launch(
         dy,
         x,
@@ -265,7 +260,7 @@ pub(super) fn weight_gradient(
         None,
         [m, n, depth],
         (parts, part),
-        operation,
+        Operation::Weight,
         g,
         tile,
     );

@@ -84,9 +84,8 @@ pub(super) enum Operation {
     Forward,
     /// dx from dy and w
     Data,
-    /// dw from dy and x. The pixels of y are the depth, so their sizes are known when the kernel is compiled:
-    /// dividing by them is cheap then.
-    Weight { height: usize, width: usize },
+    /// dw from dy and x
+    Weight,
 }
 
 /// How a plane multiplies.
@@ -98,24 +97,13 @@ pub(super) enum Instruction {
     Registers,
 }
 
-/// What is added to the results.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Added {
-    Nothing,
-    Bias,
-    BiasAndResidual,
-}
-
-/// Everything that a kernel is compiled for.
+/// Everything that a kernel is compiled for: the less of it, the fewer kernels are compiled before the first step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Plan {
     pub(super) operation: Operation,
-    pub(super) kernel: (usize, usize),
     pub(super) stride: usize,
-    pub(super) padding: usize,
     pub(super) tile: Tile,
     pub(super) instruction: Instruction,
-    pub(super) added: Added,
     /// Values in what a thread moves at once.
     pub(super) size: usize,
 }
@@ -151,13 +139,9 @@ impl Plan {
         self.tile.side() * DEEP / self.threads()
     }
 
-    pub(super) const fn taps(self) -> usize {
-        self.kernel.0 * self.kernel.1
-    }
-
     /// Whether the depth is (tap, channel); it is pixels otherwise.
     pub(super) const fn through_taps(self) -> bool {
-        !matches!(self.operation, Operation::Weight { .. })
+        !matches!(self.operation, Operation::Weight)
     }
 
     pub(super) const fn squares(self) -> bool {

@@ -1,6 +1,7 @@
 //! Where the factors of a convolution's products lie in its tensors.
 
 use cubecl::prelude::*;
+use cubecl::std::{FastDivmod, FastDivmodExpand};
 
 use super::plan::{Operation, Plan};
 
@@ -17,10 +18,26 @@ pub(super) struct Sizes {
     pub(super) height: usize,
     pub(super) width: usize,
     pub(super) output: usize,
-    pub(super) out_height: usize,
-    pub(super) out_width: usize,
+    pub(super) out_height: FastDivmod<usize>,
+    pub(super) out_width: FastDivmod<usize>,
+    /// Pixels of the kernel, and its width.
+    pub(super) taps: usize,
+    pub(super) kernel_width: FastDivmod<usize>,
+    /// Zeros above and left.
+    pub(super) padding: usize,
+    /// What is added to the results: nothing, a bias, or a bias and a tensor like them.
+    pub(super) added: usize,
     /// Rows of the bias: one, or one for each image.
     pub(super) bias_rows: usize,
+}
+
+/// The number that is divided by.
+#[cube]
+fn divisor(by: &FastDivmod<usize>) -> usize {
+    match by {
+        FastDivmod::Fast { divisor, .. } => *divisor,
+        FastDivmod::Fallback { divisor } => *divisor,
+    }
 }
 
 /// How far a cube has come in its depth.
@@ -43,7 +60,7 @@ pub(super) fn begin(sizes: &Sizes, #[comptime] plan: Plan) -> Place {
     let end = match comptime!(plan.operation) {
         Operation::Forward => sizes.input,
         Operation::Data => sizes.output,
-        Operation::Weight { .. } => {
+        Operation::Weight => {
             first = CUBE_POS_Z as usize * sizes.part;
             let mut end = first + sizes.part;
             if end > sizes.depth {
@@ -63,24 +80,24 @@ pub(super) fn begin(sizes: &Sizes, #[comptime] plan: Plan) -> Place {
 
 /// Slices from there to the end.
 #[cube]
-pub(super) fn slices(place: &Place, #[comptime] plan: Plan) -> usize {
+pub(super) fn slices(place: &Place, sizes: &Sizes, #[comptime] plan: Plan) -> usize {
     let each = (place.end - place.first).div_ceil(comptime!(plan.slice()));
     match comptime!(plan.through_taps()) {
-        true => each * comptime!(plan.taps()),
+        true => each * sizes.taps,
         false => each,
     }
 }
 
 /// Goes to the next slice.
 #[cube]
-pub(super) fn advance(place: &mut Place, #[comptime] plan: Plan) {
+pub(super) fn advance(place: &mut Place, sizes: &Sizes, #[comptime] plan: Plan) {
     place.first += comptime!(plan.slice());
     let taps_follow = comptime!(plan.through_taps()).runtime();
     if taps_follow && place.first >= place.end {
         place.first = 0usize;
         place.tap += 1usize;
         place.column += 1usize;
-        if place.column == comptime!(plan.kernel.1) {
+        if place.column == divisor(&sizes.kernel_width) {
             place.column = 0usize;
             place.row += 1usize;
         }
@@ -108,16 +125,17 @@ pub(super) fn pixel(m: usize, sizes: &Sizes, #[comptime] plan: Plan) -> Pixel {
     if m < sizes.m {
         match comptime!(plan.operation) {
             Operation::Forward => {
-                let rest = m / sizes.out_width;
-                column = (m % sizes.out_width) * comptime!(plan.stride);
-                row = (rest % sizes.out_height) * comptime!(plan.stride);
-                base = rest / sizes.out_height * sizes.height;
+                let (rest, j) = sizes.out_width.div_mod(m);
+                let (image, i) = sizes.out_height.div_mod(rest);
+                column = j * comptime!(plan.stride);
+                row = i * comptime!(plan.stride);
+                base = image * sizes.height;
             }
-            Operation::Data | Operation::Weight { .. } => {
+            Operation::Data | Operation::Weight => {
                 let rest = m / sizes.width;
-                column = m % sizes.width + comptime!(plan.padding);
-                row = rest % sizes.height + comptime!(plan.padding);
-                base = rest / sizes.height * sizes.out_height;
+                column = m % sizes.width + sizes.padding;
+                row = rest % sizes.height + sizes.padding;
+                base = rest / sizes.height * divisor(&sizes.out_height);
             }
         }
     }
@@ -134,14 +152,13 @@ fn read_x<E: Numeric, N: Size>(
     #[comptime] plan: Plan,
 ) -> Vector<E, N> {
     let mut value = Vector::<E, N>::new(E::from_int(0));
-    if at.row >= comptime!(plan.padding)
-        && at.row < sizes.height + comptime!(plan.padding)
-        && at.column >= comptime!(plan.padding)
-        && at.column < sizes.width + comptime!(plan.padding)
+    if at.row >= sizes.padding
+        && at.row < sizes.height + sizes.padding
+        && at.column >= sizes.padding
+        && at.column < sizes.width + sizes.padding
         && channel < sizes.input
     {
-        let pixel = (at.base + at.row - comptime!(plan.padding)) * sizes.width + at.column
-            - comptime!(plan.padding);
+        let pixel = (at.base + at.row - sizes.padding) * sizes.width + at.column - sizes.padding;
         value = x[(pixel * sizes.input + channel) / comptime!(plan.size)];
     }
     value
@@ -166,10 +183,10 @@ fn read_dy<E: Numeric, N: Size>(
         );
         if row % comptime!(plan.stride) == 0
             && column % comptime!(plan.stride) == 0
-            && i < sizes.out_height
-            && j < sizes.out_width
+            && i < divisor(&sizes.out_height)
+            && j < divisor(&sizes.out_width)
         {
-            let at = (pixel.base + i) * sizes.out_width + j;
+            let at = (pixel.base + i) * divisor(&sizes.out_width) + j;
             value = dy[(at * sizes.output + channel) / comptime!(plan.size)];
         }
     }
@@ -196,7 +213,7 @@ pub(super) fn around<E: Numeric, N: Size>(
             };
             read_x::<E, N>(a, &at, channel, sizes, plan)
         }
-        Operation::Data | Operation::Weight { .. } => {
+        Operation::Data | Operation::Weight => {
             read_dy::<E, N>(a, pixel, place, channel, sizes, plan)
         }
     }
@@ -231,12 +248,12 @@ pub(super) struct TapChannel {
 
 /// Those of column `n` of a weight's gradient.
 #[cube]
-pub(super) fn tap_channel(n: usize, sizes: &Sizes, #[comptime] plan: Plan) -> TapChannel {
-    let tap = n / sizes.input;
+pub(super) fn tap_channel(n: usize, sizes: &Sizes) -> TapChannel {
+    let (row, column) = sizes.kernel_width.div_mod(n / sizes.input);
     TapChannel {
         n,
-        row: tap / comptime!(plan.kernel.1),
-        column: tap % comptime!(plan.kernel.1),
+        row,
+        column,
         channel: n % sizes.input,
     }
 }
@@ -263,25 +280,26 @@ pub(super) fn right<E: Numeric, N: Size>(
         Operation::Forward => {
             let (n, channel) = (first_n + row, place.first + along);
             if n < sizes.n && channel < place.end {
-                let tap = n * comptime!(plan.taps()) + place.tap;
+                let tap = n * sizes.taps + place.tap;
                 value = b[(tap * sizes.input + channel) / comptime!(plan.size)];
             }
         }
         Operation::Data => {
             let (channel, n) = (place.first + row, first_n + along);
             if channel < place.end && n < sizes.n {
-                let tap = channel * comptime!(plan.taps()) + place.tap;
+                let tap = channel * sizes.taps + place.tap;
                 value = b[(tap * sizes.input + n) / comptime!(plan.size)];
             }
         }
-        Operation::Weight { height, width } => {
+        Operation::Weight => {
             let k = place.first + row;
             if k < place.end && tap_channel.n < sizes.n {
-                let rest = k / comptime!(width);
+                let (rest, j) = sizes.out_width.div_mod(k);
+                let (image, i) = sizes.out_height.div_mod(rest);
                 let at = Pixel {
-                    base: rest / comptime!(height) * sizes.height,
-                    row: (rest % comptime!(height)) * comptime!(plan.stride) + tap_channel.row,
-                    column: (k % comptime!(width)) * comptime!(plan.stride) + tap_channel.column,
+                    base: image * sizes.height,
+                    row: i * comptime!(plan.stride) + tap_channel.row,
+                    column: j * comptime!(plan.stride) + tap_channel.column,
                 };
                 value = read_x::<E, N>(b, &at, tap_channel.channel, sizes, plan);
             }
