@@ -20,6 +20,8 @@ pub struct Details {
     pub total_bytes: Option<u64>,
     /// What no program has taken.
     pub free_bytes: Option<u64>,
+    /// What its driver lacks without which kernels would end the process.
+    pub lacks: Option<&'static str>,
 }
 
 /// Asks the driver for the details of every device of one kind, in the order in which they are counted; nothing is

@@ -63,6 +63,16 @@ pub enum DeviceError {
         /// What there is of its kind.
         present: String,
     },
+    /// The driver is too old for what a build with the feature `vulkan` gives it.
+    #[error(
+        "device {device}: its driver has no {missing}, which the kernels of a build with the feature `vulkan` need; take a newer driver, or build with --features wgpu and use wgpu:0 or wgpu:cpu"
+    )]
+    Lacking {
+        /// The device, as `--device` and `--devices` name it.
+        device: String,
+        /// The extension of Vulkan.
+        missing: &'static str,
+    },
     /// The device is listed but cannot be used.
     #[error("device {device}: the device does not start: {reason}")]
     Broken {

@@ -95,6 +95,12 @@ fn card(gpu: Gpu, unit: Unit) -> Result<Picked, DeviceError> {
             present: present.describe(gpu),
         });
     };
+    if let Some(missing) = details(gpu).get(unit).and_then(|details| details.lacks) {
+        return Err(DeviceError::Lacking {
+            device: name,
+            missing,
+        });
+    }
     match quietly(|| answers(&device)) {
         Ok(Ok(())) => Ok(Picked {
             device,

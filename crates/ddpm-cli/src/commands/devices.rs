@@ -26,6 +26,7 @@ fn processor() -> Details {
         name: machine::processor_name(),
         total_bytes: memory.map(|memory| memory.total),
         free_bytes: memory.map(|memory| memory.available),
+        lacks: None,
     }
 }
 
@@ -47,6 +48,7 @@ fn line(listed: &Listed) -> String {
         name,
         total_bytes,
         free_bytes,
+        lacks,
     } = &listed.details;
     let size = |bytes: u64| words::bytes(bytes.into());
     let name = name.as_deref().unwrap_or("name unknown");
@@ -55,7 +57,8 @@ fn line(listed: &Listed) -> String {
         (Some(total), None) => size(*total),
         (Some(total), Some(free)) => format!("{}, {} free", size(*total), size(*free)),
     };
-    format!("{:<12}{name}, {memory}\n", listed.choice.to_string())
+    let lacks = lacks.map_or_else(String::new, |what| format!("; cannot be used: no {what}"));
+    format!("{:<12}{name}, {memory}{lacks}\n", listed.choice.to_string())
 }
 
 fn entry(listing: &Listing) -> Value {
@@ -65,7 +68,7 @@ fn entry(listing: &Listing) -> Value {
         .map(|Listed { choice, details }| {
             json!({
                 "device": choice.to_string(), "name": details.name,
-                "total_bytes": details.total_bytes, "free_bytes": details.free_bytes,
+                "total_bytes": details.total_bytes, "free_bytes": details.free_bytes, "lacks": details.lacks,
             })
         })
         .collect();
@@ -95,17 +98,23 @@ mod tests {
             name: name.map(str::to_owned),
             total_bytes,
             free_bytes,
+            lacks: None,
         };
         assert_eq!(lines(&listing(&[])), "cuda        none here\n");
         let cards = [
             details(Some("Tesla T4"), Some(15 << 30), Some(12 << 30)),
             details(Some("Tesla T4"), Some(15 << 30), None),
             details(None, None, None),
+            Details {
+                lacks: Some("VK_it"),
+                ..details(None, None, None)
+            },
         ];
         assert_eq!(
             lines(&listing(&cards)),
             "cuda:0      Tesla T4, 15.0 GiB, 12.0 GiB free\ncuda:1      Tesla T4, 15.0 GiB\n\
-             cuda:2      name unknown, memory unknown\n"
+             cuda:2      name unknown, memory unknown\n\
+             cuda:3      name unknown, memory unknown; cannot be used: no VK_it\n"
         );
         let off = Listing {
             compiled: false,

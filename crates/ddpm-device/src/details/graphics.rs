@@ -35,6 +35,7 @@ fn of(adapter: &Adapter) -> Details {
         name: Some(adapter.get_info().name),
         total_bytes: memory.map(|memory| memory.total_bytes),
         free_bytes: memory.and_then(|memory| memory.free_bytes),
+        lacks: vulkan_memory::lacks(adapter),
     }
 }
 

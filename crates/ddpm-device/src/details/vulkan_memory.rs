@@ -1,4 +1,4 @@
-//! The memory of a card, from Vulkan's own functions, which `wgpu` does not pass on.
+//! The memory of a card and what its driver has, from Vulkan's own functions, which `wgpu` does not pass on.
 #![allow(unsafe_code)]
 
 use ash::ext::memory_budget;
@@ -13,6 +13,25 @@ pub(super) struct Memory {
     pub(super) total_bytes: u64,
     /// What this process may still take, where the driver keeps count (VK_EXT_memory_budget).
     pub(super) free_bytes: Option<u64>,
+}
+
+/// What a driver lacks for the kernels that a build with the feature `vulkan` makes, which are SPIR-V wherever the
+/// driver has their addresses and memory model: shared memory without an explicit layout comes out invalid, and
+/// drivers die of it.
+pub(super) fn lacks(adapter: &Adapter) -> Option<&'static str> {
+    if cfg!(not(feature = "vulkan")) {
+        return None;
+    }
+    // SAFETY: what is behind the guard is read, and neither destroyed nor kept beyond the guard.
+    let vulkan = unsafe { adapter.as_hal::<Vulkan>() }?;
+    let has = |extension| {
+        let capabilities = vulkan.physical_device_capabilities();
+        capabilities.supports_extension(extension)
+    };
+    let spirv =
+        has(ash::khr::vulkan_memory_model::NAME) && has(ash::khr::buffer_device_address::NAME);
+    (spirv && !has(ash::khr::workgroup_memory_explicit_layout::NAME))
+        .then_some("VK_KHR_workgroup_memory_explicit_layout")
 }
 
 /// `None` for an adapter of another graphics interface, or without memory of its own.
