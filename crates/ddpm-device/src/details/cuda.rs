@@ -21,6 +21,7 @@ fn card(index: i32) -> Details {
         name: name(index).ok(),
         total_bytes: memory.map(|(_, total)| total as u64),
         free_bytes: memory.map(|(free, _)| free as u64),
+        lacks: None,
     }
 }
 
