@@ -7,13 +7,15 @@ use crate::cube::algorithm::{
 };
 use crate::cube::primitive;
 
+/// On the card, `[values]`.
+fn tensor(data: &[f32]) -> burn_cubecl::tensor::CubeTensor {
+    let data = TensorData::new(data.to_vec(), [data.len()]);
+    primitive(Tensor::<1>::from_data(data, &card()))
+}
+
 /// A kernel that comes to something else, or to nothing, is not chosen, however fast it is.
 #[test]
 fn only_a_right_kernel_is_chosen() {
-    let tensor = |data: &[f32]| {
-        let data = TensorData::new(data.to_vec(), [data.len()]);
-        primitive(Tensor::<1>::from_data(data, &card()))
-    };
     let right = random(5, 300);
     // Off by a roundings' worth, and by as much as it is large.
     let rounded: Vec<f32> = right.iter().map(|x| x * 1.004).collect();
@@ -40,10 +42,6 @@ fn only_a_right_kernel_is_chosen() {
 /// Ours come first, and end the search when one is right.
 #[test]
 fn others_are_tried_only_if_ours_fail() {
-    let tensor = |data: &[f32]| {
-        let data = TensorData::new(data.to_vec(), [data.len()]);
-        primitive(Tensor::<1>::from_data(data, &card()))
-    };
     let right = tensor(&random(5, 300));
     let wrong = tensor(&random(6, 300));
     let (ours, other) = (FEW[0], FEW[1]);
@@ -69,10 +67,6 @@ fn others_are_tried_only_if_ours_fail() {
 /// Another's kernel is compared at every size, ours has only to run.
 #[test]
 fn a_kernel_known_for_its_kind_is_looked_at_again() {
-    let tensor = |data: &[f32]| {
-        let data = TensorData::new(data.to_vec(), [data.len()]);
-        primitive(Tensor::<1>::from_data(data, &card()))
-    };
     let right = random(5, 300);
     let wrong: Vec<f32> = right.iter().map(|x| x * 1.01).collect();
     let (ours, other) = (FEW[0], FEW[1]);
@@ -97,16 +91,10 @@ fn the_processor_does_not_forbid_tf32() {
 /// The measure that kernels are chosen by.
 #[test]
 fn the_distance_of_two_tensors() {
-    let tensor = |data: Vec<f32>| {
-        let count = data.len();
-        let data = TensorData::new(data, [count]);
-        primitive(Tensor::<1>::from_data(data, &card()))
-    };
     let right = random(3, 9001);
     let mut wrong = right.clone();
     wrong[4096] += 2.0;
-    let distance =
-        |a: &[f32], b: &[f32]| distance(&tensor(a.to_vec()), &tensor(b.to_vec())).unwrap();
+    let distance = |a: &[f32], b: &[f32]| distance(&tensor(a), &tensor(b)).unwrap();
     assert_eq!(distance(&right, &right), 0.0);
     let expected = relative(&wrong, &right);
     assert!((distance(&wrong, &right) / expected - 1.0).abs() < 1e-5);
