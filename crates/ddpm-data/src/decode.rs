@@ -21,7 +21,7 @@ pub(crate) const SNIFF_BYTES: usize = 16;
 /// What a decoder may use beside the output image: palettes, tables, metadata, one frame of working space.
 const DECODER_OVERHEAD_BYTES: u64 = 64 << 20;
 /// Colour profile, texts and the like of a PNG; what cameras and programs write has at most a few megabytes.
-const METADATA_BYTES: u64 = 16 << 20;
+const METADATA_BYTES: u64 = 8 << 20;
 /// The most bytes a decoded pixel takes: four channels of 32-bit floats.
 const MAX_PIXEL_BYTES: u64 = 16;
 

@@ -58,7 +58,8 @@ pub fn bombs(form: Form) -> Result<Held> {
     })
 }
 
-/// The peak of looking at a small, sound set.
+/// The peak of looking at a small, sound set, in the run of several that was looked at for longest: they end so soon that
+/// the last that is seen of one can be long before its peak.
 fn normal_peak(place: &Workplace) -> Result<Option<u64>> {
     std::fs::create_dir_all(place.path("sound"))?;
     for number in 0..8 {
@@ -68,9 +69,13 @@ fn normal_peak(place: &Workplace) -> Result<Option<u64>> {
         )?;
     }
     let sound = Bomb::new("a sound set", "folder", "sound", "");
-    let measured = within_a_second(place, &sound.arguments())?;
-    measured.done()?;
-    Ok(measured.peak_bytes)
+    let mut most = None;
+    for _ in 0..5 {
+        let measured = within_a_second(place, &sound.arguments())?;
+        measured.done()?;
+        most = most.max(measured.peak_bytes);
+    }
+    Ok(most)
 }
 
 /// One hostile set, and how it must be refused.
