@@ -78,9 +78,7 @@ impl Invocation {
         let seconds = clock.elapsed().as_secs_f64();
         let (stdout, stderr) = (text(stdout), text(stderr));
         if !status.success() {
-            // What a process says before a signal ends it is about something else.
-            let said = reason(&stderr).filter(|_| status.code().is_some());
-            let why = said.unwrap_or_else(|| format!("it ended with {status}"));
+            let why = why(status, &stderr);
             return Err(Failure { why, said: stderr });
         }
         let line = parse(&stdout)?;
@@ -106,8 +104,21 @@ impl From<String> for Failure {
     }
 }
 
-/// The line that says why a process failed: of an error, of a panic, or else the last one.
-fn reason(stderr: &str) -> Option<String> {
+/// Why a process failed: an error or a panic that it tells of, or else the last that it said. What it said before a
+/// signal ended it is about something else, unless it aborted itself because of a panic.
+fn why(status: ExitStatus, stderr: &str) -> String {
+    let ended = || format!("it ended with {status}");
+    match (status.code(), told(stderr)) {
+        (Some(_), told) => told
+            .or_else(|| last_line(stderr).map(str::to_owned))
+            .unwrap_or_else(ended),
+        (None, Some(told)) => format!("{told} ({})", ended()),
+        (None, None) => ended(),
+    }
+}
+
+/// The line of an error, or of a panic.
+fn told(stderr: &str) -> Option<String> {
     let lines = || {
         stderr
             .lines()
@@ -124,8 +135,7 @@ fn reason(stderr: &str) -> Option<String> {
             .skip_while(|line| !line.contains("panicked at"))
             .nth(1)
     };
-    let line = error().or_else(panic).or_else(|| last_line(stderr))?;
-    Some(line.to_owned())
+    error().or_else(panic).map(str::to_owned)
 }
 
 /// Reads a pipe to its end on a thread of its own.
@@ -238,7 +248,7 @@ mod tests {
     fn a_reason_is_the_line_that_says_it() {
         for (stderr, expected) in [
             ("", None),
-            ("warning: a\nsomething broke\n\n", Some("something broke")),
+            ("warning: a\nsomething broke\n\n", None),
             (
                 "error: no such option\n\nFor more, try '--help'.\n",
                 Some("no such option"),
@@ -248,8 +258,22 @@ mod tests {
                 Some("out of memory"),
             ),
         ] {
-            assert_eq!(reason(stderr).as_deref(), expected, "{stderr}");
+            assert_eq!(told(stderr).as_deref(), expected, "{stderr}");
         }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn the_end_says_what_a_process_said_last() {
+        use std::os::unix::process::ExitStatusExt;
+
+        let (exit, abort) = (ExitStatus::from_raw(3 << 8), ExitStatus::from_raw(6));
+        let panic = "thread 'main' panicked at src/a.rs:1:2:\nout of memory\nnote: run with\n";
+        assert_eq!(why(exit, "some warning\nbroken\n"), "broken");
+        assert_eq!(why(exit, ""), "it ended with exit status: 3");
+        assert_eq!(why(exit, panic), "out of memory");
+        assert!(why(abort, panic).starts_with("out of memory (it ended with signal: 6"));
+        assert!(why(abort, "some warning\n").starts_with("it ended with signal: 6"));
     }
 
     #[test]
