@@ -1,6 +1,7 @@
 //! Attention with all pixels of an image as tokens, and its gradient, with channels last.
 //!
-//! Scores are made in f32, and made again in the backward pass from queries and keys instead of being kept.
+//! Scores are made in f32, and made again in the backward pass from queries and keys instead of being kept. There are
+//! those of as many images at a time as a fixed piece of memory holds, so that they do not grow with the batch.
 
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
@@ -14,6 +15,9 @@ use super::algorithm::{Algorithm, PRODUCTS, Work, fastest, has_matrix_units};
 use super::gemm::{self, Matrices};
 use super::relayout;
 use super::tensor::{address, dense, dims, elem, empty, is_dense, reshaped};
+
+/// The most bytes that scores may take, unless those of one image take more.
+const SCORES_BYTES: usize = 1 << 28;
 
 /// Threads that share a row of scores.
 const ROW_THREADS: usize = 64;
@@ -115,9 +119,11 @@ fn softmax_gradient<E: Numeric>(
     }
 }
 
-/// The sizes of an attention.
+/// The sizes of an attention over some images of a batch.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
+    /// The first of the images, and how many there are.
+    first: usize,
     batch: usize,
     heads: usize,
     tokens: usize,
@@ -132,11 +138,27 @@ impl Sizes {
             "queries, keys and values of every head"
         );
         Self {
+            first: 0,
             batch,
             heads,
             tokens: height * width,
             dim: channels / 3 / heads,
         }
+    }
+
+    /// Images whose scores fit into the memory for them, at least one.
+    fn at_once(&self) -> usize {
+        let image = self.heads * self.tokens * self.tokens * size_of::<f32>();
+        (SCORES_BYTES / image).max(1)
+    }
+
+    /// The same for `count` images after the other.
+    fn split(self, count: usize) -> impl Iterator<Item = Self> {
+        (0..self.batch).step_by(count).map(move |first| Self {
+            first,
+            batch: count.min(self.batch - first),
+            ..self
+        })
     }
 
     fn scale(&self) -> f32 {
@@ -160,7 +182,7 @@ impl Sizes {
         tensor.meta = Box::new(Metadata::new(shape, strides));
         Matrices {
             tensor,
-            start: part * inner,
+            start: self.first * self.tokens * row + part * inner,
         }
     }
 
@@ -311,39 +333,83 @@ fn weights(qkv: &CubeTensor, sizes: &Sizes) -> CubeTensor {
 
 /// Dense `[batch, height, width, 3·heads·dim]` to dense `[batch, height, width, heads·dim]`.
 pub(super) fn forward(qkv: &CubeTensor, heads: usize) -> CubeTensor {
+    forward_of(qkv, heads, Sizes::new(qkv, heads).at_once())
+}
+
+/// The same with the scores of `at_once` images at a time.
+pub(super) fn forward_of(qkv: &CubeTensor, heads: usize, at_once: usize) -> CubeTensor {
     let sizes = Sizes::new(qkv, heads);
     let [batch, height, width, channels] = dims(qkv);
     let shape = [batch, height, width, channels / 3];
-    let weights = sizes.square(&weights(qkv, &sizes), false);
-    let values = sizes.view(qkv, 2, 3, false);
-    if heads == 1 {
+    if heads == 1 && batch <= at_once {
+        let weights = sizes.square(&weights(qkv, &sizes), false);
+        let values = sizes.view(qkv, 2, 3, false);
         return reshaped(product(&weights, &values, qkv.dtype), shape);
     }
     let y = empty(qkv, shape, qkv.dtype);
-    product_into(&weights, &values, &sizes.view(&y, 0, 1, false));
+    for sizes in sizes.split(at_once) {
+        let weights = sizes.square(&weights(qkv, &sizes), false);
+        let values = sizes.view(qkv, 2, 3, false);
+        product_into(&weights, &values, &sizes.view(&y, 0, 1, false));
+    }
     y
 }
 
 /// The gradient of `qkv`, dense as it.
 pub(super) fn backward(qkv: &CubeTensor, dy: &CubeTensor, heads: usize) -> CubeTensor {
-    let sizes = Sizes::new(qkv, heads);
+    backward_of(qkv, dy, heads, Sizes::new(qkv, heads).at_once())
+}
+
+/// The same with the scores of `at_once` images at a time.
+pub(super) fn backward_of(
+    qkv: &CubeTensor,
+    dy: &CubeTensor,
+    heads: usize,
+    at_once: usize,
+) -> CubeTensor {
     let dqkv = empty(qkv, dims(qkv), qkv.dtype);
-    let weights = weights(qkv, &sizes);
+    for sizes in Sizes::new(qkv, heads).split(at_once) {
+        backward_into(qkv, dy, &dqkv, &sizes);
+    }
+    dqkv
+}
+
+/// The gradient of some images.
+fn backward_into(qkv: &CubeTensor, dy: &CubeTensor, dqkv: &CubeTensor, sizes: &Sizes) {
+    let weights = weights(qkv, sizes);
     // dv = weightsᵀ·dy
     let out = sizes.view(dy, 0, 1, false);
     product_into(
         &sizes.square(&weights, true),
         &out,
-        &sizes.view(&dqkv, 2, 3, false),
+        &sizes.view(dqkv, 2, 3, false),
     );
     // dweights = dy·vᵀ
     let dweights = product(&out, &sizes.view(qkv, 2, 3, true), DType::F32);
-    let dscores = sizes.empty_square(qkv, qkv.dtype);
+    let dscores = softmax_backward(weights, dweights, sizes, qkv.dtype);
+    // dq = dscores·k, dk = dscoresᵀ·q
+    for (part, other, transposed) in [(0, 1, false), (1, 0, true)] {
+        product_into(
+            &sizes.square(&dscores, transposed),
+            &sizes.view(qkv, other, 3, false),
+            &sizes.view(dqkv, part, 3, false),
+        );
+    }
+}
+
+/// The gradient of the unscaled scores, of type `dtype`.
+fn softmax_backward(
+    weights: CubeTensor,
+    dweights: CubeTensor,
+    sizes: &Sizes,
+    dtype: DType,
+) -> CubeTensor {
+    let dscores = sizes.empty_square(&weights, dtype);
     let rows = sizes.batch * sizes.heads * sizes.tokens;
-    let client = qkv.client.clone();
+    let client = weights.client.clone();
     softmax_gradient::launch(
         &client,
-        rows_of_cubes(qkv, rows),
+        rows_of_cubes(&weights, rows),
         CubeDim::new_1d(ROW_THREADS as u32),
         address(&[&dweights]),
         weights.into_tensor_arg(),
@@ -352,15 +418,7 @@ pub(super) fn backward(qkv: &CubeTensor, dy: &CubeTensor, heads: usize) -> CubeT
         sizes.tokens,
         rows,
         sizes.scale(),
-        elem(qkv.dtype),
+        elem(dtype),
     );
-    // dq = dscores·k, dk = dscoresᵀ·q
-    for (part, other, transposed) in [(0, 1, false), (1, 0, true)] {
-        product_into(
-            &sizes.square(&dscores, transposed),
-            &sizes.view(qkv, other, 3, false),
-            &sizes.view(&dqkv, part, 3, false),
-        );
-    }
-    dqkv
+    dscores
 }

@@ -10,9 +10,11 @@ use crate::{
     linear,
 };
 
+mod attending;
 mod choosing;
 mod dropping;
 mod recording;
+mod tiles;
 mod updates;
 
 fn card() -> Device {

@@ -3,10 +3,11 @@
 use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout, MmaDefinition};
 use cubecl::prelude::*;
 
-use super::plan::{LANES, PITCH, Plan, SIDE, WRITTEN};
+use super::plan::{Instruction, LANES, PITCH, Plan, SIDE, WRITTEN};
 use super::read::{
     Pixel, Sizes, advance, around, begin, of_pixel, pixel, right, slices, tap_channel,
 };
+use super::units;
 
 /// Squares of factors and of results, as the plane has them.
 #[derive(CubeType)]
@@ -63,7 +64,7 @@ fn squares<F: Numeric>(#[comptime] plan: Plan) -> Squares<F> {
 #[cube]
 fn sums(#[comptime] plan: Plan) -> Sequence<Array<Vector<f32, Const<2>>>> {
     let mut sums = Sequence::<Array<Vector<f32, Const<2>>>>::new();
-    if comptime!(!plan.squares()) {
+    if comptime!(plan.registers()) {
         #[unroll]
         for _ in 0..comptime!(plan.tile.each.0 * plan.tile.each.1 * 2) {
             let mut sum = Array::<Vector<f32, Const<2>>>::new(2usize);
@@ -77,9 +78,9 @@ fn sums(#[comptime] plan: Plan) -> Sequence<Array<Vector<f32, Const<2>>>> {
 
 /// Where a plane's results begin in its cube's.
 #[derive(CubeType)]
-struct Corner {
-    m: usize,
-    n: usize,
+pub(super) struct Corner {
+    pub(super) m: usize,
+    pub(super) n: usize,
 }
 
 /// Adds the products of slices in shared memory, which begin at `from_a` and `from_b`, by squares.
@@ -268,6 +269,7 @@ pub(super) fn product<E: Numeric, S: Numeric, F: Numeric, O: Numeric, N: Size, W
 
     let mut squares = squares::<F>(plan);
     let mut sums = sums(plan);
+    let mut plain = units::zeros::<W>(plan);
     let mut next_a = Array::<Vector<E, N>>::new(count);
     let mut next_b = Array::<Vector<E, N>>::new(count);
     // One turn more than there are slices: the first only brings, the last only multiplies.
@@ -294,8 +296,8 @@ pub(super) fn product<E: Numeric, S: Numeric, F: Numeric, O: Numeric, N: Size, W
         if turn > 0 {
             let odd = (turn - 1) % 2;
             let (from_a, from_b) = (odd * lie_a.length, odd * lie_b.length);
-            match comptime!(plan.squares()) {
-                true => multiply_squares::<S, F, N>(
+            match comptime!(plan.instruction) {
+                Instruction::Squares { .. } => multiply_squares::<S, F, N>(
                     &slices_a,
                     &slices_b,
                     from_a,
@@ -304,8 +306,11 @@ pub(super) fn product<E: Numeric, S: Numeric, F: Numeric, O: Numeric, N: Size, W
                     &mut squares,
                     plan,
                 ),
-                false => multiply_registers::<S, F, N>(
+                Instruction::Registers => multiply_registers::<S, F, N>(
                     &slices_a, &slices_b, from_a, from_b, &corner, &mut sums, plan,
+                ),
+                Instruction::Units => units::multiply::<S, N, W>(
+                    &slices_a, &slices_b, from_a, from_b, &corner, &mut plain, plan,
                 ),
             }
         }
@@ -327,7 +332,9 @@ pub(super) fn product<E: Numeric, S: Numeric, F: Numeric, O: Numeric, N: Size, W
         m: first_m + corner.m,
         n: first_n + corner.n,
     };
-    write::<F, O, W>(&squares, &sums, &corner, out, bias, residual, &sizes, plan);
+    write::<F, O, W>(
+        &squares, &sums, &plain, &corner, out, bias, residual, &sizes, plan,
+    );
 }
 
 /// Writes a plane's results, by way of shared memory, from which each lane gets some that lie in order.
@@ -339,6 +346,7 @@ pub(super) fn product<E: Numeric, S: Numeric, F: Numeric, O: Numeric, N: Size, W
 fn write<F: Numeric, O: Numeric, W: Size>(
     squares: &Squares<F>,
     sums: &Sequence<Array<Vector<f32, Const<2>>>>,
+    plain: &Sequence<Array<Vector<f32, W>>>,
     corner: &Corner,
     out: &mut Tensor<Vector<O, W>>,
     bias: &Tensor<Vector<f32, W>>,
@@ -362,7 +370,8 @@ fn write<F: Numeric, O: Numeric, W: Size>(
                     comptime!((PITCH * WRITTEN) as u32),
                     MatrixLayout::RowMajor,
                 );
-            } else {
+            }
+            if comptime!(plan.registers()) {
                 let pairs = scratch[mine..scratch_length].with_vector_size_mut::<Const<2>>();
                 #[unroll]
                 for half in 0..2usize {
@@ -375,7 +384,9 @@ fn write<F: Numeric, O: Numeric, W: Size>(
                     }
                 }
             }
-            sync_plane();
+            if comptime!(!plan.units()) {
+                sync_plane();
+            }
             #[unroll]
             for k in 0..comptime!(SIDE * SIDE / WRITTEN / LANES) {
                 let at = lane + k * LANES;
@@ -384,19 +395,24 @@ fn write<F: Numeric, O: Numeric, W: Size>(
                 let m = corner.m + i * SIDE + row;
                 let n = corner.n + j * SIDE + column * WRITTEN;
                 if m < sizes.m && n < sizes.n {
-                    let mut sum = scratch[mine + row * PITCH + column];
-                    if sizes.added > 0 {
+                    let mut sum = match comptime!(plan.units()) {
+                        true => plain.index(square)[k],
+                        false => scratch[mine + row * PITCH + column],
+                    };
+                    if sizes.bias_rows > 0 {
                         let image = sizes.out_height.div(sizes.out_width.div(m));
                         sum += bias[((image % sizes.bias_rows) * sizes.n + n) / WRITTEN];
                     }
                     let at = ((CUBE_POS_Z as usize * sizes.m + m) * sizes.n + n) / WRITTEN;
-                    if sizes.added > 1 {
+                    if sizes.residuals > 0 {
                         sum += Vector::<f32, W>::cast_from(residual[at]);
                     }
                     out[at] = Vector::cast_from(sum);
                 }
             }
-            sync_plane();
+            if comptime!(!plan.units()) {
+                sync_plane();
+            }
         }
     }
 }

@@ -4,71 +4,29 @@
 //! While one slice is multiplied, the next is on its way into registers. Slices lie as their tensors do, so nothing is
 //! transposed: the matrix units read either order. Products are added up in f32, in order of depth, by any tile.
 
+mod hardware;
 mod kernel;
 mod plan;
 mod read;
+mod units;
 
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::client::Client;
 use cubecl::prelude::*;
 
 use super::gemm::Geometry;
 use super::tensor::{address, dims, elem, empty};
+use hardware::{enough, instruction, multiplies_squares, types};
 use kernel::product;
 pub use plan::Planes;
-use plan::{DEEP, Instruction, LANES, MOVED, Operation, Plan, SIDE, SMALL, Tile, WORDS, WRITTEN};
+use plan::{DEEP, Instruction, LANES, MOVED, Operation, Plan, SMALL, Tile, WORDS, WRITTEN};
 use read::SizesLaunch;
-
-/// The type in which matrix units read factors of `dtype`, and the depth of one instruction.
-fn factor(dtype: DType) -> (ElemType, usize) {
-    match dtype {
-        DType::F32 => (cubecl::tf32::elem_type_native(), 8),
-        other => (elem(other), 16),
-    }
-}
-
-/// Whether this device fills and multiplies registers of `dtype`.
-fn fills_registers(client: &Client, dtype: DType) -> bool {
-    let matmul = &client.properties().features.matmul;
-    let factor = elem(dtype);
-    let (side, half) = (SIDE as u32, SIDE as u32 / 2);
-    matmul.ldmatrix.contains(&factor)
-        && matmul.mma.iter().any(|c| {
-            c.a_type == factor
-                && c.b_type == factor
-                && c.cd_type == elem(DType::F32)
-                && (c.m, c.n, c.k) == (side, half, side)
-        })
-}
-
-/// Whether this device multiplies squares of `dtype` as these kernels do.
-fn runs(client: &Client, dtype: DType) -> bool {
-    let properties = client.properties();
-    let hardware = &properties.hardware;
-    let (factor, step) = factor(dtype);
-    let (lanes, side) = (LANES as u32, SIDE as u32);
-    hardware.plane_size_min == lanes
-        && hardware.plane_size_max == lanes
-        && properties.features.matmul.cmma.iter().any(|c| {
-            c.a_type == factor
-                && c.b_type == factor
-                && c.cd_type == elem(DType::F32)
-                && (c.m, c.n, c.k) == (side, side, step as u32)
-        })
-}
 
 /// What is added to the results of a convolution: the bias (dense, f32, `[1 or batch, out]`) and a tensor like them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Addends<'a> {
     pub(super) bias: &'a CubeTensor,
     pub(super) residual: Option<&'a CubeTensor>,
-}
-
-/// Cubes that keep a card busy.
-fn enough(client: &Client) -> usize {
-    let multiprocessors = client.properties().hardware.num_streaming_multiprocessors;
-    multiprocessors.map_or(64, |count| count as usize)
 }
 
 #[allow(clippy::too_many_arguments, reason = "a product has that many sizes")]
@@ -84,32 +42,15 @@ fn launch(
     tile: Tile,
 ) {
     let size = MOVED / a.dtype.size();
-    let (factor, depth_of_squares) = factor(a.dtype);
-    let instruction = match fills_registers(&a.client, a.dtype) {
-        true => Instruction::Registers,
-        false => Instruction::Squares {
-            depth: depth_of_squares,
-        },
-    };
-    // What only passes through a thread passes as whole words: nothing is taken apart to be put together again.
-    let (read, kept) = match instruction {
-        Instruction::Registers => {
-            let word = u32::elem_type_native();
-            (word, word)
-        }
-        Instruction::Squares { .. } => (elem(a.dtype), factor),
-    };
+    let instruction = instruction(&a.client, a.dtype);
+    let [read, kept, factor] = types(instruction, a.dtype);
     let side = tile.side();
     let count = [m.div_ceil(side), n.div_ceil(side), parts].map(|size| size as u32);
-    let (added, bias, residual, bias_rows) = match added {
-        None => (0, a, a, 1),
-        Some(Addends { bias, residual }) => {
-            let rows = bias.meta.shape()[0];
-            match residual {
-                None => (1, bias, bias, rows),
-                Some(residual) => (2, bias, residual, rows),
-            }
-        }
+    // What is not added stands for nothing, but something has to stand there.
+    let (bias_rows, bias) = added.map_or((0, a), |added| (added.bias.meta.shape()[0], added.bias));
+    let (residuals, residual) = match added.and_then(|added| added.residual) {
+        None => (0, bias),
+        Some(residual) => (1, residual),
     };
     product::launch(
         &a.client,
@@ -118,7 +59,7 @@ fn launch(
         address(&[a, b, out]),
         match instruction {
             Instruction::Registers => WORDS,
-            Instruction::Squares { .. } => size,
+            Instruction::Squares { .. } | Instruction::Units => size,
         },
         WRITTEN,
         a.clone().into_tensor_arg(),
@@ -140,8 +81,8 @@ fn launch(
             g.kernel.0 * g.kernel.1,
             g.kernel.1,
             g.padding,
-            added,
             bias_rows,
+            residuals,
         ),
         Plan {
             operation,
@@ -157,7 +98,9 @@ fn launch(
 /// Whether these kernels can do a convolution of this geometry in `dtype` here.
 pub(super) fn can(x: &CubeTensor, g: &Geometry) -> bool {
     let size = MOVED / x.dtype.size();
-    g.input.is_multiple_of(size) && g.output.is_multiple_of(size) && runs(&x.client, x.dtype)
+    g.input.is_multiple_of(size)
+        && g.output.is_multiple_of(size)
+        && multiplies_squares(&x.client, x.dtype)
 }
 
 /// Whether large tiles of `[m, n]` would leave multiprocessors of the device of `like` without work.

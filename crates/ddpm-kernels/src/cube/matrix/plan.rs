@@ -95,6 +95,8 @@ pub(super) enum Instruction {
     Squares { depth: usize },
     /// By registers of a known order, which NVIDIA's cards fill from shared memory in one instruction.
     Registers,
+    /// One value by another, on ordinary units: `units.rs`.
+    Units,
 }
 
 /// Everything that a kernel is compiled for: the less of it, the fewer kernels are compiled before the first step.
@@ -148,11 +150,20 @@ impl Plan {
         matches!(self.instruction, Instruction::Squares { .. })
     }
 
+    pub(super) const fn registers(self) -> bool {
+        matches!(self.instruction, Instruction::Registers)
+    }
+
+    pub(super) const fn units(self) -> bool {
+        matches!(self.instruction, Instruction::Units)
+    }
+
     /// Depth of one instruction.
     pub(super) const fn step(self) -> usize {
         match self.instruction {
             Instruction::Squares { depth } => depth,
             Instruction::Registers => SIDE,
+            Instruction::Units => 1,
         }
     }
 

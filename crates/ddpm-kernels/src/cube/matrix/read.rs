@@ -25,10 +25,10 @@ pub(super) struct Sizes {
     pub(super) kernel_width: FastDivmod<usize>,
     /// Zeros above and left.
     pub(super) padding: usize,
-    /// What is added to the results: nothing, a bias, or a bias and a tensor like them.
-    pub(super) added: usize,
-    /// Rows of the bias: one, or one for each image.
+    /// Rows of the bias that is added to the results: none, one, or one for each image.
     pub(super) bias_rows: usize,
+    /// Tensors like the results that are added to them: none or one.
+    pub(super) residuals: usize,
 }
 
 /// The number that is divided by.
