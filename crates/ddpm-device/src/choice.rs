@@ -52,6 +52,12 @@ impl Gpu {
         }
     }
 
+    /// Whether this binary can drive the unit of the kind: software Vulkan has the kernels of [`Gpu::Wgpu`].
+    pub(crate) fn drives(self, unit: Unit) -> bool {
+        let stand_in = self == Self::Vulkan && unit == Unit::Software && Self::Wgpu.compiled();
+        self.compiled() || stand_in
+    }
+
     /// Whether a processor can pose as a device of this kind, as Mesa's lavapipe does.
     fn in_software(self) -> bool {
         matches!(self, Self::Vulkan | Self::Wgpu)

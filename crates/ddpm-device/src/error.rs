@@ -65,7 +65,7 @@ pub enum DeviceError {
     },
     /// The driver is too old for what a build with the feature `vulkan` gives it.
     #[error(
-        "device {device}: its driver has no {missing}, which the kernels of a build with the feature `vulkan` need; take a newer driver, or build with --features wgpu and use wgpu:0 or wgpu:cpu"
+        "device {device}: its driver has no {missing}, which the kernels of a build with the feature `vulkan` need; take a newer driver, or build with --features wgpu and use wgpu:0"
     )]
     Lacking {
         /// The device, as `--device` and `--devices` name it.

@@ -7,14 +7,20 @@
 //! - [`resolve`]: the device itself, once it has answered
 //! - [`list`]: everything that could be asked for, with what its driver says of it
 
+#[cfg(feature = "wgpu")]
+mod at_once;
 mod choice;
 mod choices;
 mod details;
+#[cfg(target_os = "linux")]
+mod diverted;
 mod error;
 mod listing;
 mod pick;
 mod present;
 mod quietly;
+#[cfg(feature = "wgpu")]
+mod software;
 
 pub use choice::{Choice, Gpu, Unit};
 pub use choices::parse_list;

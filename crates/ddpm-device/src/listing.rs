@@ -9,7 +9,7 @@ use crate::{Choice, Gpu};
 pub struct Listing {
     /// The cargo feature.
     pub feature: &'static str,
-    /// Whether the feature was on.
+    /// Whether this binary can drive any device of the kind.
     pub compiled: bool,
     /// The devices; empty where nothing is there or compiled in.
     pub devices: Vec<Listed>,
@@ -37,10 +37,13 @@ pub fn list() -> Vec<Listing> {
             .into_iter()
             .collect(),
     };
-    let cards = Gpu::ALL.into_iter().map(|gpu| Listing {
-        feature: gpu.name(),
-        compiled: gpu.compiled(),
-        devices: cards(gpu),
+    let cards = Gpu::ALL.into_iter().map(|gpu| {
+        let devices = cards(gpu);
+        Listing {
+            feature: gpu.name(),
+            compiled: gpu.compiled() || !devices.is_empty(),
+            devices,
+        }
     });
     std::iter::once(processor).chain(cards).collect()
 }

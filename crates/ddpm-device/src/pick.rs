@@ -82,7 +82,7 @@ fn cpu(choice: Choice) -> Result<Picked, DeviceError> {
 fn card(gpu: Gpu, unit: Unit) -> Result<Picked, DeviceError> {
     let choice = Choice::Gpu(gpu, unit);
     let name = choice.to_string();
-    if !gpu.compiled() {
+    if !gpu.drives(unit) {
         return Err(DeviceError::NotCompiled {
             device: name,
             feature: gpu.name(),
@@ -101,8 +101,12 @@ fn card(gpu: Gpu, unit: Unit) -> Result<Picked, DeviceError> {
             missing,
         });
     }
-    match quietly(|| answers(&device)) {
-        Ok(Ok(())) => Ok(Picked {
+    let started = quietly(|| {
+        let device = start(device, gpu, unit)?;
+        answers(&device).map(|()| device)
+    });
+    match started {
+        Ok(Ok(device)) => Ok(Picked {
             device,
             name,
             choice,
@@ -112,6 +116,17 @@ fn card(gpu: Gpu, unit: Unit) -> Result<Picked, DeviceError> {
             reason,
         }),
     }
+}
+
+/// The device itself, or for the processor the one that gets WGSL where it would get SPIR-V or `gpu` is not compiled in.
+fn start(listed: Device, gpu: Gpu, unit: Unit) -> Result<Device, String> {
+    #[cfg(feature = "wgpu")]
+    if unit == Unit::Software && (cfg!(feature = "vulkan") || !gpu.compiled()) {
+        return crate::software::device();
+    }
+    // Without the feature there is nothing to choose.
+    let _ = (gpu, unit);
+    Ok(listed)
 }
 
 /// Runs one small kernel: a driver, or a run-time compiler, that is missing shows here.

@@ -83,6 +83,11 @@ fn enumerate(gpu: Gpu) -> Present<Device> {
         Gpu::Metal => by_kind(burn::tensor::DeviceType::Metal, Device::metal),
         #[cfg(feature = "vulkan")]
         Gpu::Vulkan => by_kind(burn::tensor::DeviceType::Vulkan, Device::vulkan),
+        #[cfg(all(feature = "wgpu", not(feature = "vulkan")))]
+        Gpu::Vulkan => Present {
+            cards: Vec::new(),
+            ..by_kind(burn::tensor::DeviceType::Wgpu, Device::wgpu)
+        },
         #[cfg(feature = "wgpu")]
         Gpu::Wgpu => by_kind(burn::tensor::DeviceType::Wgpu, Device::wgpu),
         // Reached by the kinds that are not compiled in.

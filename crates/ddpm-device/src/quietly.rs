@@ -37,12 +37,18 @@ pub(crate) fn in_time<T: Send + 'static>(
     })
 }
 
-/// Runs `work` while no panic prints anything.
+/// Runs `work` while no panic prints anything; what drivers print goes to the log.
 fn silently<T>(work: impl FnOnce() -> T) -> T {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
-    let outcome = work();
+    #[cfg(target_os = "linux")]
+    let (outcome, printed) = crate::diverted::diverted(work);
+    #[cfg(not(target_os = "linux"))]
+    let (outcome, printed) = (work(), String::new());
     panic::set_hook(hook);
+    for line in printed.lines() {
+        tracing::debug!("a driver says: {line}");
+    }
     outcome
 }
 

@@ -1,14 +1,11 @@
 //! The graphics interfaces: Vulkan, Metal, and those that `wgpu` falls back on.
 
-use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
-
 use cubecl_wgpu::wgpu::{self, Adapter, Backend, DeviceType};
 use cubecl_wgpu::{AutoGraphicsApi, GraphicsApi};
 
 use super::{Details, vulkan_memory};
 use crate::Gpu;
+use crate::at_once::at_once;
 use crate::present::Present;
 
 /// Name of every adapter, and its memory where it is Vulkan's, in the order in which devices of the kind are counted:
@@ -25,7 +22,11 @@ pub(super) fn details(gpu: Gpu) -> Present<Details> {
     cards.sort_by_key(|card| rank(card.get_info().device_type));
     Present {
         cards: cards.iter().map(of).collect(),
-        software: software.first().map(of),
+        // What its driver lacks it is not asked for: `software.rs`.
+        software: software.first().map(of).map(|details| Details {
+            lacks: None,
+            ..details
+        }),
     }
 }
 
@@ -54,10 +55,5 @@ fn adapters(interface: Backend) -> Vec<Adapter> {
         backends: interface.into(),
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
-    // Outside of browsers the answer is there at once.
-    let asked = pin!(instance.enumerate_adapters(interface.into()));
-    match asked.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(adapters) => adapters,
-        Poll::Pending => Vec::new(),
-    }
+    at_once(instance.enumerate_adapters(interface.into())).unwrap_or_default()
 }
