@@ -12,8 +12,6 @@ mod at_once;
 mod choice;
 mod choices;
 mod details;
-#[cfg(target_os = "linux")]
-mod diverted;
 mod error;
 mod listing;
 mod pick;
