@@ -134,10 +134,14 @@ impl Goal {
     pub fn loss(self, output: Tensor<4>) -> Result<LossOut, DiffusionError> {
         check_like("the network's output", &output, self.target.dims())?;
         let [batch, channels, height, width] = output.dims();
-        // [batch, channels, height, width] -> [batch, elements] -> [batch]
+        let elements = channels * height * width;
+        let parts = parts(elements);
+        // [batch, channels, height, width] -> [batch · parts, elements / parts] -> [batch, parts] -> [batch]
         let error = (output - self.target)
             .square()
-            .reshape([batch, channels * height * width])
+            .reshape([batch * parts, elements / parts])
+            .mean_dim(1)
+            .reshape([batch, parts])
             .mean_dim(1)
             .reshape([batch]);
         let per_image = error * self.weights;
@@ -147,6 +151,16 @@ impl Goal {
             per_image: per_image.detach(),
         })
     }
+}
+
+/// Into how many equal parts the elements of an image are divided for their mean, of 64 elements at least: a GPU would
+/// leave the mean of a whole image to a few of its threads.
+fn parts(elements: usize) -> usize {
+    let mut parts = 1;
+    while elements.is_multiple_of(2 * parts) && elements / (2 * parts) >= 64 {
+        parts *= 2;
+    }
+    parts
 }
 
 #[cfg(test)]

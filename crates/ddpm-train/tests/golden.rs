@@ -160,21 +160,27 @@ fn blocks_computed_twice_give_the_same_curve() {
     check("v_minsnr_accum2", v_objective(), Device::flex(), true);
 }
 
-/// The processor posing as a card (Mesa's lavapipe) through wgpu: the same tolerances, since all is f32.
+/// A card through wgpu: the processor posing as one (Mesa's lavapipe), or what `DDPM_TEST_CARD` numbers. The same
+/// tolerances, since all is f32.
 #[cfg(feature = "wgpu")]
 mod card {
     use super::*;
     use burn::tensor::DeviceKind;
 
+    fn card() -> Device {
+        match std::env::var("DDPM_TEST_CARD") {
+            Ok(index) => Device::wgpu(DeviceKind::DiscreteGpu(index.parse().unwrap())),
+            Err(_) => Device::wgpu(DeviceKind::Cpu),
+        }
+    }
+
     #[test]
     fn eps_prediction() {
-        let card = Device::wgpu(DeviceKind::Cpu);
-        check("epsilon", ObjectiveConfig::default(), card, false);
+        check("epsilon", ObjectiveConfig::default(), card(), false);
     }
 
     #[test]
     fn v_prediction_with_accumulation_and_blocks_computed_twice() {
-        let card = Device::wgpu(DeviceKind::Cpu);
-        check("v_minsnr_accum2", v_objective(), card, true);
+        check("v_minsnr_accum2", v_objective(), card(), true);
     }
 }

@@ -1,7 +1,7 @@
 //! The residual block.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 use ddpm_kernels::double;
 
 use crate::error::UnetError;
@@ -99,14 +99,20 @@ impl ResnetBlock {
     }
 
     /// # Shapes   `x`: `[batch, in, height, width]`, `temb`: `[batch, temb_channels]`, after the
-    /// nonlinearity; returns `[batch, out, height', width']`
+    /// nonlinearity and in the type of x; returns `[batch, out, height', width']`
     pub fn forward(&self, x: Tensor<4>, temb: &Tensor<2>, rng: Option<&DropoutRng>) -> Tensor<4> {
         let act = self.options.activation;
-        // [batch, temb_channels] -> [batch, projected]
-        let temb = self.time_emb_proj.forward(temb.clone());
-        let (embedding, scale_shift) = match self.options.time_shift {
-            TimeShift::Default => (Some(temb), None),
-            TimeShift::ScaleShift => (None, Some(temb)),
+        let temb = temb.clone();
+        // [batch, temb_channels] -> [batch, projected], and back to the type of biases
+        let (bias, scale_shift) = match self.options.time_shift {
+            TimeShift::Default => {
+                let bias = self.time_emb_proj.forward_and(temb, self.conv1.bias());
+                (Some(bias.cast(FloatDType::F32)), None)
+            }
+            TimeShift::ScaleShift => {
+                let both = self.time_emb_proj.forward(temb);
+                (None, Some(both.cast(FloatDType::F32)))
+            }
         };
 
         let norm = self.norm1.then(act);
@@ -117,7 +123,7 @@ impl ResnetBlock {
         let first = Around {
             norm,
             double: self.inside == Inside::Double,
-            embedding,
+            bias,
             ..Around::default()
         };
         let h = self.conv1.forward_around(h, first);

@@ -1,7 +1,7 @@
 //! The U-Net of denoising diffusion, weight-compatible with diffusers' `UNet2DModel`.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 
 use crate::blocks::{DownBlock, LevelOptions, MidBlock, ResampleKind, UpBlock};
 use crate::class_embedding::{ClassEmbedding, ClassLabels};
@@ -249,12 +249,13 @@ impl UNet2D {
                 });
             }
         };
+        let dtype: FloatDType = x.dtype().into();
         let x = self.conv_in.forward(fit.pad(x));
         Ok(Flow {
             skips: vec![x.clone()],
             x,
-            // Every residual block reads it so.
-            temb: self.config.act_fn.apply(temb),
+            // Every residual block reads it so, in the type of the images: its projections are many.
+            temb: self.config.act_fn.apply(temb).cast(dtype),
         })
     }
 

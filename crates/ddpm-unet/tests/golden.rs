@@ -179,37 +179,42 @@ fn score_network_over_noise_levels() {
     check("fourier_score_class_number", Device::flex());
 }
 
-/// The processor posing as a card (Mesa's lavapipe) through wgpu: the same tolerances, since all is f32.
+/// A card through wgpu: the processor posing as one (Mesa's lavapipe), or what `DDPM_TEST_CARD` numbers. The same
+/// tolerances, since all is f32.
 #[cfg(feature = "wgpu")]
 mod card {
     use super::check;
     use burn::tensor::{Device, DeviceKind};
 
+    fn card() -> Device {
+        match std::env::var("DDPM_TEST_CARD") {
+            Ok(index) => Device::wgpu(DeviceKind::DiscreteGpu(index.parse().unwrap())),
+            Err(_) => Device::wgpu(DeviceKind::Cpu),
+        }
+    }
+
     #[test]
     fn ho_cifar_like() {
-        check("ho_cifar_like", Device::wgpu(DeviceKind::Cpu));
+        check("ho_cifar_like", card());
     }
 
     #[test]
     fn class_scale_shift_gray() {
-        check("class_scale_shift_gray", Device::wgpu(DeviceKind::Cpu));
+        check("class_scale_shift_gray", card());
     }
 
     #[test]
     fn library_defaults() {
-        check("library_defaults", Device::wgpu(DeviceKind::Cpu));
+        check("library_defaults", card());
     }
 
     #[test]
     fn resnet_resampling_many_heads() {
-        check(
-            "resnet_resampling_many_heads",
-            Device::wgpu(DeviceKind::Cpu),
-        );
+        check("resnet_resampling_many_heads", card());
     }
 
     #[test]
     fn fourier_score_class_number() {
-        check("fourier_score_class_number", Device::wgpu(DeviceKind::Cpu));
+        check("fourier_score_class_number", card());
     }
 }

@@ -15,8 +15,8 @@ pub struct Around {
     pub norm: Option<Norm>,
     /// Whether the input is doubled by nearest neighbour.
     pub double: bool,
-    /// Added to the bias, one for each image: `[batch, out]`.
-    pub embedding: Option<Tensor<2>>,
+    /// Added instead of the bias, one for each image: `[batch, out]`.
+    pub bias: Option<Tensor<2>>,
     /// Added to the result.
     pub residual: Option<Tensor<4>>,
 }
@@ -77,18 +77,19 @@ impl Conv2d {
         self.forward_around(x, Around::default())
     }
 
+    /// The bias, `[out]`.
+    pub fn bias(&self) -> Tensor<1> {
+        self.bias.val()
+    }
+
     /// The convolution with what stands around it, as one operation where the device has one.
     ///
     /// # Shapes   `x`: `[batch, in, height, width]`; returns `[batch, out, height', width']`
     pub fn forward_around(&self, x: Tensor<4>, around: Around) -> Tensor<4> {
-        let bias = self.bias.val().unsqueeze::<2>();
         let convolution = Convolution {
             norm: around.norm,
             weight: self.weight.val(),
-            bias: match around.embedding {
-                Some(embedding) => bias + embedding,
-                None => bias,
-            },
+            bias: around.bias.unwrap_or_else(|| self.bias.val().unsqueeze()),
             residual: around.residual,
             options: Conv2dOptions {
                 stride: self.stride,

@@ -39,6 +39,12 @@ impl Linear {
         linear(x, self.weight.val(), self.bias.val(), Some(&self.cache))
     }
 
+    /// The same with more added to the bias: `[out]`.
+    pub fn forward_and(&self, x: Tensor<2>, more: Tensor<1>) -> Tensor<2> {
+        let bias = self.bias.val() + more;
+        linear(x, self.weight.val(), bias, Some(&self.cache))
+    }
+
     /// Weight and bias as those of a 1×1 convolution: the layer applied to each pixel.
     ///
     /// # Shapes   returns `[out, in, 1, 1]` and `[1, out]`
