@@ -63,7 +63,9 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Value> {
     let expected = compute(args, &processor.resolve()?).context("on the processor")?;
     let found = compute(args, &place).with_context(|| place.picked.name.clone())?;
     let comparisons = compare(&expected, &found, place.precision);
-    let name = format!("{} {}", place.picked.name, place.precision);
+    let compiler = place.compiler();
+    let by = compiler.map_or_else(String::new, |compiler| format!(", kernels by {compiler}"));
+    let name = format!("{} {}{by}", place.picked.name, place.precision);
     let mut lines = Vec::new();
     for Comparison {
         name: what,
@@ -83,7 +85,9 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Value> {
     if !comparisons.iter().all(ok) {
         bail!("{name}: the device does not compute what the processor does");
     }
-    Ok(json!({ "device": place.picked.name, "dtype": place.precision.name(), "checks": lines }))
+    Ok(
+        json!({ "device": place.picked.name, "compiler": compiler, "dtype": place.precision.name(), "checks": lines }),
+    )
 }
 
 /// Relative errors beside what roundings explain.

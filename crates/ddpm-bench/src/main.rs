@@ -24,6 +24,7 @@ use clap::{Parser, Subcommand};
 use ddpm_device::{Choice, resolve};
 use ddpm_unet::Model;
 use serde_json::{Map, Value};
+use tracing_subscriber::EnvFilter;
 
 /// Times the network and its training step without data or files.
 #[derive(Debug, Parser)]
@@ -51,6 +52,7 @@ const STACK: usize = 8 << 20;
 
 fn main() -> ExitCode {
     allocator::keep_freed_memory();
+    log();
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -59,6 +61,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Warnings on stderr, or what `RUST_LOG` names.
+fn log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .init();
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {

@@ -39,6 +39,9 @@ pub struct NetworkArgs {
     /// Compute what lies inside a block again for its gradient instead of keeping it
     #[arg(long)]
     pub recompute: bool,
+    /// Launch every kernel by itself instead of replaying recorded steps
+    #[arg(long)]
+    pub no_record: bool,
 }
 
 /// What is measured.
@@ -69,6 +72,7 @@ pub fn run(args: &NetworkArgs) -> anyhow::Result<Value> {
         let inputs = Inputs::new(&model, args.batch, &device).with_context(config)?;
         let recipe = Recipe {
             recompute: args.recompute,
+            record: !args.no_record,
             ..place.recipe(1e-4)?
         };
         let training = train(TrainState::new(model), &inputs, &place, &recipe, &args.pace)?;
@@ -79,6 +83,7 @@ pub fn run(args: &NetworkArgs) -> anyhow::Result<Value> {
             "rss_bytes_by_step".to_owned(),
             json!(training.resident_bytes),
         );
+        line.insert("recorded".to_owned(), recorded(&training.state, args));
         // Before the forward passes, so that this is the peak of training.
         memory::write(&mut line, &place);
         training.state.ema_model()
@@ -94,6 +99,16 @@ pub fn run(args: &NetworkArgs) -> anyhow::Result<Value> {
         }
     }
     Ok(Value::Object(line))
+}
+
+/// Whether the device replayed recorded steps, or why it did not.
+fn recorded(state: &TrainState, args: &NetworkArgs) -> Value {
+    match state.replays() {
+        Ok(()) => json!(true),
+        Err(Some(why)) => json!(why),
+        Err(None) if args.no_record => json!("it was not asked for"),
+        Err(None) => json!(false),
+    }
 }
 
 /// What is measured, and where.
@@ -113,6 +128,7 @@ fn describe(
             json!(concat!("ddpm ", env!("CARGO_PKG_VERSION"))),
         ),
         ("device", json!(place.picked.name)),
+        ("compiler", json!(place.compiler())),
         ("mode", json!("eager")),
         ("dtype", json!(place.precision.name())),
         ("batch", json!(args.batch)),
@@ -230,6 +246,7 @@ mod tests {
             },
             only,
             recompute: false,
+            no_record: false,
         }
     }
 

@@ -57,6 +57,13 @@ impl Place {
         images.cast(self.precision.dtype())
     }
 
+    /// What compiles the kernels of CUDA devices in this program; `None` for other devices.
+    pub fn compiler(&self) -> Option<&'static str> {
+        let nvrtc = cfg!(feature = "cuda-nvrtc");
+        let cuda = self.picked.name.starts_with("cuda");
+        cuda.then_some(if nvrtc { "NVRTC" } else { "LLVM" })
+    }
+
     /// Waits until the device has done everything that it was told to.
     ///
     /// # Errors   what the device reports

@@ -38,7 +38,7 @@ pub use judge::{Clip, Coming, Halt, Measured, Numbers, adam_steps_unseen, judges
 pub use linear::linear;
 pub use optimiser::{AdamState, AdamStep, Flatten, adam_step, adam_steps, add_all};
 pub use precision::{Precision, PrecisionError};
-pub use record::{Bundle, Recording, record, same_memory};
+pub use record::{Attempt, Bundle, Recording, record, same_memory};
 
 /// Which kernels a device has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

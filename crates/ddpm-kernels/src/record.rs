@@ -11,10 +11,21 @@ pub struct Bundle {
     pub rows: Vec<Tensor<1>>,
 }
 
+/// What became of an attempt to record.
+#[derive(Debug)]
+pub enum Attempt {
+    /// It is recorded.
+    Done(Recording),
+    /// Not yet: kernels have still to be chosen, which takes inputs that do not come to zeros.
+    Later,
+    /// It cannot be recorded, and why.
+    Refused(String),
+}
+
 /// A recorded function.
 pub struct Recording {
     #[cfg(feature = "cube")]
-    card: crate::cube::Recording,
+    pub(crate) card: crate::cube::Recording,
     #[cfg(not(feature = "cube"))]
     never: std::convert::Infallible,
 }
@@ -27,27 +38,30 @@ impl std::fmt::Debug for Recording {
 
 /// Records `run`, which is to do the same whenever it is called, to read nothing back and to send nothing to the
 /// device: all that differs between its calls is in `inputs`. It is called thrice, and the recording is compared with
-/// what it did.
-///
-/// `None` where there is nothing to record, on the processor say, or where the recording did not work; the reason is
-/// logged then.
+/// what it did. A refusal is a warning, once in a process.
 ///
 /// # Errors   those of `run`
 pub fn record<E>(
     inputs: &Bundle,
     run: &mut dyn FnMut(Bundle) -> Result<Bundle, E>,
-) -> Result<Option<Recording>, E> {
+) -> Result<Attempt, E> {
     #[cfg(feature = "cube")]
     if inputs
         .images
         .first()
         .is_some_and(|x| crate::Place::of(&x.device()) == crate::Place::Card)
     {
-        let recording = crate::cube::record(inputs, run)?;
-        return Ok(recording.map(|card| Recording { card }));
+        let attempt = crate::cube::record(inputs, run)?;
+        if let Attempt::Refused(why) = &attempt {
+            static SAID: std::sync::Once = std::sync::Once::new();
+            SAID.call_once(|| {
+                tracing::warn!("the card does not record this work, so each kernel is launched by itself: {why}");
+            });
+        }
+        return Ok(attempt);
     }
     let _ = (inputs, run);
-    Ok(None)
+    Ok(Attempt::Refused("only cards record".to_owned()))
 }
 
 impl Recording {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use burn::tensor::{FloatDType, Int, Tensor};
 use ddpm_diffusion::{Denoiser, DenoiserError};
-use ddpm_kernels::{Bundle, Recording, record};
+use ddpm_kernels::{Attempt, Bundle, Recording, record};
 use ddpm_unet::{ClassLabels, Model, Precision};
 
 /// Lends a network to a sampler, which does not know what it drives.
@@ -23,9 +23,12 @@ pub struct ModelDenoiser<'a> {
 struct Last {
     shape: [usize; 4],
     recording: Option<Recording>,
-    /// It was tried.
-    tried: bool,
+    /// How often it was tried.
+    tries: usize,
 }
+
+/// Attempts to record batches of one shape: those of a network whose output is all zeros come to nothing.
+const TRIES: usize = 3;
 
 impl<'a> ModelDenoiser<'a> {
     /// The network computes in `precision`; its weights are to stay as they are.
@@ -84,9 +87,12 @@ impl Denoiser for ModelDenoiser<'_> {
             };
             return self.run(xt, t, None);
         }
-        if !last.tried {
-            last.tried = true;
-            last.recording = record(&bundle(&xt, &t), &mut |inputs| self.run_bundle(inputs))?;
+        if last.recording.is_none() && last.tries < TRIES {
+            match record(&bundle(&xt, &t), &mut |inputs| self.run_bundle(inputs))? {
+                Attempt::Done(recording) => last.recording = Some(recording),
+                Attempt::Later => last.tries += 1,
+                Attempt::Refused(_) => last.tries = TRIES,
+            }
         }
         let Some(recording) = &last.recording else {
             return self.run(xt, t, None);

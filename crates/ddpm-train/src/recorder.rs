@@ -1,7 +1,7 @@
 //! The recording of a step's passes, where a card has one.
 
 use burn::tensor::Tensor;
-use ddpm_kernels::{Bundle, Recording, record, same_memory};
+use ddpm_kernels::{Attempt, Bundle, Recording, record, same_memory};
 
 use crate::error::TrainError;
 use crate::optim::ParamGrads;
@@ -15,8 +15,10 @@ pub(crate) struct Recorder {
     /// What a recording is bound to; none before the first step.
     bound: Option<Bound>,
     recording: Option<Recorded>,
-    /// Recordings that did not work.
+    /// Attempts that were refused.
     failed: usize,
+    /// Why the last one was.
+    refusal: Option<String>,
 }
 
 /// Where the parameters lie, and the inputs' shapes.
@@ -61,8 +63,16 @@ impl Recorder {
             return passes.run(inputs);
         }
         if alone && self.may_record() {
-            self.recording = recorded(passes, &inputs)?;
-            self.failed += usize::from(self.recording.is_none());
+            match recorded(passes, &inputs)? {
+                (Attempt::Done(recording), trained) => {
+                    self.recording = Some(Recorded { recording, trained });
+                }
+                (Attempt::Later, _) => {}
+                (Attempt::Refused(why), _) => {
+                    self.failed += 1;
+                    self.refusal = Some(why);
+                }
+            }
         }
         match &self.recording {
             None => passes.run(inputs),
@@ -82,16 +92,19 @@ impl Recorder {
         self.recording.is_none() && self.failed < TRIES
     }
 
-    /// Whether steps are replayed.
-    #[cfg(test)]
-    pub(crate) fn replays(&self) -> bool {
-        self.recording.is_some()
+    /// Whether steps are replayed; why not, if that is known.
+    pub(crate) fn replays(&self) -> Result<(), Option<&str>> {
+        match self.recording {
+            Some(_) => Ok(()),
+            None => Err(self.refusal.as_deref()),
+        }
     }
 }
 
-fn recorded(passes: &Passes, inputs: &Bundle) -> Result<Option<Recorded>, TrainError> {
+/// An attempt, and which parameters have gradients.
+fn recorded(passes: &Passes, inputs: &Bundle) -> Result<(Attempt, Vec<bool>), TrainError> {
     let mut trained = Vec::new();
-    let recording = record(inputs, &mut |inputs| {
+    let attempt = record(inputs, &mut |inputs| {
         let (grads, losses) = passes.run(inputs)?;
         trained = grads.trained().to_vec();
         let mut rows = grads.flat().to_vec();
@@ -99,7 +112,7 @@ fn recorded(passes: &Passes, inputs: &Bundle) -> Result<Option<Recorded>, TrainE
         let images = Vec::new();
         Ok::<_, TrainError>(Bundle { images, rows })
     })?;
-    Ok(recording.map(|recording| Recorded { recording, trained }))
+    Ok((attempt, trained))
 }
 
 impl Bound {
@@ -175,7 +188,7 @@ mod tests {
                 .unwrap();
             state = next;
             assert!(unseen.wait().unwrap().loss.is_finite());
-            replays.push(state.recorder.borrow().replays());
+            replays.push(state.recorder.borrow().replays().is_ok());
         }
         let weights = params::export(&state.model);
         let weights = weights

@@ -138,6 +138,14 @@ impl TrainState {
         }
     }
 
+    /// Whether a card replays the steps that it recorded; why not, if that is known.
+    ///
+    /// # Errors   the reason, as the card's driver or the comparison of the recording says it
+    pub fn replays(&self) -> Result<(), Option<String>> {
+        let recorder = self.recorder.borrow();
+        recorder.replays().map_err(|why| why.map(str::to_owned))
+    }
+
     /// The network with the averaged weights, for sampling.
     pub fn ema_model(&self) -> Model {
         optim::ema_network(&self.model, &self.slots)

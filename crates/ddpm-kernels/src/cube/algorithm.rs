@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use burn::tensor::DType;
 use burn_cubecl::CubeDevice;
@@ -22,6 +22,8 @@ use crate::precision::Precision;
 pub enum Algorithm {
     /// Ordinary units (`gemm.rs`); runs everywhere, f32 stays f32.
     Units,
+    /// The warpgroup matrix units of NVIDIA's Hopper, by `hopper/product.cu`.
+    Hopper,
     /// Matrix units, by the kernels of `matrix.rs`.
     Tiles(Planes),
     /// Matrix units, by one of cubek's ways of bringing tiles to them.
@@ -30,12 +32,14 @@ pub enum Algorithm {
     Product(AcceleratedTileKind),
 }
 
-/// What is worth trying for a convolution where there are matrix units, in this order: cubek's only if none of ours can do
-/// it. Ours all add in one order, so that which is the fastest today changes no bit. Cubek's ways that load by TMA are left
+/// What is worth trying for a convolution where there are matrix units, in this order: `Hopper` is taken where it runs,
+/// cubek's only if none of ours can do the work. The tiles all add in one order, so that which is the fastest today
+/// changes no bit. Cubek's ways that load by TMA are left
 /// out: where one of them does not compile, the runtime takes their inputs for spoilt as well.
 pub(super) const CONVOLUTIONS: &[Algorithm] = {
     use AcceleratedTileKind::{Cmma, Mma};
     &[
+        Algorithm::Hopper,
         Algorithm::Tiles(Planes::Four),
         Algorithm::Tiles(Planes::Eight),
         Algorithm::Matrix(ConvAlgorithm::SimpleSyncCyclic, Cmma),
@@ -45,6 +49,7 @@ pub(super) const CONVOLUTIONS: &[Algorithm] = {
 
 /// The same where there are few results, which large tiles would not spread over a card.
 pub(super) const FEW: &[Algorithm] = &[
+    Algorithm::Hopper,
     Algorithm::Tiles(Planes::Four),
     Algorithm::Matrix(ConvAlgorithm::SimpleSyncCyclic, AcceleratedTileKind::Cmma),
 ];
@@ -58,6 +63,7 @@ pub(super) const UNALIGNED: &[Algorithm] = &[Algorithm::Matrix(
 
 /// What is worth trying for products of matrices.
 pub(super) const PRODUCTS: &[Algorithm] = &[
+    Algorithm::Hopper,
     Algorithm::Product(AcceleratedTileKind::Cmma),
     Algorithm::Product(AcceleratedTileKind::Mma),
 ];
@@ -161,18 +167,35 @@ pub(crate) fn import(choices: BTreeMap<String, Algorithm>) {
 /// adds up in fewer bits is off by some hundredths, one that is wrong by about 1.
 const TOLERANCE: f64 = 0.005;
 
+/// Choices that were deferred: see [`deferred`].
+static DEFERRED: AtomicUsize = AtomicUsize::new(0);
+
+/// How often in this process a choice was left to a later step, because the work came to zeros or to something not
+/// finite. Until it is made, such work is read back whenever it is done, so it can't be captured.
+pub(super) fn deferred() -> usize {
+    DEFERRED.load(Ordering::Relaxed)
+}
+
 /// Does a piece of work by the kernel known for it, or by the one known for work of its kind if that does it too; or
 /// else each that can do it is checked against the ordinary units and timed, once.
+///
+/// Zeros show nothing: with the usual initialisation, the first gradients of nearly all layers are zero, and a wrong
+/// kernel would come to the same. The choice is then deferred.
 pub(super) fn fastest(like: &CubeTensor, work: impl FnOnce() -> Work, run: Run) -> CubeTensor {
+    if !has_matrix_units(&like.client, like.dtype) {
+        return run(Algorithm::Units, Part::All)
+            .unwrap_or_else(|| unreachable!("the ordinary units do all work"));
+    }
+    select(like, &work(), run)
+}
+
+/// The same, whatever the device has.
+pub(super) fn select(like: &CubeTensor, work: &Work, run: Run) -> CubeTensor {
     let by_units = |part| {
         run(Algorithm::Units, part)
             .unwrap_or_else(|| unreachable!("the ordinary units do all work"))
     };
     let units = || by_units(Part::All);
-    if !has_matrix_units(&like.client, like.dtype) {
-        return units();
-    }
-    let work = work();
     let device = &like.client.properties().identity.fingerprint;
     let kind = format!("{device}: {}, {:?}", work.kind, like.dtype);
     let key = format!("{kind}: {}", work.sizes);
@@ -181,37 +204,63 @@ pub(super) fn fastest(like: &CubeTensor, work: impl FnOnce() -> Work, run: Run) 
         return run(algorithm, Part::All).unwrap_or_else(units);
     }
     let known = chosen().get(&kind).copied();
-    if let Some(algorithm) = known
-        && does(algorithm, run, &by_units)
-        && let Some(found) = run(algorithm, Part::All)
-    {
-        chosen().insert(key, algorithm);
-        return found;
+    match known.map(|algorithm| (algorithm, does(algorithm, run, &by_units))) {
+        Some((algorithm, Fit::Right)) => {
+            if let Some(found) = run(algorithm, Part::All) {
+                chosen().insert(key, algorithm);
+                return found;
+            }
+        }
+        Some((_, Fit::Unknown)) => {
+            DEFERRED.fetch_add(1, Ordering::Relaxed);
+            return units();
+        }
+        Some((_, Fit::Wrong)) | None => {}
     }
     let right = by_units(Part::Products);
-    if !distance(&right, &right).is_ok_and(f64::is_finite) {
-        // Numbers that are none cannot be compared: the choice is left to a later step.
+    if !norm(&right).is_ok_and(compares) {
+        DEFERRED.fetch_add(1, Ordering::Relaxed);
         return units();
     }
-    let algorithm = choose(like, &work, &right, run).unwrap_or(Algorithm::Units);
+    let algorithm = choose(like, work, &right, run).unwrap_or(Algorithm::Units);
     tracing::debug!("{key}: {algorithm:?}");
     chosen().entry(kind).or_insert(algorithm);
     chosen().insert(key, algorithm);
     run(algorithm, Part::All).unwrap_or_else(units)
 }
 
+/// Whether a tensor of this norm tells a right kernel from a wrong one.
+fn compares(norm: f64) -> bool {
+    norm.is_finite() && norm > 0.0
+}
+
+/// What became of a kernel on work of another size than the one it was chosen by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fit {
+    Right,
+    Wrong,
+    /// The work came to zeros, or to something not finite.
+    Unknown,
+}
+
 /// Whether a kernel that was right for work of its kind does work of this size as well. Ours have one program for all
 /// sizes, so it is enough that it runs; cubek's depend on them, and some sizes they round away.
-pub(super) fn does(algorithm: Algorithm, run: Run, by_units: &dyn Fn(Part) -> CubeTensor) -> bool {
+pub(super) fn does(algorithm: Algorithm, run: Run, by_units: &dyn Fn(Part) -> CubeTensor) -> Fit {
     let Some(found) = run(algorithm, Part::Products) else {
-        return false;
+        return Fit::Wrong;
+    };
+    let right = match algorithm {
+        Algorithm::Units | Algorithm::Hopper | Algorithm::Tiles(_) => found.clone(),
+        Algorithm::Matrix(..) | Algorithm::Product(_) => by_units(Part::Products),
+    };
+    let Ok((difference, norm)) = lengths(&found, &right) else {
+        return Fit::Wrong;
     };
     match algorithm {
-        Algorithm::Units | Algorithm::Tiles(_) => distance(&found, &found).is_ok(),
-        Algorithm::Matrix(..) | Algorithm::Product(_) => {
-            let distance = distance(&found, &by_units(Part::Products));
-            distance.is_ok_and(|distance| distance <= TOLERANCE)
-        }
+        Algorithm::Units | Algorithm::Hopper | Algorithm::Tiles(_) => Fit::Right,
+        _ if !compares(norm) => Fit::Unknown,
+        _ if difference <= TOLERANCE * norm => Fit::Right,
+        _ => Fit::Wrong,
     }
 }
 
@@ -225,8 +274,12 @@ pub(super) fn choose(
     let mut best: Option<(f64, Algorithm)> = None;
     let mut failed = None;
     for &algorithm in work.candidates {
-        let ours = best.is_some_and(|(_, best)| matches!(best, Algorithm::Tiles(_)));
-        if ours && !matches!(algorithm, Algorithm::Tiles(_)) {
+        let enough = match best {
+            Some((_, Algorithm::Hopper)) => true,
+            Some((_, Algorithm::Tiles(_))) => !matches!(algorithm, Algorithm::Tiles(_)),
+            _ => false,
+        };
+        if enough {
             break;
         }
         let Some(found) = run(algorithm, Part::Products) else {
@@ -319,6 +372,24 @@ fn partial_differences<E: Numeric>(
 ///
 /// # Errors   what the device says if it could not compute one of them
 pub(super) fn distance(a: &CubeTensor, b: &CubeTensor) -> Result<f64, String> {
+    let (difference, norm) = lengths(a, b)?;
+    Ok(match difference == 0.0 && norm.is_finite() {
+        true => 0.0,
+        false => difference / norm,
+    })
+}
+
+/// ‖x‖ of a dense tensor.
+///
+/// # Errors   what the device says if it could not compute it
+fn norm(x: &CubeTensor) -> Result<f64, String> {
+    lengths(x, x).map(|(_, norm)| norm)
+}
+
+/// ‖a-b‖ and ‖b‖ of two dense tensors.
+///
+/// # Errors   what the device says if it could not compute one of them
+fn lengths(a: &CubeTensor, b: &CubeTensor) -> Result<(f64, f64), String> {
     let values = b.meta.shape().num_elements();
     let threads = SUMS.min(values);
     let sums = empty(b, [2, threads], DType::F32);
@@ -339,11 +410,7 @@ pub(super) fn distance(a: &CubeTensor, b: &CubeTensor) -> Result<f64, String> {
     let bytes = bytes.map_err(|error| error.to_string())?;
     let sum = |bytes| -> f64 { numbers(bytes).map(f64::from).sum() };
     let (differences, sizes) = bytes.split_at(threads * 4);
-    let (difference, size) = (sum(differences).sqrt(), sum(sizes).sqrt());
-    Ok(match difference == 0.0 && size.is_finite() {
-        true => 0.0,
-        false => difference / size,
-    })
+    Ok((sum(differences).sqrt(), sum(sizes).sqrt()))
 }
 
 /// Waits for a device; false if what it did went wrong.

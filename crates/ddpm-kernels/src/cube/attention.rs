@@ -13,6 +13,7 @@ use cubek::std::InputBinding;
 
 use super::algorithm::{Algorithm, PRODUCTS, Work, fastest, has_matrix_units};
 use super::gemm::{self, Matrices};
+use super::hopper;
 use super::relayout;
 use super::tensor::{address, dense, dims, elem, empty, is_dense, reshaped};
 
@@ -46,6 +47,47 @@ fn over_threads(shared: &mut Shared<[f32]>, value: f32, #[comptime] largest: boo
         sync_cube();
     }
     shared[0]
+}
+
+/// The most scores of a row that a thread keeps.
+const KEPT: usize = 16;
+
+/// Softmax of each row of `threads` · `kept` scores, which are read once; a cube a row.
+#[cube(launch, address_type = "dynamic")]
+fn softmax_kept<E: Numeric>(
+    scores: &Tensor<f32>,
+    weights: &mut Tensor<E>,
+    rows: usize,
+    scale: f32,
+    #[comptime] kept: usize,
+    #[define(E)] _type: ElemType,
+) {
+    let mut shared = Shared::<[f32]>::new_slice(ROW_THREADS);
+    let row = CUBE_POS;
+    // The same for all threads of a cube.
+    if row >= rows {
+        terminate!();
+    }
+    let base = row * comptime!(kept * ROW_THREADS) + UNIT_POS as usize;
+    let mut mine = Array::<f32>::new(kept);
+    let mut most = f32::cast_from(-3.0e38f32);
+    #[unroll]
+    for i in 0..kept {
+        mine[i] = scores[base + i * ROW_THREADS];
+        most = select(mine[i] > most, mine[i], most);
+    }
+    let most = over_threads(&mut shared, most, true);
+    let mut sum = 0.0f32;
+    #[unroll]
+    for i in 0..kept {
+        mine[i] = ((mine[i] - most) * scale).exp();
+        sum += mine[i];
+    }
+    let sum = over_threads(&mut shared, sum, false);
+    #[unroll]
+    for i in 0..kept {
+        weights[base + i * ROW_THREADS] = E::cast_from(mine[i] / sum);
+    }
 }
 
 /// Softmax of each row; a cube a row.
@@ -216,6 +258,22 @@ impl Matrices {
         Self { tensor, start: 0 }
     }
 
+    /// As lines of values that lie in order: rows, or columns.
+    fn lines(&self) -> hopper::Matrices<'_> {
+        let strides = self.tensor.meta.strides();
+        let transposed = strides[3] != 1;
+        hopper::Matrices {
+            tensor: &self.tensor,
+            place: hopper::Place {
+                pitch: strides[if transposed { 3 } else { 2 }],
+                start: self.start,
+                image: strides[0],
+                head: strides[1],
+            },
+            transposed,
+        }
+    }
+
     /// As a tensor of its own, with its values in order; the memory itself if it is one already.
     fn dense(&self) -> CubeTensor {
         if self.start == 0 && is_dense(&self.tensor) {
@@ -243,13 +301,32 @@ fn product(a: &Matrices, b: &Matrices, dtype: DType) -> CubeTensor {
         candidates: PRODUCTS,
     };
     fastest(&a.tensor, work, &|algorithm, _| {
-        let out = out();
-        let Algorithm::Product(tile) = algorithm else {
-            gemm::batched(a, b, &Matrices::of(out.clone()));
-            return Some(out);
-        };
-        on_matrix_units(tile, a, b, &out).map(|()| out)
+        let out = Matrices::of(out());
+        match algorithm {
+            Algorithm::Product(tile) => on_matrix_units(tile, a, b, &out.tensor)?,
+            Algorithm::Hopper => {
+                if !on_hopper(a, b, &out) {
+                    return None;
+                }
+            }
+            _ => gemm::batched(a, b, &out),
+        }
+        Some(out.tensor)
     })
+}
+
+/// Does the product by Hopper's kernel; false if that cannot do it.
+fn on_hopper(a: &Matrices, b: &Matrices, out: &Matrices) -> bool {
+    let [images, heads, m, n] = dims(&out.tensor);
+    let depth = dims(&a.tensor)[3];
+    let [a, b, out] = [a, b, out].map(Matrices::lines);
+    let can = hopper::multiplies(a.tensor, [m, depth, n])
+        && !(a.transposed && b.transposed)
+        && !out.transposed;
+    if can {
+        hopper::products(a, b, out, [images, heads], [m, depth, n]);
+    }
+    can
 }
 
 /// Which way the matrices lie.
@@ -291,6 +368,9 @@ fn on_matrix_units(
 
 /// a·b for each pair of matrices, written through the view `out`.
 fn product_into(a: &Matrices, b: &Matrices, out: &Matrices) {
+    if on_hopper(a, b, out) {
+        return;
+    }
     if has_matrix_units(&out.tensor.client, a.tensor.dtype) {
         let result = product(a, b, out.tensor.dtype);
         relayout::write_through(&result, &out.tensor, out.start);
@@ -303,6 +383,22 @@ fn softmax(scores: &CubeTensor, sizes: &Sizes, dtype: DType) -> CubeTensor {
     let weights = sizes.empty_square(scores, dtype);
     let rows = sizes.batch * sizes.heads * sizes.tokens;
     let client = scores.client.clone();
+    let kept = sizes.tokens / ROW_THREADS;
+    if sizes.tokens.is_multiple_of(ROW_THREADS) && kept <= KEPT {
+        softmax_kept::launch(
+            &client,
+            rows_of_cubes(scores, rows),
+            CubeDim::new_1d(ROW_THREADS as u32),
+            address(&[scores]),
+            scores.clone().into_tensor_arg(),
+            weights.clone().into_tensor_arg(),
+            rows,
+            sizes.scale(),
+            kept,
+            elem(dtype),
+        );
+        return weights;
+    }
     softmax_rows::launch(
         &client,
         rows_of_cubes(scores, rows),

@@ -10,9 +10,13 @@ use cubek::std::InputBinding;
 
 use super::algorithm::{Algorithm, CONVOLUTIONS, FEW, Part, UNALIGNED, Work, fastest};
 use super::gemm::{self, Geometry};
+use super::hopper;
+use super::images;
 use super::matrix::{self, Addends};
-use super::norm::{Chunks, totals};
-use super::tensor::{address, dense, dims, elem, empty, grid, vector_size};
+use super::sums::{Chunks, totals};
+use super::tensor::{
+    address, dense, dims, elem, empty, grid, is_dense, reshaped, slice, vector_size,
+};
 use crate::conv2d::Conv2dOptions;
 
 /// The sizes of a convolution of dense `x` by `[out, in, k, k]`.
@@ -40,10 +44,51 @@ pub(super) fn geometry(x: &CubeTensor, weight: [usize; 4], options: Conv2dOption
 /// The memory of a 1×1 weight in f32 is that already: what is computed from it is to be done with before the weight
 /// is changed in place.
 pub(super) fn pack(weight: CubeTensor, dtype: DType) -> CubeTensor {
+    let [output, input, rows, columns] = dims(&weight);
+    let taps = rows * columns;
+    if taps > 1 && weight.dtype == DType::F32 && is_dense(&weight) {
+        let packed = empty(&weight, [output, rows, columns, input], dtype);
+        let (count, dim) = grid(&weight.client, output * input);
+        pack_taps::launch(
+            &weight.client,
+            count,
+            dim,
+            address(&[&weight]),
+            weight.clone().into_tensor_arg(),
+            packed.clone().into_tensor_arg(),
+            input,
+            taps,
+            output * input,
+            elem(dtype),
+        );
+        return packed;
+    }
     let weight = permute(weight, &[0, 2, 3, 1]);
     match weight.dtype == dtype {
         true => dense(weight),
         false => super::relayout::copy(weight, Some(dtype)),
+    }
+}
+
+/// Dense `[out, in, taps]` to `[out, taps, in]`, a thread for all taps of a pair: what it reads lies in order, and so
+/// does what neighbours write.
+#[cube(launch, address_type = "dynamic")]
+fn pack_taps<E: Numeric>(
+    weight: &Tensor<f32>,
+    packed: &mut Tensor<E>,
+    input: usize,
+    taps: usize,
+    threads: usize,
+    #[define(E)] _type: ElemType,
+) {
+    if ABSOLUTE_POS >= threads {
+        terminate!();
+    }
+    let o = ABSOLUTE_POS / input;
+    let to = o * taps * input + ABSOLUTE_POS % input;
+    let from = ABSOLUTE_POS * taps;
+    for tap in 0..taps {
+        packed[to + tap * input] = E::cast_from(weight[from + tap]);
     }
 }
 
@@ -103,14 +148,53 @@ fn binding(x: &CubeTensor) -> InputBinding {
     InputBinding::new(x.clone().binding(), elem(x.dtype))
 }
 
+/// The geometry with as many channels as [`hopper`] wants, if it is these that keep it from this work.
+fn padded(x: &CubeTensor, g: &Geometry) -> Option<Geometry> {
+    let wide = Geometry {
+        input: g.input.next_multiple_of(8),
+        output: g.output.next_multiple_of(8),
+        ..*g
+    };
+    (wide != *g && hopper::can(x, &wide)).then_some(wide)
+}
+
+/// A packed weight with zeros for the channels that are not there.
+fn padded_weight(w: &CubeTensor, g: &Geometry) -> CubeTensor {
+    let [_, rows, columns, _] = dims(w);
+    let w = images::padded(w, g.input);
+    let (there, wanted) = (
+        w.meta.shape().num_elements(),
+        g.output * rows * columns * g.input,
+    );
+    let all = images::padded(&reshaped(w, [1, 1, 1, there]), wanted);
+    reshaped(all, [g.output, rows, columns, g.input])
+}
+
 /// x ∗ w + bias, and + residual if there is one, dense; `w` is packed.
 pub(super) fn forward(x: &CubeTensor, w: &CubeTensor, added: Addends, g: Geometry) -> CubeTensor {
+    if let Some(wide) = padded(x, &g) {
+        let bias = added.bias;
+        let row = [1, 1, bias.meta.shape()[0], g.output];
+        let bias = images::padded(&reshaped(bias.clone(), row), wide.output);
+        let bias = reshaped(bias, [row[2], wide.output]);
+        let residual = added.residual.map(|x| images::padded(x, wide.output));
+        let added = Addends {
+            bias: &bias,
+            residual: residual.as_ref(),
+        };
+        let x = images::padded(x, wide.input);
+        let y = forward(&x, &padded_weight(w, &wide), added, wide);
+        return images::channels(&y, 0, g.output);
+    }
     let few = || matrix::few(x, dims(x)[0] * g.out_height * g.out_width, g.output);
     fastest(x, || work("forward", x, &g, few()), &|algorithm, part| {
         let added = (part == Part::All).then_some(added);
         let y = match algorithm {
             Algorithm::Tiles(planes) => {
                 return matrix::can(x, &g).then(|| matrix::forward(x, w, added, &g, planes));
+            }
+            Algorithm::Hopper => {
+                return hopper::can(x, &g).then(|| hopper::forward(x, w, added, &g));
             }
             Algorithm::Units => gemm::forward(x, w, g),
             _ => {
@@ -138,12 +222,20 @@ pub(super) fn forward(x: &CubeTensor, w: &CubeTensor, added: Addends, g: Geometr
 
 /// The gradient of x, dense.
 pub(super) fn data_gradient(dy: &CubeTensor, w: &CubeTensor, g: Geometry) -> CubeTensor {
+    if let Some(wide) = padded(dy, &g) {
+        let w = padded_weight(w, &wide);
+        let dx = data_gradient(&images::padded(dy, wide.output), &w, wide);
+        return images::channels(&dx, 0, g.input);
+    }
     let few = || matrix::few(dy, dims(dy)[0] * g.height * g.width, g.input);
     fastest(
         dy,
         || work("data gradient", dy, &g, few()),
         &|algorithm, _| match algorithm {
             Algorithm::Units => Some(gemm::data_gradient(dy, w, g)),
+            Algorithm::Hopper => {
+                (g.stride == 1 && hopper::can(dy, &g)).then(|| hopper::data_gradient(dy, w, &g))
+            }
             Algorithm::Tiles(planes) => {
                 matrix::can(dy, &g).then(|| matrix::data_gradient(dy, w, &g, planes))
             }
@@ -163,9 +255,25 @@ pub(super) fn data_gradient(dy: &CubeTensor, w: &CubeTensor, g: Geometry) -> Cub
 
 /// The gradient of the weight, `[out, in, k, k]` in f32 (a view of `[out, k, k, in]`).
 pub(super) fn weight_gradient(x: &CubeTensor, dy: &CubeTensor, g: Geometry) -> CubeTensor {
+    if let Some(wide) = padded(x, &g) {
+        let (x, dy) = (
+            images::padded(x, wide.input),
+            images::padded(dy, wide.output),
+        );
+        let dw = packed_weight_gradient(&x, &dy, wide);
+        let shape = [g.output, g.kernel.0, g.kernel.1, wide.input];
+        let dw = slice(&dw, 0, shape.iter().product(), shape);
+        return permute(images::channels(&dw, 0, g.input), &[0, 3, 1, 2]);
+    }
+    permute(packed_weight_gradient(x, dy, g), &[0, 3, 1, 2])
+}
+
+/// The same in the order of the packed weight.
+fn packed_weight_gradient(x: &CubeTensor, dy: &CubeTensor, g: Geometry) -> CubeTensor {
     let work = || work("weight gradient", x, &g, matrix::narrow(&g));
-    let dw = fastest(x, work, &|algorithm, _| match algorithm {
+    fastest(x, work, &|algorithm, _| match algorithm {
         Algorithm::Units => Some(gemm::weight_gradient(x, dy, g)),
+        Algorithm::Hopper => hopper::can(x, &g).then(|| hopper::weight_gradient(x, dy, &g)),
         Algorithm::Tiles(planes) => {
             matrix::can(x, &g).then(|| matrix::weight_gradient(x, dy, &g, planes))
         }
@@ -178,8 +286,7 @@ pub(super) fn weight_gradient(x: &CubeTensor, dy: &CubeTensor, g: Geometry) -> C
             };
             on_matrix_units(algorithm, inputs, &g, x.dtype, &dw).map(|()| dw)
         }
-    });
-    permute(dw, &[0, 3, 1, 2])
+    })
 }
 
 /// y + bias, and + residual if there is one, in place.
@@ -255,8 +362,20 @@ fn partial_sums<E: Numeric, N: Size>(
         last = pixels;
     }
     let mut sum = Vector::<f32, N>::new(0.0f32);
-    for p in first..last {
+    let mut p = first;
+    // Four at a time, so that their reads do not wait for each other.
+    while p + 4 <= last {
+        let at = (image * pixels + p) * vectors + v;
+        let a = Vector::<f32, N>::cast_from(x[at]);
+        let b = Vector::<f32, N>::cast_from(x[at + vectors]);
+        let c = Vector::<f32, N>::cast_from(x[at + 2 * vectors]);
+        let d = Vector::<f32, N>::cast_from(x[at + 3 * vectors]);
+        sum += a + b + (c + d);
+        p += 4;
+    }
+    while p < last {
         sum += Vector::<f32, N>::cast_from(x[(image * pixels + p) * vectors + v]);
+        p += 1;
     }
     sums[(image * chunks + part) * vectors + v] = sum;
 }
@@ -286,8 +405,9 @@ pub(super) fn bias_gradient(dy: &CubeTensor, rows: usize) -> CubeTensor {
         threads,
         elem(dy.dtype),
     );
+    let by_image = totals(&sums, batch, chunks.chunks, channels);
     match rows {
-        1 => totals(&sums, 1, batch * chunks.chunks, channels),
-        _ => totals(&sums, batch, chunks.chunks, channels),
+        1 => totals(&by_image, 1, batch, channels),
+        _ => by_image,
     }
 }

@@ -449,7 +449,7 @@ pub(super) fn weight_gradient(x: &CubeTensor, dy: &CubeTensor, g: Geometry) -> C
         Operation::Weight,
         g,
     );
-    let dw = super::norm::totals(&sums, 1, parts, m * n);
+    let dw = super::sums::totals(&sums, 1, parts, m * n);
     super::tensor::reshaped(dw, [g.output, g.kernel.0, g.kernel.1, g.input])
 }
 

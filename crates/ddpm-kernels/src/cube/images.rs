@@ -149,6 +149,50 @@ pub(super) fn channels(x: &CubeTensor, from: usize, count: usize) -> CubeTensor 
     out
 }
 
+#[cube(launch, address_type = "dynamic")]
+fn pad<E: Numeric>(
+    x: &Tensor<E>,
+    out: &mut Tensor<E>,
+    of_x: usize,
+    of_out: usize,
+    threads: usize,
+    #[define(E)] _type: ElemType,
+) {
+    if ABSOLUTE_POS >= threads {
+        terminate!();
+    }
+    let c = ABSOLUTE_POS % of_out;
+    let mut value = E::from_int(0);
+    if c < of_x {
+        value = x[(ABSOLUTE_POS / of_out) * of_x + c];
+    }
+    out[ABSOLUTE_POS] = value;
+}
+
+/// Dense `[batch, height, width, channels]` with channels of zeros after its own, `count` in all; itself if it has them.
+pub(super) fn padded(x: &CubeTensor, count: usize) -> CubeTensor {
+    let [batch, height, width, of_x] = dims(x);
+    if of_x == count {
+        return x.clone();
+    }
+    let out = empty(x, [batch, height, width, count], x.dtype);
+    let threads = batch * height * width * count;
+    let (cubes, dim) = grid(&x.client, threads);
+    pad::launch(
+        &x.client,
+        cubes,
+        dim,
+        address(&[&out]),
+        x.clone().into_tensor_arg(),
+        out.clone().into_tensor_arg(),
+        of_x,
+        count,
+        threads,
+        elem(x.dtype),
+    );
+    out
+}
+
 /// Each pixel four times: twice the height and width.
 pub(super) fn doubled(x: &CubeTensor) -> CubeTensor {
     let [batch, height, width, channels] = dims(x);

@@ -13,7 +13,7 @@ use cubecl::prelude::*;
 use cubecl::server::ServerError;
 
 use super::optimiser::flat;
-use super::tensor::{address, dense, empty, grid, numbers};
+use super::tensor::{address, dense, empty, numbers};
 use crate::judge::Clip;
 
 /// What the card itself says of an update: what the gradient is multiplied with, and whether there is one.
@@ -22,42 +22,56 @@ pub(crate) struct Decision {
     pub(super) halt: CubeTensor,
 }
 
-/// Threads of the first pass over all gradients.
-const SUMS: usize = 1 << 14;
+/// Most cubes of the pass over all gradients, and threads of each.
+const CUBES: usize = 1 << 10;
+const THREADS: usize = 256;
 
-/// Σ x² of every `threads`-th value.
+/// Σ x² of some values, one sum a cube.
 #[cube(launch, address_type = "dynamic")]
 fn partial_squares(x: &Tensor<f32>, sums: &mut Tensor<f32>, values: usize, threads: usize) {
-    if ABSOLUTE_POS >= threads {
-        terminate!();
-    }
+    let mut shared = Shared::<[f32]>::new_slice(THREADS);
+    let unit = UNIT_POS as usize;
     let mut sum = 0.0f32;
     let mut i = ABSOLUTE_POS;
+    // Four at a time, so that their reads do not wait for each other.
+    while i + 3 * threads < values {
+        let (a, b) = (x[i], x[i + threads]);
+        let (c, d) = (x[i + 2 * threads], x[i + 3 * threads]);
+        sum += a * a + b * b + (c * c + d * d);
+        i += 4 * threads;
+    }
     while i < values {
         sum += x[i] * x[i];
         i += threads;
     }
-    sums[ABSOLUTE_POS] = sum;
+    shared[unit] = sum;
+    sync_cube();
+    if unit == 0 {
+        let mut all = 0.0f32;
+        for k in 0..THREADS {
+            all += shared[k];
+        }
+        sums[CUBE_POS] = all;
+    }
 }
 
-/// Partial sums of x² over all tensors, `[threads]`.
+/// Partial sums of x² over all tensors, `[cubes]`.
 fn squares(parts: Vec<CubeTensor>) -> CubeTensor {
     let (_parts, x) = flat(parts);
     let values = x.meta.shape().num_elements();
-    let threads = SUMS.min(values);
-    let sums = empty(&x, [threads], DType::F32);
-    let (count, dim) = grid(&x.client, threads);
+    let cubes = values.div_ceil(THREADS).clamp(1, CUBES);
+    let sums = empty(&x, [cubes], DType::F32);
     let client = x.client.clone();
     let width = address(&[&x]);
     partial_squares::launch(
         &client,
-        count,
-        dim,
+        CubeCount::new_1d(cubes as u32),
+        CubeDim::new_1d(THREADS as u32),
         width,
         x.into_tensor_arg(),
         sums.clone().into_tensor_arg(),
         values,
-        threads,
+        cubes * THREADS,
     );
     sums
 }

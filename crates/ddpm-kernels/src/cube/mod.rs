@@ -11,6 +11,7 @@ mod convolution;
 mod dropout;
 mod extension;
 mod gemm;
+mod hopper;
 mod images;
 mod judge;
 mod matrix;
@@ -18,6 +19,7 @@ mod norm;
 mod optimiser;
 mod record;
 mod relayout;
+mod sums;
 mod tensor;
 
 pub(crate) use algorithm::{allow_tf32, export, import, lacks};

@@ -8,36 +8,18 @@ use burn_cubecl::cubecl::zspace::metadata::Metadata;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+use super::sums::{Chunks, totals};
 use super::tensor::{address, dims, elem, empty, grid, slice, starts_a_tensor, vector_size};
 use crate::group_norm::GroupNormOptions;
 
-/// Threads that keep a card busy.
-const THREADS: usize = 1 << 16;
+mod groups;
+
+use groups::{Blocks, means_of_groups, moments_of_groups};
 
 /// What the backward pass needs of the forward pass: mean and reciprocal deviation of each image's groups,
 /// repeated for each channel, `[batch, 2, channels]`.
 #[derive(Debug, Clone)]
 pub(super) struct Moments(CubeTensor);
-
-/// How pixels are shared among threads: `chunks` times `chunk` pixels an image.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Chunks {
-    pub(super) chunks: usize,
-    pub(super) chunk: usize,
-}
-
-impl Chunks {
-    pub(super) fn new(batch: usize, pixels: usize, vectors: usize) -> Self {
-        let wanted = THREADS
-            .div_ceil(batch * vectors)
-            .clamp(1, pixels.div_ceil(16).max(1));
-        let chunk = pixels.div_ceil(wanted);
-        Self {
-            chunks: pixels.div_ceil(chunk),
-            chunk,
-        }
-    }
-}
 
 #[cube]
 fn sigmoid<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
@@ -73,63 +55,27 @@ fn partial_moments<E: Numeric, N: Size>(
     if last > pixels {
         last = pixels;
     }
-    for p in first..last {
+    let mut p = first;
+    // Four at a time, so that their reads do not wait for each other.
+    while p + 4 <= last {
+        let at = base + p * vectors;
+        let a = Vector::<f32, N>::cast_from(x[at]) - origin;
+        let b = Vector::<f32, N>::cast_from(x[at + vectors]) - origin;
+        let c = Vector::<f32, N>::cast_from(x[at + 2 * vectors]) - origin;
+        let d = Vector::<f32, N>::cast_from(x[at + 3 * vectors]) - origin;
+        sum += a + b + (c + d);
+        squares += a * a + b * b + (c * c + d * d);
+        p += 4;
+    }
+    while p < last {
         let d = Vector::<f32, N>::cast_from(x[base + p * vectors]) - origin;
         sum += d;
         squares += d * d;
+        p += 1;
     }
     let at = (image * chunks + part) * 2 * vectors + v;
     sums[at] = sum;
     sums[at + vectors] = squares;
-}
-
-/// Mean and reciprocal deviation of each group from its channels' sums (Chan et al. 1983).
-#[cube(launch, address_type = "dynamic")]
-fn moments_of_groups<E: Numeric>(
-    x: &Tensor<E>,
-    sums: &Tensor<f32>,
-    moments: &mut Tensor<f32>,
-    pixels: usize,
-    channels: usize,
-    chunks: usize,
-    group: usize,
-    eps: f32,
-    threads: usize,
-    #[define(E)] _type: ElemType,
-) {
-    if ABSOLUTE_POS >= threads {
-        terminate!();
-    }
-    // One thread a group of an image.
-    let groups = channels / group;
-    let image = ABSOLUTE_POS / groups;
-    let first = (ABSOLUTE_POS % groups) * group;
-    let n = f32::cast_from(pixels as u32);
-    let mut mean = 0.0f32;
-    let mut m2 = 0.0f32;
-    for i in 0..group {
-        let c = first + i;
-        let mut sum = 0.0f32;
-        let mut squares = 0.0f32;
-        for part in 0..chunks {
-            let at = (image * chunks + part) * 2 * channels + c;
-            sum += sums[at];
-            squares += sums[at + channels];
-        }
-        let here = f32::cast_from(x[image * pixels * channels + c]) + sum / n;
-        let own = squares - sum * sum / n;
-        let step = here - mean;
-        let seen = f32::cast_from(i as u32);
-        mean += step / (seen + 1.0f32);
-        m2 += own + step * step * n * seen / (seen + 1.0f32);
-    }
-    let variance = m2 / (n * f32::cast_from(group as u32));
-    let scale = 1.0f32 / (variance + eps).sqrt();
-    for i in 0..group {
-        let at = image * 2 * channels + first + i;
-        moments[at] = mean;
-        moments[at + channels] = scale;
-    }
 }
 
 #[cube(launch, address_type = "dynamic")]
@@ -142,6 +88,8 @@ fn normalise<E: Numeric, N: Size>(
     pixels: usize,
     vectors: usize,
     rows: usize,
+    chunk: usize,
+    chunks: usize,
     threads: usize,
     #[comptime] silu: bool,
     #[define(E)] _type: ElemType,
@@ -150,16 +98,36 @@ fn normalise<E: Numeric, N: Size>(
         terminate!();
     }
     let v = ABSOLUTE_POS % vectors;
-    let image = ABSOLUTE_POS / (vectors * pixels);
-    let at = image * 2 * vectors + v;
+    let part = (ABSOLUTE_POS / vectors) % chunks;
+    let image = ABSOLUTE_POS / (vectors * chunks);
+    let mean = moments[image * 2 * vectors + v];
+    let scale = moments[image * 2 * vectors + v + vectors];
     let parameter = (image % rows) * vectors + v;
-    let normal =
-        (Vector::<f32, N>::cast_from(x[ABSOLUTE_POS]) - moments[at]) * moments[at + vectors];
-    let mut z = normal * weight[parameter] + bias[parameter];
-    if silu {
-        z = z * sigmoid::<N>(z);
+    let (w, b) = (weight[parameter], bias[parameter]);
+    let first = part * chunk;
+    let mut last = first + chunk;
+    if last > pixels {
+        last = pixels;
     }
-    y[ABSOLUTE_POS] = Vector::cast_from(z);
+    let mut p = first;
+    // Two at a time, so that their reads do not wait for each other.
+    while p < last {
+        let at = (image * pixels + p) * vectors + v;
+        let mut next = at;
+        if p + 1 < last {
+            next = at + vectors;
+        }
+        let (x_a, x_b) = (x[at], x[next]);
+        let mut z_a = (Vector::<f32, N>::cast_from(x_a) - mean) * scale * w + b;
+        let mut z_b = (Vector::<f32, N>::cast_from(x_b) - mean) * scale * w + b;
+        if silu {
+            z_a = z_a * sigmoid::<N>(z_a);
+            z_b = z_b * sigmoid::<N>(z_b);
+        }
+        y[at] = Vector::cast_from(z_a);
+        y[next] = Vector::cast_from(z_b);
+        p += 2;
+    }
 }
 
 /// Gradient before SiLU, from that after it: σ(z)·(1 + z·(1 - σ(z))).
@@ -206,7 +174,24 @@ fn partial_gradients<E: Numeric, N: Size>(
     if last > pixels {
         last = pixels;
     }
-    for p in first..last {
+    let mut p = first;
+    // Two at a time, so that their reads do not wait for each other.
+    while p + 2 <= last {
+        let at = base + p * vectors;
+        let next = at + vectors;
+        let normal_a = (Vector::<f32, N>::cast_from(x[at]) - mean) * scale;
+        let normal_b = (Vector::<f32, N>::cast_from(x[next]) - mean) * scale;
+        let mut dz_a = Vector::<f32, N>::cast_from(dy[at]);
+        let mut dz_b = Vector::<f32, N>::cast_from(dy[next]);
+        if silu {
+            dz_a = before_silu::<N>(dz_a, normal_a * w + b);
+            dz_b = before_silu::<N>(dz_b, normal_b * w + b);
+        }
+        plain += dz_a + dz_b;
+        weighted += dz_a * normal_a + dz_b * normal_b;
+        p += 2;
+    }
+    if p < last {
         let at = base + p * vectors;
         let normal = (Vector::<f32, N>::cast_from(x[at]) - mean) * scale;
         let mut dz = Vector::<f32, N>::cast_from(dy[at]);
@@ -221,91 +206,6 @@ fn partial_gradients<E: Numeric, N: Size>(
     sums[at + vectors] = weighted;
 }
 
-/// Adds up `parts` blocks of `[2, channels]` an image: `[images, parts, 2·channels]` -> `[images, 2·channels]`.
-#[cube(launch, address_type = "dynamic")]
-fn add_up(sums: &Tensor<f32>, total: &mut Tensor<f32>, parts: usize, width: usize, threads: usize) {
-    if ABSOLUTE_POS >= threads {
-        terminate!();
-    }
-    let image = ABSOLUTE_POS / width;
-    let c = ABSOLUTE_POS % width;
-    let mut sum = 0.0f32;
-    for part in 0..parts {
-        sum += sums[(image * parts + part) * width + c];
-    }
-    total[ABSOLUTE_POS] = sum;
-}
-
-/// Columns that a cube of [`add_tall`] adds up, and threads for each.
-const COLUMNS: usize = 16;
-const ROWS: usize = 16;
-
-/// `[parts, width]` -> `[width]`, by a cube for some columns: parts are many where a thread for each column would be slow
-/// and leave a card idle.
-#[cube(launch, address_type = "dynamic")]
-fn add_tall(sums: &Tensor<f32>, total: &mut Tensor<f32>, parts: usize, width: usize) {
-    let mut shares = Shared::<[f32]>::new_slice(COLUMNS * ROWS);
-    let unit = UNIT_POS as usize;
-    let c = CUBE_POS_X as usize * COLUMNS + unit % COLUMNS;
-    let mut sum = 0.0f32;
-    if c < width {
-        let mut part = unit / COLUMNS;
-        while part < parts {
-            sum += sums[part * width + c];
-            part += ROWS;
-        }
-    }
-    shares[unit] = sum;
-    sync_cube();
-    if unit < COLUMNS && c < width {
-        let mut all = 0.0f32;
-        #[unroll]
-        for row in 0..ROWS {
-            all += shares[row * COLUMNS + unit];
-        }
-        total[c] = all;
-    }
-}
-
-/// Means over each group of weight·Σdz and weight·Σdz·x̂, repeated for each channel; `sums` are those of
-/// [`partial_gradients`].
-#[cube(launch, address_type = "dynamic")]
-fn means_of_groups(
-    sums: &Tensor<f32>,
-    weight: &Tensor<f32>,
-    means: &mut Tensor<f32>,
-    pixels: usize,
-    channels: usize,
-    chunks: usize,
-    rows: usize,
-    group: usize,
-    threads: usize,
-) {
-    if ABSOLUTE_POS >= threads {
-        terminate!();
-    }
-    let groups = channels / group;
-    let image = ABSOLUTE_POS / groups;
-    let first = (ABSOLUTE_POS % groups) * group;
-    let mut plain = 0.0f32;
-    let mut weighted = 0.0f32;
-    for i in 0..group {
-        let c = first + i;
-        let w = weight[(image % rows) * channels + c];
-        for part in 0..chunks {
-            let at = (image * chunks + part) * 2 * channels + c;
-            plain += w * sums[at];
-            weighted += w * sums[at + channels];
-        }
-    }
-    let n = f32::cast_from(pixels as u32) * f32::cast_from(group as u32);
-    for i in 0..group {
-        let at = image * 2 * channels + first + i;
-        means[at] = plain / n;
-        means[at + channels] = weighted / n;
-    }
-}
-
 #[cube(launch, address_type = "dynamic")]
 fn gradient_of_input<E: Numeric, N: Size>(
     x: &Tensor<Vector<E, N>>,
@@ -318,6 +218,8 @@ fn gradient_of_input<E: Numeric, N: Size>(
     pixels: usize,
     vectors: usize,
     rows: usize,
+    chunk: usize,
+    chunks: usize,
     threads: usize,
     #[comptime] silu: bool,
     #[define(E)] _type: ElemType,
@@ -326,18 +228,28 @@ fn gradient_of_input<E: Numeric, N: Size>(
         terminate!();
     }
     let v = ABSOLUTE_POS % vectors;
-    let image = ABSOLUTE_POS / (vectors * pixels);
+    let part = (ABSOLUTE_POS / vectors) % chunks;
+    let image = ABSOLUTE_POS / (vectors * chunks);
     let at = image * 2 * vectors + v;
     let parameter = (image % rows) * vectors + v;
     let (w, b) = (weight[parameter], bias[parameter]);
-    let scale = moments[at + vectors];
-    let normal = (Vector::<f32, N>::cast_from(x[ABSOLUTE_POS]) - moments[at]) * scale;
-    let mut dz = Vector::<f32, N>::cast_from(dy[ABSOLUTE_POS]);
-    if silu {
-        dz = before_silu::<N>(dz, normal * w + b);
+    let (mean, scale) = (moments[at], moments[at + vectors]);
+    let (plain, weighted) = (means[at], means[at + vectors]);
+    let first = part * chunk;
+    let mut last = first + chunk;
+    if last > pixels {
+        last = pixels;
     }
-    let d = (dz * w - means[at] - normal * means[at + vectors]) * scale;
-    dx[ABSOLUTE_POS] = Vector::cast_from(d);
+    for p in first..last {
+        let at = (image * pixels + p) * vectors + v;
+        let normal = (Vector::<f32, N>::cast_from(x[at]) - mean) * scale;
+        let mut dz = Vector::<f32, N>::cast_from(dy[at]);
+        if silu {
+            dz = before_silu::<N>(dz, normal * w + b);
+        }
+        let d = (dz * w - plain - normal * weighted) * scale;
+        dx[at] = Vector::cast_from(d);
+    }
 }
 
 /// Mean and reciprocal deviation of dense `[batch, height, width, channels]`.
@@ -366,8 +278,9 @@ pub(super) fn moments(x: &CubeTensor, options: GroupNormOptions) -> Moments {
         elem(x.dtype),
     );
     let moments = empty(x, [batch, 2, channels], DType::F32);
-    let threads = batch * options.groups;
-    let (count, dim) = grid(&x.client, threads);
+    let group = channels / options.groups;
+    let blocks = Blocks::new(channels, group);
+    let (count, dim, cubes) = blocks.launch(&x.client, batch);
     moments_of_groups::launch(
         &x.client,
         count,
@@ -379,9 +292,12 @@ pub(super) fn moments(x: &CubeTensor, options: GroupNormOptions) -> Moments {
         pixels,
         channels,
         chunks.chunks,
-        channels / options.groups,
+        group,
+        blocks.block,
+        blocks.blocks,
+        cubes,
         options.eps as f32,
-        threads,
+        blocks.room(),
         elem(x.dtype),
     );
     Moments(moments)
@@ -397,7 +313,9 @@ pub(super) fn forward(
     let [batch, height, width, channels] = dims(x);
     let size = vector_size(channels);
     let y = empty(x, [batch, height, width, channels], x.dtype);
-    let threads = batch * height * width * channels / size;
+    let (pixels, vectors) = (height * width, channels / size);
+    let chunks = Chunks::of(4, batch, pixels, vectors);
+    let threads = batch * chunks.chunks * vectors;
     let (count, dim) = grid(&x.client, threads);
     normalise::launch(
         &x.client,
@@ -410,9 +328,11 @@ pub(super) fn forward(
         weight.clone().into_tensor_arg(),
         bias.clone().into_tensor_arg(),
         y.clone().into_tensor_arg(),
-        height * width,
-        channels / size,
+        pixels,
+        vectors,
         weight.meta.shape()[0],
+        chunks.chunk,
+        chunks.chunks,
         threads,
         options.silu,
         elem(x.dtype),
@@ -459,25 +379,32 @@ pub(super) fn backward(
         elem(x.dtype),
     );
     let means = empty(x, [batch, 2, channels], DType::F32);
-    let groups = batch * options.groups;
-    let (count, dim) = grid(&x.client, groups);
+    let by_image = empty(x, [batch, 2, channels], DType::F32);
+    let group = channels / options.groups;
+    let blocks = Blocks::new(channels, group);
+    let (count, dim, cubes) = blocks.launch(&x.client, batch);
     means_of_groups::launch(
         &x.client,
         count,
         dim,
         address(&[&sums]),
-        sums.clone().into_tensor_arg(),
+        sums.into_tensor_arg(),
         weight.clone().into_tensor_arg(),
+        by_image.clone().into_tensor_arg(),
         means.clone().into_tensor_arg(),
         pixels,
         channels,
         chunks.chunks,
         rows,
-        channels / options.groups,
-        groups,
+        group,
+        blocks.block,
+        blocks.blocks,
+        cubes,
+        blocks.room(),
     );
     let dx = empty(x, [batch, height, width, channels], x.dtype);
-    let threads = batch * pixels * vectors;
+    let chunks = Chunks::of(4, batch, pixels, vectors);
+    let threads = batch * chunks.chunks * vectors;
     let (count, dim) = grid(&x.client, threads);
     gradient_of_input::launch(
         &x.client,
@@ -495,14 +422,16 @@ pub(super) fn backward(
         pixels,
         vectors,
         rows,
+        chunks.chunk,
+        chunks.chunks,
         threads,
         options.silu,
         elem(x.dtype),
     );
-    // [batch, chunks, 2·channels] -> [rows, 2·channels]
+    // [batch, 2·channels] -> [rows, 2·channels]
     let totals = match rows {
-        1 => totals(&sums, 1, batch * chunks.chunks, 2 * channels),
-        _ => totals(&sums, batch, chunks.chunks, 2 * channels),
+        1 => totals(&by_image, 1, batch, 2 * channels),
+        _ => by_image,
     };
     let part = |from: usize| {
         let start = from * channels;
@@ -516,36 +445,4 @@ pub(super) fn backward(
         gradient
     };
     (dx, [part(1), part(0)])
-}
-
-/// `[images, parts, width]` summed to `[images, width]`, in order.
-pub(super) fn totals(sums: &CubeTensor, images: usize, parts: usize, width: usize) -> CubeTensor {
-    let total = empty(sums, [images, width], DType::F32);
-    if images == 1 && parts > ROWS {
-        add_tall::launch(
-            &sums.client,
-            CubeCount::new_1d(width.div_ceil(COLUMNS) as u32),
-            CubeDim::new_1d((COLUMNS * ROWS) as u32),
-            address(&[sums]),
-            sums.clone().into_tensor_arg(),
-            total.clone().into_tensor_arg(),
-            parts,
-            width,
-        );
-        return total;
-    }
-    let threads = images * width;
-    let (count, dim) = grid(&sums.client, threads);
-    add_up::launch(
-        &sums.client,
-        count,
-        dim,
-        address(&[sums]),
-        sums.clone().into_tensor_arg(),
-        total.clone().into_tensor_arg(),
-        parts,
-        width,
-        threads,
-    );
-    total
 }

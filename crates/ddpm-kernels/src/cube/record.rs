@@ -4,11 +4,11 @@ use burn::tensor::Tensor;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::client::{Client, Graph};
 
-use super::algorithm::distance;
+use super::algorithm::{deferred, distance};
 use super::extension::{of_dimensions, primitive};
 use super::relayout;
 use super::tensor::dense;
-use crate::record::Bundle;
+use crate::record::{Attempt, Bundle};
 
 /// Launches, with the memory that they read from and write to.
 pub(crate) struct Recording {
@@ -40,34 +40,35 @@ fn copied(bundle: &Bundle) -> Bundle {
 pub(crate) fn record<E>(
     inputs: &Bundle,
     run: &mut dyn FnMut(Bundle) -> Result<Bundle, E>,
-) -> Result<Option<Recording>, E> {
+) -> Result<Attempt, E> {
     let inputs = copied(inputs);
     let places = primitives(&inputs);
     let Some(client) = places.first().map(|x| x.client.clone()) else {
-        return Ok(None);
+        return Ok(Attempt::Refused("there is nothing to read".to_owned()));
     };
     let mut run = || run(inputs.clone());
     // What has to be compiled or chosen first.
+    let choices = deferred();
     let expected = run()?;
+    if deferred() > choices {
+        return Ok(Attempt::Later);
+    }
     let recording = match capture(&client, &mut run)? {
         Ok((graph, output)) => Recording {
             graph,
             inputs: places,
             output,
         },
-        Err(problem) => {
-            tracing::debug!("this work was not recorded: {problem}");
-            return Ok(None);
-        }
+        Err(problem) => return Ok(Attempt::Refused(problem)),
     };
     let replayed = recording.again();
-    match replayed.and_then(|()| farthest(&recording.output, &expected)) {
-        Ok(0.0) => Ok(Some(recording)),
-        found => {
-            tracing::warn!("what was recorded is not used: it is off by {found:?}");
-            Ok(None)
-        }
-    }
+    Ok(
+        match replayed.and_then(|()| farthest(&recording.output, &expected)) {
+            Ok(0.0) => Attempt::Done(crate::Recording { card: recording }),
+            Ok(distance) => Attempt::Refused(format!("its replay is off by {distance:.1e}")),
+            Err(problem) => Attempt::Refused(problem),
+        },
+    )
 }
 
 /// The largest relative distance of two bundles' tensors; NaN if there is one.

@@ -186,9 +186,17 @@ fn ranks_on_a_card_do_what_they_recorded() {
     let (mut run, found) = start(true).go(5, &[1]);
     assert!(found == expected);
     assert_all_equal(&mut run);
-    assert!(run.state.recorder.borrow().replays());
+    assert!(run.state.recorder.borrow().replays().is_ok());
     for peer in &mut run.ranks.peers {
-        let answer = peer.ask(|seat| seat.state.as_ref().unwrap().recorder.borrow().replays());
+        let answer = peer.ask(|seat| {
+            seat.state
+                .as_ref()
+                .unwrap()
+                .recorder
+                .borrow()
+                .replays()
+                .is_ok()
+        });
         assert!(answer.wait());
     }
 }

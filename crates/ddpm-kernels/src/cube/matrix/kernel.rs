@@ -3,7 +3,7 @@
 use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout, MmaDefinition};
 use cubecl::prelude::*;
 
-use super::plan::{Instruction, LANES, PITCH, Plan, SIDE, WRITTEN};
+use super::plan::{EACH, Instruction, LANES, PITCH, Plan, SIDE, WRITTEN};
 use super::read::{
     Pixel, Sizes, advance, around, begin, of_pixel, pixel, right, slices, tap_channel,
 };
@@ -388,7 +388,7 @@ fn write<F: Numeric, O: Numeric, W: Size>(
                 sync_plane();
             }
             #[unroll]
-            for k in 0..comptime!(SIDE * SIDE / WRITTEN / LANES) {
+            for k in 0..EACH {
                 let at = lane + k * LANES;
                 let row = at / comptime!(SIDE / WRITTEN);
                 let column = at % comptime!(SIDE / WRITTEN);

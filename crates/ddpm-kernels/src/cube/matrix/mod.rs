@@ -16,7 +16,8 @@ use cubecl::prelude::*;
 
 use super::gemm::Geometry;
 use super::tensor::{address, dims, elem, empty};
-use hardware::{enough, instruction, multiplies_squares, types};
+pub(super) use hardware::enough;
+use hardware::{instruction, multiplies_squares, types};
 use kernel::product;
 pub use plan::Planes;
 use plan::{DEEP, Instruction, LANES, MOVED, Operation, Plan, SMALL, Tile, WORDS, WRITTEN};
@@ -210,6 +211,6 @@ pub(super) fn weight_gradient(
     let shape = [g.output, g.kernel.0, g.kernel.1, g.input];
     match parts {
         1 => super::tensor::reshaped(sums, shape),
-        _ => super::tensor::reshaped(super::norm::totals(&sums, 1, parts, m * n), shape),
+        _ => super::tensor::reshaped(super::sums::totals(&sums, 1, parts, m * n), shape),
     }
 }

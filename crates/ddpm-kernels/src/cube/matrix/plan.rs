@@ -31,6 +31,9 @@ pub(super) const LANES: usize = 32;
 /// Results that a thread writes at once.
 pub(super) const WRITTEN: usize = 4;
 
+/// Vectors of a square's results that a thread writes.
+pub(super) const EACH: usize = SIDE * SIDE / WRITTEN / LANES;
+
 /// Vectors from one row of a plane's results in shared memory to the next.
 pub(super) const PITCH: usize = SIDE / WRITTEN + 1;
 

@@ -4,12 +4,9 @@
 use cubecl::prelude::*;
 
 use super::kernel::Corner;
-use super::plan::{LANES, Lie, Plan, SIDE, WRITTEN};
+use super::plan::{EACH, LANES, Lie, Plan, SIDE, WRITTEN};
 
-/// Vectors of results that a lane has of each square: those that it writes.
-pub(super) const EACH: usize = SIDE * SIDE / WRITTEN / LANES;
-
-/// A lane's part of the results, if ordinary units multiply.
+/// A lane's part of the results, if ordinary units multiply: of each square the vectors that it writes.
 #[cube]
 pub(super) fn zeros<W: Size>(#[comptime] plan: Plan) -> Sequence<Array<Vector<f32, W>>> {
     let mut zeros = Sequence::<Array<Vector<f32, W>>>::new();

@@ -3,7 +3,8 @@
 use super::*;
 use crate::Precision;
 use crate::cube::algorithm::{
-    FEW, PRODUCTS, Work, allow_tf32, choose, distance, does, tf32_is_allowed,
+    Algorithm, FEW, Fit, PRODUCTS, Work, allow_tf32, choose, deferred, distance, does, export,
+    select, tf32_is_allowed,
 };
 use crate::cube::primitive;
 
@@ -20,7 +21,7 @@ fn only_a_right_kernel_is_chosen() {
     // Off by a roundings' worth, and by as much as it is large.
     let rounded: Vec<f32> = right.iter().map(|x| x * 1.004).collect();
     let wrong: Vec<f32> = right.iter().map(|x| -x).collect();
-    let [cmma, mma] = [PRODUCTS[0], PRODUCTS[1]];
+    let [cmma, mma] = [PRODUCTS[1], PRODUCTS[2]];
     let with = |first: Option<&[f32]>, second: Option<&[f32]>| {
         let work = Work {
             kind: "test".to_owned(),
@@ -29,7 +30,11 @@ fn only_a_right_kernel_is_chosen() {
         };
         let right = tensor(&right);
         choose(&right, &work, &right, &|algorithm, _| {
-            let data = if algorithm == cmma { first } else { second };
+            let data = match algorithm {
+                algorithm if algorithm == cmma => first,
+                algorithm if algorithm == mma => second,
+                _ => None,
+            };
             data.map(tensor)
         })
     };
@@ -44,21 +49,22 @@ fn only_a_right_kernel_is_chosen() {
 fn others_are_tried_only_if_ours_fail() {
     let right = tensor(&random(5, 300));
     let wrong = tensor(&random(6, 300));
-    let (ours, other) = (FEW[0], FEW[1]);
+    let (ours, other) = (FEW[1], FEW[2]);
     let work = Work {
         kind: "test".to_owned(),
         sizes: "300".to_owned(),
         candidates: FEW,
     };
     let first = choose(&right, &work, &right, &|algorithm, _| {
-        assert_eq!(algorithm, ours);
-        Some(right.clone())
+        assert_ne!(algorithm, other);
+        (algorithm == ours).then(|| right.clone())
     });
     assert_eq!(first, Some(ours));
     for instead in [None, Some(&wrong)] {
         let second = choose(&right, &work, &right, &|algorithm, _| match algorithm {
+            algorithm if algorithm == other => Some(right.clone()),
             algorithm if algorithm == ours => instead.cloned(),
-            _ => Some(right.clone()),
+            _ => None,
         });
         assert_eq!(second, Some(other));
     }
@@ -69,13 +75,63 @@ fn others_are_tried_only_if_ours_fail() {
 fn a_kernel_known_for_its_kind_is_looked_at_again() {
     let right = random(5, 300);
     let wrong: Vec<f32> = right.iter().map(|x| x * 1.01).collect();
-    let (ours, other) = (FEW[0], FEW[1]);
-    let by_units = |_| tensor(&right);
-    assert!(does(other, &|_, _| Some(tensor(&right)), &by_units));
-    assert!(!does(other, &|_, _| Some(tensor(&wrong)), &by_units));
-    assert!(!does(other, &|_, _| None, &by_units));
-    assert!(does(ours, &|_, _| Some(tensor(&wrong)), &by_units));
-    assert!(!does(ours, &|_, _| None, &by_units));
+    let (ours, other) = (FEW[1], FEW[2]);
+    let fit = |algorithm, found: Option<&[f32]>, right: &[f32]| {
+        does(algorithm, &|_, _| found.map(tensor), &|_| tensor(right))
+    };
+    assert_eq!(fit(other, Some(&right), &right), Fit::Right);
+    assert_eq!(fit(other, Some(&wrong), &right), Fit::Wrong);
+    assert_eq!(fit(other, None, &right), Fit::Wrong);
+    assert_eq!(fit(other, Some(&[0.0; 5]), &[0.0; 5]), Fit::Unknown);
+    assert_eq!(fit(ours, Some(&wrong), &right), Fit::Right);
+    assert_eq!(fit(ours, Some(&[0.0; 5]), &[0.0; 5]), Fit::Right);
+    assert_eq!(fit(ours, None, &right), Fit::Wrong);
+}
+
+/// In the first steps from zeros, gradients are zero, and a wrong kernel makes zeros of them too: nothing is chosen then,
+/// the ordinary units do the work, and the wrong kernel is found out in the first step that tells.
+#[test]
+fn kernels_are_not_chosen_by_zeros() {
+    // A planted kernel that comes to twice what is right.
+    let [planted, sound] = [PRODUCTS[0], PRODUCTS[1]];
+    let step = |right: &[f32], kind: &str| {
+        let work = Work {
+            kind: kind.to_owned(),
+            sizes: right.len().to_string(),
+            candidates: PRODUCTS,
+        };
+        let found = select(&tensor(right), &work, &|algorithm, _| {
+            let factor = match algorithm {
+                algorithm if algorithm == planted => 2.0,
+                Algorithm::Units => 1.0,
+                algorithm if algorithm == sound => 1.0,
+                _ => return None,
+            };
+            let data: Vec<f32> = right.iter().map(|x| factor * x).collect();
+            Some(tensor(&data))
+        });
+        assert_eq!(distance(&found, &tensor(right)).unwrap(), 0.0);
+    };
+    let chosen = |kind: &str| -> Vec<Algorithm> {
+        let all = export().into_iter();
+        all.filter_map(|(key, algorithm)| key.contains(kind).then_some(algorithm))
+            .collect()
+    };
+    let before = deferred();
+    step(&[0.0; 300], "from zeros");
+    assert!(deferred() > before);
+    assert!(chosen("from zeros").is_empty());
+    step(&random(7, 300), "from zeros");
+    assert_eq!(
+        chosen("from zeros"),
+        [sound; 2],
+        "for the kind and for the size"
+    );
+    // Another size of the same kind, zeros again: the kernel is not taken for right there.
+    step(&[0.0; 200], "from zeros");
+    assert_eq!(chosen("from zeros").len(), 2);
+    step(&random(8, 200), "from zeros");
+    assert_eq!(chosen("from zeros"), [sound; 3]);
 }
 
 /// What the processor computes in does not decide for the cards.

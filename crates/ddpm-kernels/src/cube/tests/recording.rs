@@ -1,7 +1,7 @@
 //! Recordings.
 
 use super::*;
-use crate::{Bundle, record, same_memory};
+use crate::{Attempt, Bundle, Recording, record, same_memory};
 
 fn given(x: Tensor<4>, t: Tensor<1>) -> Bundle {
     Bundle {
@@ -24,6 +24,13 @@ fn over(
             images: vec![network(x, t)],
             rows: Vec::new(),
         })
+    }
+}
+
+fn recorded(attempt: Attempt) -> Recording {
+    match attempt {
+        Attempt::Done(recording) => recording,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -58,7 +65,7 @@ fn a_recording_does_what_it_recorded() {
     let mut run = over(&network);
     let x = |i: u64| tensor(10 + i, [3, 4, 5, 6]);
     let t = |i: u64| Tensor::<1>::from_data(random(20 + i, 3).as_slice(), &device);
-    let recording = record(&given(x(0), t(0)), &mut run).unwrap().unwrap();
+    let recording = recorded(record(&given(x(0), t(0)), &mut run).unwrap());
     assert_eq!(runs.get(), 3);
     for i in [1, 2, 0] {
         let kept = output(recording.replay_to_keep(&given(x(i), t(i))).unwrap());
@@ -79,7 +86,7 @@ fn a_recording_does_what_it_recorded() {
         if calls.get() == 3 { Err(8) } else { Ok(inputs) }
     };
     assert_eq!(record(&given(x(0), t(0)), &mut fails_later).unwrap_err(), 8);
-    assert!(record(&given(x(0), t(0)), &mut run).unwrap().is_some());
+    recorded(record(&given(x(0), t(0)), &mut run).unwrap());
 }
 
 /// What cannot be recorded, a number sent to the card here, is not.
@@ -95,7 +102,8 @@ fn what_is_no_recording_is_refused() {
         inputs.images[0] = inputs.images[0].clone() + sent;
         Ok::<_, ()>(inputs)
     };
-    assert!(record(&given(x.clone(), t), &mut run).unwrap().is_none());
+    let attempt = record(&given(x.clone(), t), &mut run).unwrap();
+    assert!(matches!(attempt, Attempt::Refused(_)), "{attempt:?}");
     assert_eq!(values(x + 1.0), [2.0; 4]);
 }
 

@@ -144,7 +144,10 @@ fn a_card_judges_as_the_host_does() {
             (a - b).abs() <= 1e-5 * b || !(a.is_finite() || b.is_finite()),
             "{i}: {a} {b}"
         );
+        // Three square roots of 4.5 units in the last place and four divisions of 2.5, which WGSL allows and an H100's
+        // driver takes, and some ten roundings.
+        let limit = (3.0 * 4.5 + 4.0 * 2.5 + 10.0 * 0.5) * f64::from(f32::EPSILON);
         let error = relative(&moved, &expected);
-        assert!(error < 1e-6, "{i}: {error:e}");
+        assert!(error < limit, "{i}: {error:e}, at most {limit:e}");
     }
 }
