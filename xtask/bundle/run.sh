@@ -8,7 +8,8 @@
 #
 # Needs bash and, to measure PyTorch beside, a python3 with torch (PYTHON names another one). For CUDA, the
 # toolkit's headers and NVRTC: of nvcc, /usr/local/cuda, or the pip packages that torch brings (CUDA_PATH names
-# another place). Logs, tables and images go to $OUT, or ./out. A phase that fails does not stop the others.
+# another place). Logs, tables, images, and the run's metrics and chosen kernels go to $OUT, or ./out; the run itself is
+# kept where the log says. A phase that fails does not stop the others.
 set -u
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -22,7 +23,7 @@ quick=
 bench=
 phases='devices check train bench'
 total_s=570  # all phases together
-check_s=50   # each precision of the check
+check_s=90   # each precision of the check: the first compiles the most kernels
 train_s=120  # training, without its start
 
 usage() {
@@ -53,7 +54,7 @@ done
 
 mkdir -p "$out" && out=$(cd "$out" && pwd) || exit 1
 work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
+trap 'rm -rf "$work/bin" "$work/lib"' EXIT # the run is kept
 log=$out/log.txt
 : >"$log"
 summary=
@@ -148,6 +149,7 @@ find_cuda() {
 
 train() {
     local settings=() run=$work/run grids
+    echo "the run: $run"
     cd "$here" || return 1 # recipes name their data from here
     if [ -n "$data" ]; then
         recipe=${recipe:-configs/ddpm-cifar10.toml}
@@ -170,7 +172,7 @@ train() {
     # SIGTERM ends a run with a checkpoint, and exit code 75.
     timeout -s TERM -k 30 "$train_s" "$work/bin/ddpm" train "$recipe" "${settings[@]}" --device "$device" --run "$run"
     local rc=$?
-    cp "$run/metrics.jsonl" "$out/metrics.jsonl" 2>/dev/null
+    cp "$run/metrics.jsonl" "$run/config.toml" "$run/cache/kernels.json" "$out" 2>/dev/null
     grids=$(find "$run/samples" -name '*.png' 2>/dev/null | sort | tail -n 1)
     [ -n "$grids" ] && cp "$grids" "$out/grid-of-training.png"
     case $rc in
@@ -211,7 +213,7 @@ if wants devices; then
 fi
 if wants check; then
     case $device in
-    cuda*) precisions='f32 tf32 bf16' ;;
+    cuda*) precisions='bf16 tf32 f32' ;;
     *) precisions=f32 ;;
     esac
     for each in $precisions; do

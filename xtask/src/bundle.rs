@@ -11,15 +11,18 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 
-use crate::step::{Step, say};
+use crate::cuda_offline;
+use crate::step::say;
 
 /// What the script starts.
 const PROGRAMS: [&str; 3] = ["ddpm", "ddpm-bench", "xtask"];
 
 /// Folders of the workspace whose files come along, and what those end in.
-const FOLDERS: [(&str, &str, &[&str]); 4] = [
+const FOLDERS: [(&str, &str, &[&str]); 5] = [
     ("xtask/peer", "peer", &["py"]),
     ("xtask/peer/configs", "peer/configs", &["json"]),
+    // What `peer/hopper.py` measures.
+    ("crates/ddpm-kernels/src/cube/hopper", "peer", &["cu"]),
     ("configs", "configs", &["toml"]),
     ("configs/data", "configs/data", &["zip", "md"]),
 ];
@@ -27,7 +30,7 @@ const FOLDERS: [(&str, &str, &[&str]); 4] = [
 /// What is packed, and where.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  cargo xtask gpu-bundle                              builds for CUDA and packs into target/gpu-bundle
+  cargo xtask gpu-bundle                              builds for CUDA with NVRTC, packs into target/gpu-bundle
   cargo xtask gpu-bundle --binaries target/release    packs programs that are there
   bash target/gpu-bundle/run.sh                       there: checks, trains, measures; tables last")]
 pub struct Options {
@@ -47,7 +50,10 @@ pub struct Options {
 pub fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     let binaries = match &options.binaries {
         Some(folder) => folder.clone(),
-        None => build(root)?,
+        None => {
+            cuda_offline::run(root, &cuda_offline::Options::release())?;
+            root.join(cuda_offline::PROGRAMS)
+        }
     };
     clear(&options.out)?;
     let staging = tempfile::tempdir()?;
@@ -76,13 +82,6 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
         bytes as f64 / 1024.0 / 1024.0
     ));
     Ok(())
-}
-
-fn build(root: &Path) -> anyhow::Result<PathBuf> {
-    let features = "--features ddpm-cli/cuda,ddpm-bench/cuda";
-    let arguments = format!("build --release --workspace --bins --locked {features}");
-    Step::cargo("programs", &arguments).run(root)?;
-    Ok(root.join("target/release"))
 }
 
 /// An empty folder. Only a bundle is removed, which is known by its script.
@@ -218,6 +217,8 @@ mod tests {
             "run.sh",
             "peer/bench_peer.py",
             "peer/unet.py",
+            "peer/hopper.py",
+            "peer/product.cu",
             "peer/configs/ddpm-cifar10-32.json",
             "peer/configs/unet-128.json",
             "configs/sprites-gpu.toml",

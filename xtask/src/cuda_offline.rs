@@ -29,6 +29,9 @@ const LINKER: (&str, &str) = (include_str!("cuda_offline/link.sh"), "cc-without-
 /// The folder of the build, below the workspace's.
 const FOLDER: &str = "target/cuda-offline";
 
+/// Where the programs go.
+pub const PROGRAMS: &str = "target/cuda-offline/programs";
+
 /// The programs of the system that are run.
 const TOOLS: &[&str] = &["cc", "nm", "strip"];
 
@@ -42,15 +45,23 @@ pub struct Options {
     #[arg(long, default_value = "both")]
     package: Package,
     /// Where the programs go, without their symbols
-    #[arg(
-        long,
-        value_name = "DIR",
-        default_value = "target/cuda-offline/programs"
-    )]
+    #[arg(long, value_name = "DIR", default_value = PROGRAMS)]
     out: PathBuf,
     /// More arguments for `cargo build`, such as --config profile.release.lto=false, which saves time
     #[arg(last = true)]
     cargo: Vec<String>,
+}
+
+impl Options {
+    /// Both programs, optimised.
+    pub fn release() -> Self {
+        Self {
+            release: true,
+            package: Package::Both,
+            out: PROGRAMS.into(),
+            cargo: Vec::new(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

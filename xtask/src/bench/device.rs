@@ -130,6 +130,9 @@ impl Plan {
             "Machine: {machine}; threads: {}; device: {}",
             self.threads, self.device
         );
+        if let Some(compiler) = board.compiler() {
+            text += &format!(", kernels by {compiler}");
+        }
         match card {
             Some(card) => text += &format!(" ({} MiB).\n", card.description),
             None => text += ".\n",

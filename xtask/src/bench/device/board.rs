@@ -103,6 +103,15 @@ impl Board {
         }
     }
 
+    /// What compiled our kernels, if that is known.
+    pub fn compiler(&self) -> Option<&str> {
+        let mut done = self
+            .cells
+            .iter()
+            .filter_map(|(_, outcome)| outcome.as_ref().ok());
+        done.find_map(|done| done.ran.line.get("compiler")?.as_str())
+    }
+
     /// Operations of a forward pass of one image.
     pub fn flops(&self, network: Network) -> Option<f64> {
         self.find("forward_flops_per_image", What::Network(network))?
