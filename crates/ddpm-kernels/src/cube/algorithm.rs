@@ -170,6 +170,26 @@ const TOLERANCE: f64 = 0.005;
 /// Choices that were deferred: see [`deferred`].
 static DEFERRED: AtomicUsize = AtomicUsize::new(0);
 
+/// How often each piece of work came to zeros when a kernel was to be chosen for it.
+static WAITED: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
+
+/// Work that came to zeros so often, as that of a layer which no gradient reaches, is left to the ordinary units for
+/// the rest of the process: it would be read back for ever, and no step could be captured.
+const PATIENCE: usize = 8;
+
+fn waited() -> std::sync::MutexGuard<'static, BTreeMap<String, usize>> {
+    WAITED
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn defer(key: String, why: Untold) {
+    DEFERRED.fetch_add(1, Ordering::Relaxed);
+    if why == Untold::Zeros {
+        *waited().entry(key).or_default() += 1;
+    }
+}
+
 /// How often in this process a choice was left to a later step, because the work came to zeros or to something not
 /// finite. Until it is made, such work is read back whenever it is done, so it can't be captured.
 pub(super) fn deferred() -> usize {
@@ -203,6 +223,9 @@ pub(super) fn select(like: &CubeTensor, work: &Work, run: Run) -> CubeTensor {
     if let Some(algorithm) = known {
         return run(algorithm, Part::All).unwrap_or_else(units);
     }
+    if waited().get(&key).is_some_and(|times| *times >= PATIENCE) {
+        return units();
+    }
     let known = chosen().get(&kind).copied();
     match known.map(|algorithm| (algorithm, does(algorithm, run, &by_units))) {
         Some((algorithm, Fit::Right)) => {
@@ -211,15 +234,16 @@ pub(super) fn select(like: &CubeTensor, work: &Work, run: Run) -> CubeTensor {
                 return found;
             }
         }
-        Some((_, Fit::Unknown)) => {
-            DEFERRED.fetch_add(1, Ordering::Relaxed);
+        Some((_, Fit::Unknown(why))) => {
+            defer(key, why);
             return units();
         }
         Some((_, Fit::Wrong)) | None => {}
     }
     let right = by_units(Part::Products);
-    if !norm(&right).is_ok_and(compares) {
-        DEFERRED.fetch_add(1, Ordering::Relaxed);
+    let tells = norm(&right).map_or(Err(Untold::NotFinite), tells);
+    if let Err(why) = tells {
+        defer(key, why);
         return units();
     }
     let algorithm = choose(like, work, &right, run).unwrap_or(Algorithm::Units);
@@ -229,9 +253,20 @@ pub(super) fn select(like: &CubeTensor, work: &Work, run: Run) -> CubeTensor {
     run(algorithm, Part::All).unwrap_or_else(units)
 }
 
+/// Why a tensor does not tell a right kernel from a wrong one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Untold {
+    Zeros,
+    NotFinite,
+}
+
 /// Whether a tensor of this norm tells a right kernel from a wrong one.
-fn compares(norm: f64) -> bool {
-    norm.is_finite() && norm > 0.0
+fn tells(norm: f64) -> Result<(), Untold> {
+    match norm {
+        0.0 => Err(Untold::Zeros),
+        norm if norm.is_finite() => Ok(()),
+        _ => Err(Untold::NotFinite),
+    }
 }
 
 /// What became of a kernel on work of another size than the one it was chosen by.
@@ -239,8 +274,8 @@ fn compares(norm: f64) -> bool {
 pub(super) enum Fit {
     Right,
     Wrong,
-    /// The work came to zeros, or to something not finite.
-    Unknown,
+    /// The work does not tell.
+    Unknown(Untold),
 }
 
 /// Whether a kernel that was right for work of its kind does work of this size as well. Ours have one program for all
@@ -256,10 +291,10 @@ pub(super) fn does(algorithm: Algorithm, run: Run, by_units: &dyn Fn(Part) -> Cu
     let Ok((difference, norm)) = lengths(&found, &right) else {
         return Fit::Wrong;
     };
-    match algorithm {
-        Algorithm::Units | Algorithm::Hopper | Algorithm::Tiles(_) => Fit::Right,
-        _ if !compares(norm) => Fit::Unknown,
-        _ if difference <= TOLERANCE * norm => Fit::Right,
+    match (algorithm, tells(norm)) {
+        (Algorithm::Units | Algorithm::Hopper | Algorithm::Tiles(_), _) => Fit::Right,
+        (_, Err(why)) => Fit::Unknown(why),
+        (_, Ok(())) if difference <= TOLERANCE * norm => Fit::Right,
         _ => Fit::Wrong,
     }
 }

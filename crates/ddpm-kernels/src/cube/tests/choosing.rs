@@ -3,10 +3,10 @@
 use super::*;
 use crate::Precision;
 use crate::cube::algorithm::{
-    Algorithm, FEW, Fit, PRODUCTS, Work, allow_tf32, choose, deferred, distance, does, export,
-    select, tf32_is_allowed,
+    Algorithm, FEW, Fit, PRODUCTS, Untold, Work, allow_tf32, choose, deferred, distance, does,
+    export, select, tf32_is_allowed,
 };
-use crate::cube::primitive;
+use crate::cube::{of_dimensions, primitive};
 
 /// On the card, `[values]`.
 fn tensor(data: &[f32]) -> burn_cubecl::tensor::CubeTensor {
@@ -82,7 +82,13 @@ fn a_kernel_known_for_its_kind_is_looked_at_again() {
     assert_eq!(fit(other, Some(&right), &right), Fit::Right);
     assert_eq!(fit(other, Some(&wrong), &right), Fit::Wrong);
     assert_eq!(fit(other, None, &right), Fit::Wrong);
-    assert_eq!(fit(other, Some(&[0.0; 5]), &[0.0; 5]), Fit::Unknown);
+    let unknown = [(0.0, Untold::Zeros), (f32::INFINITY, Untold::NotFinite)];
+    for (value, why) in unknown {
+        assert_eq!(
+            fit(other, Some(&[value; 5]), &[value; 5]),
+            Fit::Unknown(why)
+        );
+    }
     assert_eq!(fit(ours, Some(&wrong), &right), Fit::Right);
     assert_eq!(fit(ours, Some(&[0.0; 5]), &[0.0; 5]), Fit::Right);
     assert_eq!(fit(ours, None, &right), Fit::Wrong);
@@ -110,7 +116,7 @@ fn kernels_are_not_chosen_by_zeros() {
             let data: Vec<f32> = right.iter().map(|x| factor * x).collect();
             Some(tensor(&data))
         });
-        assert_eq!(distance(&found, &tensor(right)).unwrap(), 0.0);
+        assert_eq!(values(of_dimensions::<1>(found)), right);
     };
     let chosen = |kind: &str| -> Vec<Algorithm> {
         let all = export().into_iter();
@@ -120,6 +126,12 @@ fn kernels_are_not_chosen_by_zeros() {
     let before = deferred();
     step(&[0.0; 300], "from zeros");
     assert!(deferred() > before);
+    // However often a loss overflows, it is waited for.
+    for _ in 0..20 {
+        let before = deferred();
+        step(&[f32::INFINITY; 300], "from zeros");
+        assert!(deferred() > before);
+    }
     assert!(chosen("from zeros").is_empty());
     step(&random(7, 300), "from zeros");
     assert_eq!(
@@ -132,6 +144,31 @@ fn kernels_are_not_chosen_by_zeros() {
     assert_eq!(chosen("from zeros").len(), 2);
     step(&random(8, 200), "from zeros");
     assert_eq!(chosen("from zeros"), [sound; 3]);
+}
+
+/// Work that stays zero is not looked at for ever: the ordinary units do it.
+#[test]
+fn work_that_stays_zero_is_left_to_the_ordinary_units() {
+    let asked = std::cell::Cell::new(0);
+    let zeros = tensor(&[0.0; 100]);
+    let step = || {
+        let work = Work {
+            kind: "always zero".to_owned(),
+            sizes: "100".to_owned(),
+            candidates: PRODUCTS,
+        };
+        asked.set(0);
+        select(&zeros, &work, &|algorithm, _| {
+            assert_eq!(algorithm, Algorithm::Units);
+            asked.set(asked.get() + 1);
+            Some(zeros.clone())
+        });
+        asked.get()
+    };
+    // Once to look at, once to use.
+    let asks: Vec<usize> = (0..12).map(|_| step()).collect();
+    assert_eq!(asks, [2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1]);
+    assert!(!export().keys().any(|key| key.contains("always zero")));
 }
 
 /// What the processor computes in does not decide for the cards.
