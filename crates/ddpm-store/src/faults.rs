@@ -4,11 +4,13 @@
 //! one configuration, because one thread writes, so a number from a [`Recording`] names the same moment in the next
 //! process.
 
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 pub use crate::seam::{Change, Verdict};
 
@@ -18,39 +20,64 @@ pub trait Seam: Send + Sync {
     fn before(&self, number: u64, change: Change, path: &Path) -> Verdict;
 }
 
-static SEAM: RwLock<Option<Box<dyn Seam>>> = RwLock::new(None);
-static NUMBER: AtomicU64 = AtomicU64::new(0);
-static TURN: Mutex<()> = Mutex::new(());
-
-/// Holds a seam in place. Only one is there at a time; a second [`install`] waits for the first to go.
-#[derive(Debug)]
-pub struct Installed {
-    _turn: MutexGuard<'static, ()>,
+/// A seam, and how many changes it has decided on.
+struct Counted {
+    seam: Box<dyn Seam>,
+    changes: AtomicU64,
 }
 
-/// Puts a seam between this process and its disk, until the returned value is dropped.
+impl Counted {
+    fn new(seam: Box<dyn Seam>) -> Self {
+        Self {
+            seam,
+            changes: AtomicU64::new(0),
+        }
+    }
+
+    fn before(&self, change: Change, path: &Path) -> Verdict {
+        let number = self.changes.fetch_add(1, Ordering::SeqCst) + 1;
+        self.seam.before(number, change, path)
+    }
+}
+
+static EVERYWHERE: OnceLock<Counted> = OnceLock::new();
+
+thread_local! {
+    static HERE: RefCell<Option<Counted>> = const { RefCell::new(None) };
+}
+
+/// Holds a seam in place; it stays on the thread that it is for.
+#[derive(Debug)]
+pub struct Installed {
+    _thread: PhantomData<*const ()>,
+}
+
+/// Puts a seam between this thread and its disk, until the returned value is dropped. Other threads, those of other
+/// tests say, are not concerned. One that is there already goes.
 #[must_use]
 pub fn install(seam: Box<dyn Seam>) -> Installed {
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    NUMBER.store(0, Ordering::SeqCst);
-    *SEAM.write().unwrap_or_else(PoisonError::into_inner) = Some(seam);
-    Installed { _turn: turn }
+    HERE.set(Some(Counted::new(seam)));
+    Installed {
+        _thread: PhantomData,
+    }
+}
+
+/// Puts a seam between all threads of this process and their disk, for good. The first one stays.
+pub fn install_everywhere(seam: Box<dyn Seam>) {
+    let _ = EVERYWHERE.set(Counted::new(seam));
 }
 
 impl Drop for Installed {
     fn drop(&mut self) {
-        *SEAM.write().unwrap_or_else(PoisonError::into_inner) = None;
+        HERE.set(None);
     }
 }
 
 pub(crate) fn before(change: Change, path: &Path) -> Verdict {
-    match &*SEAM.read().unwrap_or_else(PoisonError::into_inner) {
+    HERE.with_borrow(|here| match here.as_ref().or(EVERYWHERE.get()) {
         None => Verdict::Pass,
-        Some(seam) => {
-            let number = NUMBER.fetch_add(1, Ordering::SeqCst) + 1;
-            seam.before(number, change, path)
-        }
-    }
+        Some(seam) => seam.before(change, path),
+    })
 }
 
 /// Counts: writes one line a change, `NUMBER KIND PATH`, into a file that is not counted itself.

@@ -11,12 +11,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use ddpm_store::faults::{self as disk, Failing, Installed, Killing, Lasting, Recording, Seam};
+use ddpm_store::faults::{self as disk, Failing, Killing, Lasting, Recording, Seam};
 use ddpm_train::faults::{self as steps, Part, Poison};
 
 fn main() -> ExitCode {
     match prepare() {
-        Ok(_installed) => ddpm_cli::main(),
+        Ok(()) => ddpm_cli::main(),
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: ddpm-faulty: {error:#}");
             ExitCode::FAILURE
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn prepare() -> Result<Option<Installed>> {
+fn prepare() -> Result<()> {
     if let Ok(list) = std::env::var("DDPM_POISON") {
         for item in list.split(',') {
             steps::poison(poison(item).with_context(|| format!("DDPM_POISON: {item}"))?);
@@ -34,12 +34,10 @@ fn prepare() -> Result<Option<Installed>> {
         let (step, time) = stall.split_once(':').context("DDPM_STALL: no colon")?;
         steps::stall(step.parse()?, Duration::from_millis(time.parse()?));
     }
-    match std::env::var("DDPM_DISK") {
-        Ok(plan) => Ok(Some(disk::install(
-            seam(&plan).with_context(|| format!("DDPM_DISK: {plan}"))?,
-        ))),
-        Err(_) => Ok(None),
+    if let Ok(plan) = std::env::var("DDPM_DISK") {
+        disk::install_everywhere(seam(&plan).with_context(|| format!("DDPM_DISK: {plan}"))?);
     }
+    Ok(())
 }
 
 fn poison(item: &str) -> Result<Poison> {
