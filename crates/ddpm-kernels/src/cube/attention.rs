@@ -321,6 +321,9 @@ fn on_hopper(a: &Matrices, b: &Matrices, out: &Matrices) -> bool {
     let depth = dims(&a.tensor)[3];
     let [a, b, out] = [a, b, out].map(Matrices::lines);
     let can = hopper::multiplies(a.tensor, [m, depth, n])
+        && [a, b, out]
+            .into_iter()
+            .all(|matrices| matrices.place.fits())
         && !(a.transposed && b.transposed)
         && !out.transposed;
     if can {

@@ -117,6 +117,12 @@ impl Place {
         }
     }
 
+    /// Whether the kernel can be told of it.
+    pub(super) fn fits(self) -> bool {
+        let sizes = [self.pitch, self.start, self.image, self.head];
+        sizes.into_iter().all(|size| size < VALUES)
+    }
+
     fn words(self) -> [u32; 4] {
         [self.pitch, self.start, self.image, self.head].map(|size| size as u32)
     }
