@@ -52,8 +52,7 @@ const STACK: usize = 8 << 20;
 
 fn main() -> ExitCode {
     allocator::keep_freed_memory();
-    log();
-    match run(&Arguments::parse()) {
+    match log().and_then(|()| run(&Arguments::parse())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // With stderr gone there is nobody left to tell.
@@ -64,13 +63,18 @@ fn main() -> ExitCode {
 }
 
 /// Warnings on stderr, or what `RUST_LOG` names.
-fn log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+fn log() -> anyhow::Result<()> {
+    let directives = std::env::var("RUST_LOG").unwrap_or_default();
+    let filter = match directives.trim() {
+        "" => EnvFilter::new("warn"),
+        directives => EnvFilter::try_new(directives).context("RUST_LOG")?,
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(false)
         .init();
+    Ok(())
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {

@@ -320,7 +320,7 @@ fn on_hopper(a: &Matrices, b: &Matrices, out: &Matrices) -> bool {
     let [images, heads, m, n] = dims(&out.tensor);
     let depth = dims(&a.tensor)[3];
     let [a, b, out] = [a, b, out].map(Matrices::lines);
-    let can = hopper::multiplies(a.tensor, [m, depth, n])
+    let can = hopper::multiplies(a.tensor, images * heads, [m, depth, n])
         && [a, b, out]
             .into_iter()
             .all(|matrices| matrices.place.fits())

@@ -35,7 +35,7 @@ impl Chunks {
     }
 }
 
-/// Adds up `parts` blocks of `[2, channels]` an image: `[images, parts, 2·channels]` -> `[images, 2·channels]`.
+/// `[images, parts, width]` -> `[images, width]`, by a thread for some columns of an image.
 #[cube(launch, address_type = "dynamic")]
 fn add_up<N: Size>(
     sums: &Tensor<Vector<f32, N>>,

@@ -15,7 +15,7 @@ pub struct Around {
     pub norm: Option<Norm>,
     /// Whether the input is doubled by nearest neighbour.
     pub double: bool,
-    /// Added instead of the bias, one for each image: `[batch, out]`.
+    /// Taken instead of the layer's own bias, one for each image: `[batch, out]`.
     pub bias: Option<Tensor<2>>,
     /// Added to the result.
     pub residual: Option<Tensor<4>>,

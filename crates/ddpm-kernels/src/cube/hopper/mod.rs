@@ -145,6 +145,21 @@ struct Around {
 }
 
 impl Around {
+    /// What a convolution reads.
+    fn convolved(g: &Geometry) -> Self {
+        Self {
+            channels: g.input,
+            height: g.height,
+            width: g.width,
+            out_height: g.out_height,
+            out_width: g.out_width,
+            kernel: g.kernel,
+            stride: g.stride,
+            padding: g.padding as i32,
+            sign: 1,
+        }
+    }
+
     /// A matrix of so many rows of `channels` values.
     fn matrix(rows: usize, channels: usize) -> Self {
         Self {
@@ -312,18 +327,7 @@ pub(super) fn forward(
 ) -> CubeTensor {
     let [batch, ..] = dims(x);
     let y = empty(x, [batch, g.out_height, g.out_width, g.output], x.dtype);
-    let around = Around {
-        channels: g.input,
-        height: g.height,
-        width: g.width,
-        out_height: g.out_height,
-        out_width: g.out_width,
-        kernel: g.kernel,
-        stride: g.stride,
-        padding: g.padding as i32,
-        sign: 1,
-    };
-    rows_of_pixels(Lie::Along, [x, w], added, &y, around);
+    rows_of_pixels(Lie::Along, [x, w], added, &y, Around::convolved(g));
     y
 }
 
@@ -407,17 +411,7 @@ pub(super) fn weight_gradient(x: &CubeTensor, dy: &CubeTensor, g: &Geometry) -> 
         out: Place::dense(n),
         images: 1,
         heads: 1,
-        around: Around {
-            channels: g.input,
-            height: g.height,
-            width: g.width,
-            out_height: g.out_height,
-            out_width: g.out_width,
-            kernel: g.kernel,
-            stride: g.stride,
-            padding: g.padding as i32,
-            sign: 1,
-        },
+        around: Around::convolved(g),
         bias_rows: 0,
         residual: false,
     };
@@ -445,9 +439,12 @@ pub(super) struct Matrices<'a> {
     pub(super) transposed: bool,
 }
 
-/// Whether the kernel does products of matrices of these sizes here.
-pub(super) fn multiplies(x: &CubeTensor, sizes: [usize; 3]) -> bool {
-    is_hopper(x) && sizes.iter().all(|size| size.is_multiple_of(DEPTH))
+/// More matrices CUDA does not start the blocks of at once.
+const MATRICES: usize = 1 << 16;
+
+/// Whether the kernel does so many products of matrices of these sizes here.
+pub(super) fn multiplies(x: &CubeTensor, matrices: usize, sizes: [usize; 3]) -> bool {
+    is_hopper(x) && matrices < MATRICES && sizes.iter().all(|size| size.is_multiple_of(DEPTH))
 }
 
 /// a·b for each head of each image, `[m, depth]` × `[depth, n]`, written to `out`. Where a is transposed, b is not.
