@@ -30,7 +30,7 @@ pub use self::retention::{Retention, prune, remove_damaged, remove_superseded, s
 
 use self::manifest::Manifest;
 use crate::atomic::DirCommit;
-use crate::error::{Result, StoreError};
+use crate::error::{Instead, Result, StoreError};
 use crate::io as disk;
 use crate::json;
 use crate::run_dir::{RunDir, RunWriter};
@@ -206,32 +206,33 @@ fn verified(path: &Path) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// As [`verified`], and a failure says from where one can resume instead.
+/// As [`verified`], and a failure says which checkpoint can be used instead.
 fn verified_or_advice(path: &Path) -> Result<Manifest> {
     verified(path).map_err(|error| match error {
-        StoreError::Checkpoint {
-            path,
-            problem,
-            earlier: None,
-        } => {
-            let earlier = earlier_valid(&path);
+        StoreError::Checkpoint { path, problem, .. } => {
+            let instead = sound_beside(&path);
             StoreError::Checkpoint {
                 path,
                 problem,
-                earlier,
+                instead,
             }
         }
         other => other,
     })
 }
 
-fn earlier_valid(path: &Path) -> Option<u64> {
-    let step = step_of(path)?;
-    let siblings = list_in(path.parent()?).ok()?;
-    let mut earlier = siblings.iter().rev().filter(|info| info.step < step);
-    earlier
-        .find(|info| verified(&info.path).is_ok())
-        .map(|info| info.step)
+/// The newest sound checkpoint before a damaged one, or else the newest after it.
+fn sound_beside(path: &Path) -> Instead {
+    let siblings = step_of(path).zip(path.parent()).and_then(|(step, parent)| {
+        let (earlier, later): (Vec<_>, Vec<_>) = list_in(parent)
+            .ok()?
+            .into_iter()
+            .filter(|info| info.step != step)
+            .partition(|info| info.step < step);
+        Some(earlier.into_iter().rev().chain(later.into_iter().rev()))
+    });
+    let sound = siblings.and_then(|mut all| all.find(|info| verified(&info.path).is_ok()));
+    sound.map_or(Instead::Nothing, |info| Instead::Step(info.step))
 }
 
 /// The checkpoint of one step, which must be there.
@@ -325,20 +326,26 @@ pub fn load_for_sampling(path: &Path, which: Weights) -> Result<ForSampling> {
 ///
 /// # Errors   that of the newest one if there are checkpoints and none is valid
 pub fn latest_valid(run: &RunDir) -> Result<Option<PathBuf>> {
-    let mut newest_problem = None;
+    let mut damaged = Vec::new();
     for info in list(run)?.into_iter().rev() {
         match verified(&info.path) {
             Ok(_) => {
-                if newest_problem.is_some() {
-                    tracing::warn!(step = info.step, "falling back to an earlier checkpoint");
+                for error in damaged {
+                    tracing::warn!("{error}; falling back to step-{}", info.step);
                 }
                 return Ok(Some(info.path));
             }
-            Err(error) => {
-                tracing::warn!(%error, "skipping a checkpoint that does not verify");
-                newest_problem.get_or_insert(error);
-            }
+            Err(error) => damaged.push(error),
         }
     }
-    newest_problem.map_or(Ok(None), Err)
+    match damaged.into_iter().next() {
+        None => Ok(None),
+        // Nothing beside it is sound: that has just been looked at.
+        Some(StoreError::Checkpoint { path, problem, .. }) => Err(StoreError::Checkpoint {
+            path,
+            problem,
+            instead: Instead::Nothing,
+        }),
+        Some(other) => Err(other),
+    }
 }

@@ -59,14 +59,14 @@ pub enum StoreError {
         supported: &'static str,
     },
     /// A checkpoint is torn, altered or mixed.
-    #[error("{}: {problem}; {}", path.display(), advice(*earlier))]
+    #[error("{}: {problem}{}", path.display(), instead.advice())]
     Checkpoint {
         /// The checkpoint's directory.
         path: PathBuf,
         /// Which file, and what is wrong with it.
         problem: String,
-        /// The newest earlier step that verifies.
-        earlier: Option<u64>,
+        /// What can be used in its place.
+        instead: Instead,
     },
     /// A checkpoint of a later version of this program.
     #[error(
@@ -106,10 +106,32 @@ pub enum StoreError {
 /// The result of everything here.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
-fn advice(earlier: Option<u64>) -> String {
-    match earlier {
-        Some(step) => format!("resume from step-{step} with --from {step}"),
-        None => "there is no earlier valid checkpoint, so start the run anew".to_owned(),
+/// What there is in place of a damaged checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instead {
+    /// Nobody has looked: whoever reports the damage goes on by itself.
+    Unsought,
+    /// The checkpoint of this step, beside it: the newest before it that verifies, or else the newest after it.
+    Step(u64),
+    /// No checkpoint beside it verifies.
+    Nothing,
+}
+
+impl Instead {
+    /// What to do next, as the end of a sentence.
+    fn advice(self) -> String {
+        match self {
+            Self::Unsought => String::new(),
+            Self::Step(step) => {
+                format!(
+                    "; step-{step} beside it is sound: name that one, or resume with --from {step}"
+                )
+            }
+            Self::Nothing => {
+                "; there is no sound checkpoint beside it, so train anew or restore it from a copy"
+                    .to_owned()
+            }
+        }
     }
 }
 

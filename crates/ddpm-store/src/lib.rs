@@ -21,7 +21,7 @@ pub mod tensors;
 
 pub use checkpoint::{Checkpoint, CheckpointInfo, CheckpointSummary};
 pub use diffusers::{DiffusersModel, SchedulerSettings};
-pub use error::{Result, StoreError};
+pub use error::{Instead, Result, StoreError};
 pub use images::{Grid, GridOptions, ImageBatch};
 pub use metrics::{MetricsLog, last_metrics, read_metrics};
 pub use run_dir::{RunDir, RunWriter};

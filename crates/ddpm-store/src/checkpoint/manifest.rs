@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Checkpoint, CheckpointSummary, EMA, MANIFEST, OPTIMISER, STATE, WEIGHTS, step_of};
 use crate::atomic::FileRecord;
-use crate::error::{Result, StoreError};
+use crate::error::{Instead, Result, StoreError};
 use crate::io as disk;
 use crate::json;
 
@@ -173,7 +173,7 @@ fn torn(directory: &Path, problem: String) -> StoreError {
     StoreError::Checkpoint {
         path: directory.to_owned(),
         problem,
-        earlier: None,
+        instead: Instead::Unsought,
     }
 }
 

@@ -129,9 +129,14 @@ fn every_cut_of_every_file_is_detected() {
         for part in 0..64 {
             fs::write(&file, &whole[..whole.len() * part / 64]).unwrap();
             let error = load(&path).unwrap_err();
-            let earlier = Some(10);
             assert!(
-                matches!(&error, StoreError::Checkpoint { earlier: e, .. } if *e == earlier),
+                matches!(
+                    &error,
+                    StoreError::Checkpoint {
+                        instead: Instead::Step(10),
+                        ..
+                    }
+                ),
                 "{}: {part}/64: {error}",
                 file.display()
             );
@@ -240,16 +245,52 @@ fn a_sealed_manifest_may_still_not_point_elsewhere() {
     }
 }
 
+/// What a damaged checkpoint's error says is what happens next.
 #[test]
-fn the_first_of_all_has_no_earlier_one() {
-    let run = run_with(&[10]);
-    fs::remove_file(run.writer.checkpoint(10).join(STATE)).unwrap();
-    let message = load(&run.writer.checkpoint(10)).unwrap_err().to_string();
-    assert!(message.contains("no earlier valid checkpoint"), "{message}");
-    assert!(latest_valid(&run.writer).is_err());
-    let infos = list(&run.writer).unwrap();
-    assert!(infos[0].problem.is_some());
+fn the_advice_is_what_there_is() {
+    let message = |run: &Run, step| load(&run.writer.checkpoint(step)).unwrap_err().to_string();
+    let damage =
+        |run: &Run, step| fs::remove_file(run.writer.checkpoint(step).join(STATE)).unwrap();
+    let nothing = "state.json is missing; there is no sound checkpoint beside it";
+
+    let alone = run_with(&[10]);
+    damage(&alone, 10);
+    assert!(message(&alone, 10).contains(nothing));
+    let refused = latest_valid(&alone.writer).unwrap_err().to_string();
+    assert!(
+        refused.contains("step-10") && refused.contains(nothing),
+        "{refused}"
+    );
+    let problem = list(&alone.writer)
+        .unwrap()
+        .remove(0)
+        .problem
+        .unwrap()
+        .to_string();
+    assert!(problem.ends_with("state.json is missing"), "{problem}");
     assert_eq!(latest_valid(&run_with(&[]).writer).unwrap(), None);
+
+    // The newest before it, and only without one the newest after it.
+    let run = run_with(&[10, 20, 30, 40, 50]);
+    for (step, sound) in [(30, 20), (20, 10), (10, 50)] {
+        damage(&run, step);
+        let said = message(&run, step);
+        let expected = format!(
+            "; step-{sound} beside it is sound: name that one, or resume with --from {sound}"
+        );
+        assert!(said.ends_with(&expected), "{said}");
+    }
+    // Nobody is told that there is nothing while there is something.
+    damage(&run, 50);
+    assert_eq!(
+        latest_valid(&run.writer).unwrap(),
+        Some(run.writer.checkpoint(40))
+    );
+    let unsought = verify(&run.writer.checkpoint(50)).unwrap_err().to_string();
+    assert!(
+        unsought.ends_with("step-50: state.json is missing"),
+        "{unsought}"
+    );
 }
 
 #[test]
