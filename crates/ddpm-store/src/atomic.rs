@@ -63,7 +63,7 @@ pub(crate) fn parent(path: &Path) -> &Path {
     }
 }
 
-fn temporary_name(path: &Path) -> OsString {
+pub(crate) fn temporary_name(path: &Path) -> OsString {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let mut name = OsString::from(TEMPORARY_PREFIX);
     name.push(path.file_name().unwrap_or_default());

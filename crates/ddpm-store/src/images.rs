@@ -1,18 +1,21 @@
-//! Pictures out of tensors: single PNGs, grids and animations.
+//! Pictures out of tensors: folders of PNGs, grids and animations.
 //!
 //! The conversion from f32 to u8 happens here and nowhere else in the program.
 
 mod animation;
+mod folder;
+mod format;
 mod grid;
 
 use std::path::{Path, PathBuf};
 
-use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+pub use self::animation::{Animation, save_animation};
+pub use self::folder::{Numbered, check_writable, numbered_name};
+pub use self::format::{AnimationFormat, PictureFormat};
+pub use self::grid::{Grid, GridBuilder, GridOptions};
 
-pub use self::animation::{Animation, save_gif};
-pub use self::grid::{Grid, GridOptions};
+pub(crate) use self::format::write_png;
 
-use crate::atomic;
 use crate::error::{Result, StoreError};
 
 /// A pixel value as a byte: round((x + 1)·127.5), clamped to 0..=255.
@@ -96,44 +99,28 @@ impl ImageBatch {
         let [count, channels, height, width] = self.shape;
         let mut paths = Vec::with_capacity(count);
         for index in 0..count {
-            let path = directory.join(format!("{:05}.png", first_index + index));
+            let path = directory.join(numbered_name((first_index + index) as u64));
             write_png(&path, &self.interleaved(index), width, height, channels)?;
             paths.push(path);
         }
         Ok(paths)
     }
 
+    /// The first image whose numbers are not all finite, counted from 0.
+    #[must_use]
+    pub fn first_not_finite(&self) -> Option<usize> {
+        let at = self.pixels.iter().position(|value| !value.is_finite())?;
+        Some(at / self.shape[1..].iter().product::<usize>())
+    }
+
     /// Lays the images out side by side.
     ///
     /// # Errors   [`StoreError::Image`] if there are none, or the picture would be too large
     pub fn grid(&self, options: GridOptions) -> Result<Grid> {
-        Grid::new(self, options)
+        let mut builder = GridBuilder::new(self.shape, options)?;
+        builder.paste(0, self);
+        Ok(builder.finish())
     }
-}
-
-/// Encodes and writes bytes, channels last, atomically.
-pub(crate) fn write_png(
-    path: &Path,
-    bytes: &[u8],
-    width: usize,
-    height: usize,
-    channels: usize,
-) -> Result<()> {
-    let color = match channels {
-        1 => ExtendedColorType::L8,
-        2 => ExtendedColorType::La8,
-        3 => ExtendedColorType::Rgb8,
-        _ => ExtendedColorType::Rgba8,
-    };
-    let refuse = |problem: String| StoreError::Image { problem };
-    let (Ok(width), Ok(height)) = (u32::try_from(width), u32::try_from(height)) else {
-        return Err(refuse(format!("a PNG of {width}x{height} pixels")));
-    };
-    let mut png = Vec::new();
-    PngEncoder::new(&mut png)
-        .write_image(bytes, width, height, color)
-        .map_err(|error| refuse(error.to_string()))?;
-    atomic::write_file(path, &png)
 }
 
 #[cfg(test)]
@@ -185,6 +172,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_found() {
+        let mut pixels = vec![0.0; 3 * 4];
+        let first = |pixels: &[f32]| {
+            ImageBatch::new(pixels.to_vec(), [3, 1, 2, 2])
+                .unwrap()
+                .first_not_finite()
+        };
+        assert_eq!(first(&pixels), None);
+        pixels[11] = f32::NAN;
+        assert_eq!(first(&pixels), Some(2));
+        pixels[7] = f32::NEG_INFINITY;
+        assert_eq!(first(&pixels), Some(1));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor};
 use ddpm_diffusion::{ImageBatch as Drawn, Plan, SamplerKind, sample as draw};
-use ddpm_store::images::{Animation, save_gif};
+use ddpm_store::images::{Animation, AnimationFormat, save_animation};
 use ddpm_store::{Grid, GridOptions, ImageBatch, RunDir};
 use ddpm_train::{ModelDenoiser, OpenedModel, image_batch};
 use ddpm_unet::{Conditioning, Precision};
@@ -88,7 +88,7 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
         grid.save_png(path)?;
     }
     if let Some(path) = &args.animate {
-        save_gif(path, &frames, Animation::default())?;
+        save_animation(path, &frames, Animation::default(), AnimationFormat::Gif)?;
     }
     if !quiet && !common.json {
         show(&images);
