@@ -1,9 +1,13 @@
+mod values;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
 use crate::raster::has_alpha;
+
+pub use values::{DataKind, Fit, FloatRange, OnBad, Rgb, Size, Split};
 
 /// Largest number of pixels (width × height) an image may claim: 2²⁶, about 8192 × 8192.
 pub const DEFAULT_MAX_IMAGE_PIXELS: u64 = 1 << 26;
@@ -67,8 +71,12 @@ pub struct DataConfig {
     /// Which part of a set that comes in parts (`idx` and CIFAR directories, `.npz`); `train` unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<Split>,
-    /// What the floats of an `npy` source span.
+    /// What the floats or `uint16` numbers of an `npy` source span.
     pub range: FloatRange,
+    /// Whether `idx` and `npy` exchange the rows and columns of each image as it is stored: EMNIST's lie on their
+    /// side and are mirrored.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub transpose: bool,
     /// Largest width × height that an image may claim.
     pub max_image_pixels: u64,
     /// Largest image file, or unpacked image in a zip, in bytes.
@@ -96,6 +104,7 @@ impl Default for DataConfig {
             count: None,
             split: None,
             range: FloatRange::Auto,
+            transpose: false,
             max_image_pixels: DEFAULT_MAX_IMAGE_PIXELS,
             max_file_bytes: DEFAULT_MAX_FILE_BYTES,
             max_expansion: DEFAULT_MAX_EXPANSION,
@@ -103,193 +112,6 @@ impl Default for DataConfig {
             cache_bytes: DEFAULT_CACHE_BYTES,
         }
     }
-}
-
-/// The kinds of source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DataKind {
-    /// 1797 handwritten digits, 1×8×8, ten classes, inside the program.
-    Digits,
-    /// Images of independent standard normal pixels, functions of (seed, index): a set whose best possible
-    /// ε-loss is known (ᾱ_t at step t). Not clamped to [-1, 1], as in the tutorial it comes from.
-    Synthetic,
-    /// A folder of images, searched in depth, in the order of their paths. The first folder level is the class,
-    /// if every image lies in one.
-    Folder,
-    /// A zip archive, read like a folder; one top folder that holds everything is left out of account.
-    Zip,
-    /// MNIST's format, packed with gzip or not: a file of images, or a directory with MNIST's names.
-    Idx,
-    /// CIFAR-10's binary form: its directory, or one file.
-    Cifar10,
-    /// CIFAR-100's binary form: its directory, or one file. The class is the fine label.
-    Cifar100,
-    /// A NumPy array of `uint8`, `float32` or `float64`: `[n, h, w]`, `[n, h, w, c]` or `[n, c, h, w]`, in a
-    /// `.npy` file or in an `.npz` archive under `{split}_images`, `x_{split}`, `images`, `x`, `data` or `arr_0`.
-    Npy,
-}
-
-impl DataKind {
-    /// The name in a configuration.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Digits => "digits",
-            Self::Synthetic => "synthetic",
-            Self::Folder => "folder",
-            Self::Zip => "zip",
-            Self::Idx => "idx",
-            Self::Cifar10 => "cifar10",
-            Self::Cifar100 => "cifar100",
-            Self::Npy => "npy",
-        }
-    }
-}
-
-/// How an image is brought to another size. Resampling is Lanczos with three lobes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fit {
-    /// Cut the middle to the aspect ratio asked for and resize it: the short side fits, nothing is distorted.
-    #[default]
-    Crop,
-    /// Resize until the long side fits and fill the rest with the background.
-    Pad,
-    /// Resize each side by itself, whatever that does to the aspect ratio.
-    Stretch,
-}
-
-/// What to do with an image that cannot be read, decoded or trusted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnBad {
-    /// Stop with its path.
-    #[default]
-    Error,
-    /// Leave it out, keep the order of the others, and list it in [`crate::Dataset::skipped`].
-    Skip,
-}
-
-/// Which part of a set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Split {
-    /// The training part.
-    #[default]
-    Train,
-    /// The test part.
-    Test,
-    /// The training part, then the test part.
-    All,
-}
-
-/// What the floating-point numbers of an array span. `uint8` arrays always span 0..255.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FloatRange {
-    /// Decided by the smallest and the largest value of the whole array: `signed` if something is negative and
-    /// all is within [-1, 1], `unit` if all is within [0, 1], `bytes` if all is within [0, 255]; else an error.
-    #[default]
-    Auto,
-    /// [-1, 1].
-    Signed,
-    /// [0, 1].
-    Unit,
-    /// [0, 255].
-    Bytes,
-}
-
-/// Height and width in pixels; in a configuration one number for a square, or `[height, width]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "RawSize", into = "RawSize")]
-pub struct Size {
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-}
-
-impl Size {
-    /// A square.
-    #[must_use]
-    pub fn square(side: usize) -> Self {
-        Self {
-            height: side,
-            width: side,
-        }
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "a size: one number of pixels, or [height, width]"
-)]
-enum RawSize {
-    Square(usize),
-    Sides([usize; 2]),
-}
-
-impl From<RawSize> for Size {
-    fn from(raw: RawSize) -> Self {
-        match raw {
-            RawSize::Square(side) => Self::square(side),
-            RawSize::Sides([height, width]) => Self { height, width },
-        }
-    }
-}
-
-impl From<Size> for RawSize {
-    fn from(size: Size) -> Self {
-        if size.height == size.width {
-            Self::Square(size.height)
-        } else {
-            Self::Sides([size.height, size.width])
-        }
-    }
-}
-
-/// A colour; in a configuration `"#rrggbb"` or `[r, g, b]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "RawRgb", into = "RawRgb")]
-pub struct Rgb(
-    /// Red, green and blue, 0..255.
-    pub [u8; 3],
-);
-
-#[derive(Serialize, Deserialize)]
-#[serde(untagged, expecting = "a colour: \"#rrggbb\" or [red, green, blue]")]
-enum RawRgb {
-    Hex(String),
-    Parts([u8; 3]),
-}
-
-impl TryFrom<RawRgb> for Rgb {
-    type Error = String;
-
-    fn try_from(raw: RawRgb) -> Result<Self, String> {
-        match raw {
-            RawRgb::Parts(parts) => Ok(Self(parts)),
-            RawRgb::Hex(text) => parse_hex(&text)
-                .ok_or_else(|| format!("`{text}` is not a colour; write \"#rrggbb\" or [r, g, b]")),
-        }
-    }
-}
-
-impl From<Rgb> for RawRgb {
-    fn from(Rgb([red, green, blue]): Rgb) -> Self {
-        Self::Hex(format!("#{red:02x}{green:02x}{blue:02x}"))
-    }
-}
-
-fn parse_hex(text: &str) -> Option<Rgb> {
-    let digits = text.strip_prefix('#')?;
-    if digits.len() != 6 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
-    let [_, red, green, blue] = u32::from_str_radix(digits, 16).ok()?.to_be_bytes();
-    Some(Rgb([red, green, blue]))
 }
 
 impl DataConfig {
@@ -337,6 +159,9 @@ impl DataConfig {
         }
         if self.range != FloatRange::Auto && !takes.range {
             return refuse("range");
+        }
+        if self.transpose && !takes.transpose {
+            return refuse("transpose");
         }
         if self.fit != Fit::Crop && !takes.fit {
             return refuse("fit");
@@ -421,6 +246,7 @@ struct Keys {
     split: bool,
     count: bool,
     range: bool,
+    transpose: bool,
     fit: bool,
     background: bool,
 }
@@ -433,6 +259,7 @@ impl Keys {
             split: false,
             count: false,
             range: false,
+            transpose: false,
             fit: true,
             background: true,
         };
@@ -452,6 +279,7 @@ impl Keys {
             DataKind::Idx => Self {
                 labels: true,
                 split: true,
+                transpose: true,
                 ..file
             },
             DataKind::Cifar10 | DataKind::Cifar100 => Self {
@@ -462,6 +290,7 @@ impl Keys {
                 labels: true,
                 split: true,
                 range: true,
+                transpose: true,
                 ..file
             },
         }
@@ -482,6 +311,7 @@ mod tests {
         let full = parse(
             "kind = 'npy'\npath = 'a.npz'\nlabels = 'b.npy'\nsize = [12, 34]\nchannels = 3\nflip = true\n\
              background = '#0a1bff'\nfit = 'pad'\non_bad = 'skip'\nsplit = 'all'\nrange = 'signed'\n\
+             transpose = true\n\
              max_image_pixels = 1000\nmax_file_bytes = 5\nmax_expansion = 7\nmax_files = 9\n\
              cache_bytes = 0",
         )
@@ -543,6 +373,8 @@ mod tests {
             ("count = 5", "count"),
             ("kind = 'synthetic'\ncount = 0", "count"),
             ("range = 'unit'", "range"),
+            ("transpose = true", "transpose"),
+            ("kind = 'folder'\npath = 'x'\ntranspose = true", "transpose"),
             ("kind = 'synthetic'\nfit = 'pad'\nsize = 8", "fit"),
             ("fit = 'pad'", "fit"),
             ("kind = 'synthetic'\nbackground = '#000000'", "background"),

@@ -3,6 +3,7 @@
 mod decode_all;
 mod fingerprint;
 mod load;
+mod transposed;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,8 @@ use crate::pixels::{mirror_rows, write_bytes, write_chw, write_units};
 use crate::raster::Raster;
 use crate::source::{Source, Synthetic};
 use crate::transform::Fitting;
+
+use transposed::transposed;
 
 /// A set of images of one shape, each found by its number.
 ///
@@ -50,14 +53,18 @@ enum Store {
 #[derive(Debug)]
 struct Decoder {
     source: Source,
+    /// Exchanges rows and columns of what the source has.
+    transpose: bool,
     fitting: Fitting,
 }
 
 impl Decoder {
     fn decode(&self, index: usize) -> Result<Raster, Fault> {
-        self.source
-            .decode(index)
-            .and_then(|raster| self.fitting.apply(raster))
+        let raster = self.source.decode(index)?;
+        self.fitting.apply(match self.transpose {
+            true => transposed(raster),
+            false => raster,
+        })
     }
 
     fn path_of(&self, index: usize) -> PathBuf {

@@ -1,6 +1,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::kinds::PassedOver;
+
 /// What can go wrong between a `[data]` table and a batch.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
@@ -22,15 +24,35 @@ pub enum DataError {
     },
     /// There is no image at all.
     #[error(
-        "{}: no images found; PNG, JPEG, WebP, GIF, BMP and TIFF files are looked for, in all folders below",
-        path.display()
+        "{}: no images found{}; PNG, JPEG, WebP, GIF, BMP and TIFF files are looked for, in all folders below",
+        path.display(), but_for(passed_over)
     )]
     Empty {
         /// The folder or archive that was searched.
         path: PathBuf,
+        /// What is there instead.
+        passed_over: PassedOver,
+    },
+    /// What lies at a path is known, and is no set of images that can be read, or can be read in more than one way.
+    #[error("{}: {what}; {remedy}", path.display())]
+    Unread {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it is.
+        what: String,
+        /// What to do with it.
+        remedy: String,
+    },
+    /// A file that says what the images beside it are does not say it.
+    #[error("{}: {reason}; repair it, or remove it to do without", path.display())]
+    Metadata {
+        /// The file, or entry of an archive.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// Every image was bad and `on_bad = "skip"` skipped them all.
-    #[error("{}: all {count} images are bad, the first ({}) because it {reason}", path.display(), first.display())]
+    #[error("{}: {}, the first ({}) because it {reason}; repair or replace them", path.display(), all_bad(*count), first.display())]
     AllBad {
         /// The source.
         path: PathBuf,
@@ -125,6 +147,28 @@ impl DataError {
             expected: expected.into(),
             got: excerpt(&got.into()),
         }
+    }
+}
+
+fn all_bad(count: usize) -> String {
+    match count {
+        1 => "its only image is bad".to_owned(),
+        count => format!("all {count} images are bad"),
+    }
+}
+
+/// What a search without images did find.
+fn but_for(passed_over: &PassedOver) -> String {
+    let found = [
+        passed_over.describe_unread(),
+        passed_over
+            .describe_hidden()
+            .map(|hidden| format!("{hidden} left out")),
+    ];
+    let found: Vec<String> = found.into_iter().flatten().collect();
+    match found.as_slice() {
+        [] => String::new(),
+        found => format!(", but {}", found.join(", and ")),
     }
 }
 

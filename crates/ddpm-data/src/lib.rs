@@ -14,14 +14,18 @@ mod classes;
 mod config;
 mod dataset;
 mod decode;
+mod detect;
 mod error;
 #[cfg(test)]
 mod fixtures;
+mod kinds;
 mod loader;
 mod pixels;
 mod raster;
 mod source;
+mod survey;
 mod transform;
+mod words;
 mod zipfile;
 
 pub use config::{
@@ -32,7 +36,10 @@ pub use config::{
 };
 pub use dataset::{Dataset, Item};
 pub use decode::IMAGE_EXTENSIONS;
+pub use detect::detect;
 pub use error::{DataError, Skipped};
+pub use kinds::PassedOver;
 pub use loader::{Batch, Loader, LoaderConfig};
 pub use pixels::{PIXEL_MAX, PIXEL_MIN, pixel_from_u8};
+pub use survey::{Survey, survey};
 pub use transform::GREY_WEIGHTS;

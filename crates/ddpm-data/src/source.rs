@@ -8,13 +8,16 @@ mod idx;
 mod npy;
 mod npy_header;
 mod synthetic;
+mod walk;
 mod zip_images;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::classes::Classes;
 use crate::config::{DataConfig, DataKind};
+use crate::detect::explain;
 use crate::error::{DataError, Fault};
+use crate::kinds::PassedOver;
 use crate::raster::Raster;
 
 use arrays::Arrays;
@@ -22,6 +25,8 @@ use digits::Digits;
 use folder::Folder;
 use zip_images::ZipImages;
 
+pub(crate) use cifar::{detect_file as cifar_file, detect_in as cifar_in};
+pub(crate) use idx::{detect_in as idx_in, is_idx, is_other_idx, is_transposed, unpacked_head};
 pub(crate) use synthetic::Synthetic;
 
 /// An opened source and what is known of its classes.
@@ -43,7 +48,7 @@ pub(crate) enum Source {
 
 /// Opens the source of a validated configuration and lists its images, without decoding them.
 pub(crate) fn open(config: &DataConfig, seed: u64) -> Result<Listing, DataError> {
-    match config.kind {
+    let opened = match config.kind {
         DataKind::Digits => digits::open(),
         DataKind::Synthetic => Ok(Listing {
             source: Source::Synthetic(Synthetic::new(config, seed)),
@@ -55,7 +60,14 @@ pub(crate) fn open(config: &DataConfig, seed: u64) -> Result<Listing, DataError>
         DataKind::Cifar10 => cifar::open(config, cifar::Form::TEN),
         DataKind::Cifar100 => cifar::open(config, cifar::Form::HUNDRED),
         DataKind::Npy => npy::open(config),
-    }
+    };
+    opened.map_err(|error| explain(config, error))
+}
+
+/// Whether a folder has images below it: none if so, else what is there instead.
+pub(crate) fn has_images(path: &Path, max_files: u64) -> Result<Option<PassedOver>, DataError> {
+    let walk = walk::Walk::through(path, max_files, true)?;
+    Ok(walk.images.is_empty().then_some(walk.passed_over))
 }
 
 impl Source {
@@ -66,6 +78,43 @@ impl Source {
             Self::Folder(folder) => folder.len(),
             Self::Zip(archive) => archive.len(),
             Self::Arrays(arrays) => arrays.len(),
+        }
+    }
+
+    /// What was found beside the images of a folder or an archive.
+    pub(crate) fn passed_over(&self) -> PassedOver {
+        match self {
+            Self::Folder(folder) => folder.passed_over().clone(),
+            Self::Zip(archive) => archive.passed_over().clone(),
+            Self::Digits(_) | Self::Synthetic(_) | Self::Arrays(_) => PassedOver::default(),
+        }
+    }
+
+    /// `[channels, height, width]` of all images, of a source whose images are alike by their nature.
+    pub(crate) fn shape(&self) -> Option<[usize; 3]> {
+        match self {
+            Self::Digits(_) => Some(Digits::SHAPE),
+            Self::Synthetic(synthetic) => Some(synthetic.shape()),
+            Self::Arrays(arrays) => Some([arrays.channels, arrays.height, arrays.width]),
+            Self::Folder(_) | Self::Zip(_) => None,
+        }
+    }
+
+    /// The first bytes of the file of image `index`; none of a source without files of images.
+    pub(crate) fn head(&self, index: usize, count: usize) -> Result<Vec<u8>, Fault> {
+        match self {
+            Self::Folder(folder) => folder.head(index, count),
+            Self::Zip(archive) => Ok(archive.head(index, count)),
+            Self::Digits(_) | Self::Synthetic(_) | Self::Arrays(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The file of image `index`; nothing of a source without files of images.
+    pub(crate) fn bytes(&self, index: usize) -> Result<Vec<u8>, Fault> {
+        match self {
+            Self::Folder(folder) => folder.bytes(index),
+            Self::Zip(archive) => archive.bytes(index),
+            Self::Digits(_) | Self::Synthetic(_) | Self::Arrays(_) => Ok(Vec::new()),
         }
     }
 

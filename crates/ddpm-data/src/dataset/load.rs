@@ -5,6 +5,7 @@ use super::{Dataset, Decoder, Store};
 use crate::classes::Classes;
 use crate::config::{DataConfig, OnBad};
 use crate::error::{DataError, Fault, Skipped};
+use crate::kinds::PassedOver;
 use crate::raster::{Raster, Samples};
 use crate::source::{self, Listing, Source, Synthetic};
 use crate::transform::Fitting;
@@ -21,13 +22,19 @@ pub(super) fn load(
     if source.len() == 0 {
         return Err(DataError::Empty {
             path: path_of(config),
+            passed_over: PassedOver::default(),
         });
     }
     match source {
         Source::Synthetic(synthetic) => Ok(made(config, synthetic, progress)),
         source => {
             let fitting = Fitting::new(config);
-            decoded(config, Decoder { source, fitting }, classes, progress)
+            let decoder = Decoder {
+                source,
+                transpose: config.transpose,
+                fitting,
+            };
+            decoded(config, decoder, classes, progress)
         }
     }
 }

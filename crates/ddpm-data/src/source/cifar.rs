@@ -1,11 +1,14 @@
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::arrays::{Arrays, Encoding, Layout, Part};
 use super::{Listing, Source};
-use crate::blob::{Blob, open_file};
+use crate::blob::{Blob, open_file, read_head};
 use crate::classes::Classes;
-use crate::config::{DataConfig, Split};
+use crate::config::{DataConfig, DataKind, Split};
 use crate::error::DataError;
+use crate::kinds::is_pickle;
 
 const SIDE: usize = 32;
 const CHANNELS: usize = 3;
@@ -17,6 +20,8 @@ const MAX_NAMES_BYTES: u64 = 64 << 10;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Form {
     name: &'static str,
+    /// The archive of the binary version, without `.tar.gz`.
+    archive: &'static str,
     /// The folder in the archive as it is distributed.
     folder: &'static str,
     train: &'static [&'static str],
@@ -30,6 +35,7 @@ pub(super) struct Form {
 impl Form {
     pub(super) const TEN: Self = Self {
         name: "CIFAR-10",
+        archive: "cifar-10-binary",
         folder: "cifar-10-batches-bin",
         train: &[
             "data_batch_1.bin",
@@ -45,6 +51,7 @@ impl Form {
     };
     pub(super) const HUNDRED: Self = Self {
         name: "CIFAR-100",
+        archive: "cifar-100-binary",
         folder: "cifar-100-binary",
         train: &["train.bin"],
         test: "test.bin",
@@ -61,12 +68,7 @@ impl Form {
 pub(super) fn open(config: &DataConfig, form: Form) -> Result<Listing, DataError> {
     let path = config.required_path()?;
     let (directory, files) = if path.is_dir() {
-        let inner = path.join(form.folder);
-        let directory = if inner.is_dir() {
-            inner
-        } else {
-            path.to_path_buf()
-        };
+        let directory = find(path, form).unwrap_or_else(|| path.to_path_buf());
         let files = in_split(form, config.split.unwrap_or_default())
             .map(|name| directory.join(name))
             .collect();
@@ -106,6 +108,133 @@ pub(super) fn open(config: &DataConfig, form: Form) -> Result<Listing, DataError
             names: read_names(&directory.join(form.names), form.classes),
         },
     })
+}
+
+/// The folder with the binary files: `path`, the one that the archive unpacks to, or another one below `path`.
+fn find(path: &Path, form: Form) -> Option<PathBuf> {
+    let holds = |folder: &Path| {
+        let mut files = in_split(form, Split::All).map(|name| folder.join(name));
+        files.any(|file| file.metadata().is_ok_and(|m| is_whole(m.len(), form)))
+    };
+    let folders = [path.to_path_buf(), path.join(form.folder)];
+    folders
+        .into_iter()
+        .chain(folders_in(path))
+        .find(|folder| holds(folder))
+}
+
+/// Some folders below a folder, in order.
+fn folders_in(path: &Path) -> Vec<PathBuf> {
+    const MAX_FOLDERS: usize = 256;
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let folders = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir());
+    let mut folders: Vec<PathBuf> = folders.take(MAX_FOLDERS).collect();
+    folders.sort_unstable();
+    folders
+}
+
+fn is_whole(length: u64, form: Form) -> bool {
+    length > 0 && length.is_multiple_of(form.record_bytes())
+}
+
+/// A configuration for CIFAR's binary files in a folder or one level below; none if there are none.
+///
+/// # Errors   [`DataError::Unread`] if both sets are there, or what is there is the version for Python
+pub(crate) fn detect_in(path: &Path) -> Result<Option<DataConfig>, DataError> {
+    let unread = |path: &Path, what: String, remedy: &str| DataError::Unread {
+        path: path.to_path_buf(),
+        what,
+        remedy: remedy.into(),
+    };
+    let of = |kind, path| DataConfig {
+        kind,
+        path: Some(path),
+        ..DataConfig::default()
+    };
+    match (find(path, Form::TEN), find(path, Form::HUNDRED)) {
+        (Some(ten), None) => Ok(Some(of(DataKind::Cifar10, ten))),
+        (None, Some(hundred)) => Ok(Some(of(DataKind::Cifar100, hundred))),
+        (Some(_), Some(_)) => Err(unread(
+            path,
+            "holds both CIFAR-10 and CIFAR-100".into(),
+            "give the folder of one of them",
+        )),
+        (None, None) => {
+            let here = std::iter::once(path.to_path_buf()).chain(folders_in(path));
+            match here
+                .into_iter()
+                .find_map(|folder| Some((python(&folder)?, folder)))
+            {
+                None => Ok(None),
+                Some((form, folder)) => Err(unread(
+                    &folder,
+                    format!(
+                        "is {}'s version for Python, whose pickles are not read",
+                        form.name
+                    ),
+                    &format!(
+                        "download the binary version ({}.tar.gz) and unpack it",
+                        form.archive
+                    ),
+                )),
+            }
+        }
+    }
+}
+
+/// Whose version for Python a folder holds.
+fn python(folder: &Path) -> Option<Form> {
+    let holds = |names: &[&str]| names.iter().all(|name| is_pickled(&folder.join(name)));
+    let ten = ["data_batch_1", "test_batch", "batches.meta"];
+    if ten.iter().any(|name| holds(&[name])) {
+        return Some(Form::TEN);
+    }
+    let hundred = holds(&["train", "meta"]) || holds(&["test", "meta"]);
+    hundred.then_some(Form::HUNDRED)
+}
+
+fn is_pickled(path: &Path) -> bool {
+    path.is_file()
+        && File::open(path)
+            .and_then(|mut file| read_head(&mut file, 4))
+            .is_ok_and(|head| is_pickle(&head))
+}
+
+/// The kind of a file that consists of CIFAR's records, by its length and by classes that can be; none otherwise.
+pub(crate) fn detect_file(path: &Path) -> Option<DataKind> {
+    let kinds = [
+        (Form::TEN, DataKind::Cifar10),
+        (Form::HUNDRED, DataKind::Cifar100),
+    ];
+    kinds
+        .into_iter()
+        .find(|&(form, _)| holds_records(path, form).unwrap_or(false))
+        .map(|(_, kind)| kind)
+}
+
+/// Looks at up to 1000 records.
+fn holds_records(path: &Path, form: Form) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    if !is_whole(length, form) {
+        return Ok(false);
+    }
+    let record = form.record_bytes();
+    for index in 0..(length / record).min(1000) {
+        file.seek(SeekFrom::Start(index * record))?;
+        let classes = read_head(&mut file, form.label_bytes as usize)?;
+        let within = match classes.as_slice() {
+            [class] => usize::from(*class) < form.classes,
+            [coarse, fine] => *coarse < 20 && usize::from(*fine) < form.classes,
+            _ => false,
+        };
+        if !within {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn in_split(form: Form, split: Split) -> impl Iterator<Item = &'static str> {

@@ -60,6 +60,9 @@ pub(super) fn open() -> Result<Listing, DataError> {
 }
 
 impl Digits {
+    /// `[channels, height, width]` of every image.
+    pub(super) const SHAPE: [usize; 3] = [1, SIDE, SIDE];
+
     pub(super) fn len(&self) -> usize {
         self.units.len() / (SIDE * SIDE)
     }

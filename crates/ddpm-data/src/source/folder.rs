@@ -2,16 +2,15 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
+use super::walk::Walk;
 use super::{Listing, Source};
 use crate::blob::read_head;
 use crate::classes::Classes;
 use crate::config::DataConfig;
-use crate::decode::{SNIFF_BYTES, decode, has_image_extension, looks_like_image};
+use crate::decode::decode;
 use crate::error::{DataError, Fault};
+use crate::kinds::PassedOver;
 use crate::raster::Raster;
-
-/// Folders within folders, at most: far more than people make, and an end for what should not happen.
-const MAX_DEPTH: usize = 64;
 
 /// Image files below a folder, in the order of their paths.
 #[derive(Debug)]
@@ -21,6 +20,7 @@ pub(crate) struct Folder {
     files: Vec<PathBuf>,
     max_pixels: u64,
     max_file_bytes: u64,
+    passed_over: PassedOver,
 }
 
 pub(super) fn open(config: &DataConfig) -> Result<Listing, DataError> {
@@ -29,18 +29,15 @@ pub(super) fn open(config: &DataConfig) -> Result<Listing, DataError> {
     if !metadata.is_dir() {
         return Err(DataError::format(root, "a folder of images", "a file"));
     }
-    let mut walk = Walk {
-        root,
-        max_files: config.max_files,
-        seen: 0,
-        ancestors: Vec::new(),
-        files: Vec::new(),
-    };
-    walk.below(Path::new(""))?;
-    let mut files = walk.files;
+    let Walk {
+        images: mut files,
+        passed_over,
+        ..
+    } = Walk::through(root, config.max_files, false)?;
     if files.is_empty() {
         return Err(DataError::Empty {
             path: root.to_path_buf(),
+            passed_over,
         });
     }
     // paths compare component by component: the order does not depend on the file system
@@ -52,89 +49,10 @@ pub(super) fn open(config: &DataConfig) -> Result<Listing, DataError> {
             files,
             max_pixels: config.max_image_pixels,
             max_file_bytes: config.max_file_bytes,
+            passed_over,
         }),
         classes: Classes::from_folders(&folders),
     })
-}
-
-/// A search for images below a folder.
-struct Walk<'a> {
-    root: &'a Path,
-    max_files: u64,
-    /// Files and folders met so far. Links to folders beside each other can make a handful of them endlessly many.
-    seen: u64,
-    /// The folders around the present one, as they really are.
-    ancestors: Vec<PathBuf>,
-    /// What was found, relative to `root`.
-    files: Vec<PathBuf>,
-}
-
-impl Walk<'_> {
-    fn below(&mut self, below: &Path) -> Result<(), DataError> {
-        let folder = self.root.join(below);
-        let failed = |error| DataError::io(&folder, error);
-        let real = folder.canonicalize().map_err(failed)?;
-        if self.ancestors.contains(&real) {
-            // a link that leads back up
-            return Ok(());
-        }
-        if self.ancestors.len() == MAX_DEPTH {
-            return Err(DataError::format(
-                &folder,
-                format!("at most {MAX_DEPTH} folders within each other"),
-                "more",
-            ));
-        }
-        self.ancestors.push(real);
-        for entry in fs::read_dir(&folder).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            self.count()?;
-            if is_ignored(&name.to_string_lossy()) {
-                continue;
-            }
-            let relative = below.join(&name);
-            let path = self.root.join(&relative);
-            match fs::metadata(&path) {
-                Ok(metadata) if metadata.is_dir() => self.below(&relative)?,
-                Ok(metadata) if metadata.is_file() => {
-                    if has_image_extension(&name.to_string_lossy()) || starts_like_image(&path) {
-                        self.files.push(relative);
-                    }
-                }
-                Ok(_) => {}
-                // a broken link by the name of an image is a bad image, reported when it is decoded
-                Err(_) if has_image_extension(&name.to_string_lossy()) => self.files.push(relative),
-                Err(_) => {}
-            }
-        }
-        self.ancestors.pop();
-        Ok(())
-    }
-
-    fn count(&mut self) -> Result<(), DataError> {
-        self.seen += 1;
-        if self.seen <= self.max_files {
-            return Ok(());
-        }
-        Err(DataError::Limit {
-            path: self.root.to_path_buf(),
-            what: "number of files and folders",
-            got: self.seen,
-            limit: self.max_files,
-            key: "max_files",
-        })
-    }
-}
-
-/// Hidden files, and what macOS and Windows leave beside images.
-pub(super) fn is_ignored(name: &str) -> bool {
-    name.starts_with('.') || name == "__MACOSX" || name.eq_ignore_ascii_case("thumbs.db")
-}
-
-fn starts_like_image(path: &Path) -> bool {
-    File::open(path)
-        .and_then(|mut file| read_head(&mut file, SNIFF_BYTES))
-        .is_ok_and(|head| looks_like_image(&head))
 }
 
 /// The folder of the first level that a file lies in; none if it lies at the root.
@@ -151,11 +69,21 @@ impl Folder {
         self.files.len()
     }
 
+    pub(super) fn passed_over(&self) -> &PassedOver {
+        &self.passed_over
+    }
+
     pub(super) fn path_of(&self, index: usize) -> PathBuf {
         self.root.join(&self.files[index])
     }
 
-    pub(super) fn decode(&self, index: usize) -> Result<Raster, Fault> {
+    /// The first bytes of an image's file.
+    pub(super) fn head(&self, index: usize, count: usize) -> Result<Vec<u8>, Fault> {
+        Ok(read_head(&mut File::open(self.path_of(index))?, count)?)
+    }
+
+    /// All of an image's file.
+    pub(super) fn bytes(&self, index: usize) -> Result<Vec<u8>, Fault> {
         let file = File::open(self.path_of(index))?;
         let length = file.metadata()?.len();
         if length > self.max_file_bytes {
@@ -169,7 +97,11 @@ impl Folder {
         let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
         // the length again as a limit: the file may be growing
         file.take(self.max_file_bytes).read_to_end(&mut bytes)?;
-        decode(&bytes, self.max_pixels)
+        Ok(bytes)
+    }
+
+    pub(super) fn decode(&self, index: usize) -> Result<Raster, Fault> {
+        decode(&self.bytes(index)?, self.max_pixels)
     }
 }
 

@@ -1,3 +1,5 @@
+mod files;
+
 use std::fs::File;
 use std::io::{BufReader, Seek};
 use std::path::{Path, PathBuf};
@@ -8,17 +10,20 @@ use super::arrays::{Arrays, Encoding, Layout, Part, check_pixels};
 use super::{Listing, Source};
 use crate::blob::{Blob, open_file, read_head};
 use crate::classes::Classes;
-use crate::config::{DataConfig, Split};
+use crate::config::{DataConfig, DataKind, Split};
 use crate::error::DataError;
+use crate::words::some;
+
+pub(crate) use files::is_transposed;
+use files::labels_beside;
 
 /// The format's magic: two zeros, 8 for unsigned bytes, the number of axes (LeCun's MNIST page).
 const IMAGES_MAGIC: [u8; 4] = [0, 0, 8, 3];
 const LABELS_MAGIC: [u8; 4] = [0, 0, 8, 1];
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// MNIST's names: the split, with `images-idx3` or `labels-idx1` behind it.
-const TRAIN: &str = "train";
-const TEST: &str = "t10k";
+/// The magic of QMNIST's labels: 32-bit integers on two axes.
+const QMNIST_LABELS_MAGIC: [u8; 4] = [0, 0, 12, 2];
 
 pub(super) fn open(config: &DataConfig) -> Result<Listing, DataError> {
     let path = config.required_path()?;
@@ -48,50 +53,20 @@ fn in_directory(
             "goes with one image file; give that file as data.path or remove it",
         ));
     }
-    let splits: &[&str] = match config.split.unwrap_or_default() {
-        Split::Train => &[TRAIN],
-        Split::Test => &[TEST],
-        Split::All => &[TRAIN, TEST],
+    let splits: &[Split] = match config.split.unwrap_or_default() {
+        Split::Train => &[Split::Train],
+        Split::Test => &[Split::Test],
+        Split::All => &[Split::Train, Split::Test],
     };
+    let folder = files::find(path)?.unwrap_or_else(|| files::Folder::empty(path));
     splits
         .iter()
-        .map(|split| {
-            let images = find(path, split, "images", 3).ok_or_else(|| {
-                DataError::format(
-                    path,
-                    format!("{split}-images-idx3-ubyte or {split}-images-idx3-ubyte.gz in it"),
-                    "neither",
-                )
-            })?;
-            Ok((images, find(path, split, "labels", 1)))
+        .map(|&split| {
+            let images = folder.images(split)?;
+            let labels = labels_beside(&images);
+            Ok((images, labels))
         })
         .collect()
-}
-
-fn find(directory: &Path, split: &str, what: &str, axes: u8) -> Option<PathBuf> {
-    ["-", "."]
-        .iter()
-        .flat_map(|dash| {
-            ["", ".gz"]
-                .map(|end| directory.join(format!("{split}-{what}{dash}idx{axes}-ubyte{end}")))
-        })
-        .find(|candidate| candidate.is_file())
-}
-
-/// MNIST's name of the label file that belongs to an image file, if it is there, packed or not.
-fn labels_beside(images: &Path) -> Option<PathBuf> {
-    let name = images.file_name()?.to_str()?;
-    let labels = name
-        .replace("images-idx3", "labels-idx1")
-        .replace("images.idx3", "labels.idx1");
-    if labels == name {
-        return None;
-    }
-    let plain = labels.strip_suffix(".gz").unwrap_or(&labels);
-    [labels.clone(), plain.to_owned(), format!("{plain}.gz")]
-        .into_iter()
-        .map(|candidate| images.with_file_name(candidate))
-        .find(|candidate| candidate.is_file())
 }
 
 fn read_pairs(
@@ -151,20 +126,96 @@ fn read_images(path: &Path, config: &DataConfig) -> Result<(Part, [u64; 2]), Dat
 }
 
 fn read_labels(path: &Path, count: usize, config: &DataConfig) -> Result<Vec<usize>, DataError> {
-    let blob = read(path, config, LABELS_MAGIC, |[labels]: [u64; 1]| {
+    let check = |labels: u64| {
         if labels == count as u64 {
             return Ok(());
         }
         Err(DataError::format(
             path,
-            format!("{count} labels, one an image"),
+            format!("{}, one an image", some(count, "label")),
             labels.to_string(),
         ))
+    };
+    let failed = |error| DataError::io(path, error);
+    if magic_of(path) == Some(QMNIST_LABELS_MAGIC) {
+        let mut columns = 0;
+        let blob = read(path, config, QMNIST_LABELS_MAGIC, |axes: [u64; 2]| {
+            columns = axes[1];
+            check(axes[0])
+        })?;
+        // the class is the first column; the others say who wrote the digit (Yadav & Bottou 2019)
+        return (0..count as u64)
+            .map(|row| {
+                let mut class = [0; 4];
+                blob.read(12 + 4 * columns * row, &mut class)
+                    .map_err(failed)?;
+                // a class number has 16 bits at most here: everything else is a damaged file
+                u16::try_from(i32::from_be_bytes(class))
+                    .map(usize::from)
+                    .map_err(|_| {
+                        let got = format!("{} in row {row}", i32::from_be_bytes(class));
+                        DataError::format(path, "classes from 0 to 65535", got)
+                    })
+            })
+            .collect();
+    }
+    let blob = read(path, config, LABELS_MAGIC, |[labels]: [u64; 1]| {
+        check(labels)
     })?;
     let mut bytes = vec![0; count];
-    blob.read(8, &mut bytes)
-        .map_err(|error| DataError::io(path, error))?;
+    blob.read(8, &mut bytes).map_err(failed)?;
     Ok(bytes.into_iter().map(usize::from).collect())
+}
+
+/// The first four bytes, unpacked.
+fn magic_of(path: &Path) -> Option<[u8; 4]> {
+    unpacked_head(path, 4).ok()?.first_chunk().copied()
+}
+
+/// The first bytes of a file, or of what is packed in it with gzip.
+pub(crate) fn unpacked_head(path: &Path, count: usize) -> Result<Vec<u8>, DataError> {
+    let failed = |error| DataError::io(path, error);
+    let (mut file, _) = open_file(path, "a file")?;
+    let start = read_head(&mut file, GZIP_MAGIC.len()).map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    if start == GZIP_MAGIC {
+        // the same sentence as for one that breaks later
+        return read_head(&mut MultiGzDecoder::new(BufReader::new(file)), count).map_err(|error| {
+            DataError::format(path, "a gzip file", format!("a damaged one ({error})"))
+        });
+    }
+    read_head(&mut file, count).map_err(failed)
+}
+
+/// What [`detect`](crate::detect()) makes of bytes, unpacked, that an IDX file may begin with.
+pub(crate) fn is_idx(head: &[u8]) -> bool {
+    head.starts_with(&IMAGES_MAGIC)
+}
+
+/// Whether they begin an IDX file of something else than images.
+pub(crate) fn is_other_idx(head: &[u8]) -> bool {
+    matches!(head, [0, 0, 8 | 9 | 11..=14, 1..=4, 0, ..]) && !is_idx(head)
+}
+
+/// A configuration for the image files of MNIST's names in a folder or below it; none if there are none.
+pub(crate) fn detect_in(path: &Path) -> Result<Option<DataConfig>, DataError> {
+    let Some(folder) = files::find(path)? else {
+        return Ok(None);
+    };
+    let of = |path: PathBuf, split| DataConfig {
+        kind: DataKind::Idx,
+        path: Some(path),
+        split,
+        transpose: folder.is_transposed(),
+        ..DataConfig::default()
+    };
+    match (folder.images(Split::Train), folder.images(Split::Test)) {
+        (Ok(_), _) => Ok(Some(of(folder.path.clone(), None))),
+        (Err(DataError::Format { .. }), Ok(_)) => {
+            Ok(Some(of(folder.path.clone(), Some(Split::Test))))
+        }
+        (Err(error), _) => folder.only().map(|file| Some(of(file, None))).ok_or(error),
+    }
 }
 
 /// Reads the header, lets `check` see the axes, and only then the rest, which must be as long as they say.
@@ -186,13 +237,13 @@ fn read<const AXES: usize>(
         })?;
         let axes = parse_header(path, &head, magic)?;
         check(axes)?;
-        let expected = total_bytes(path, axes)?;
+        let expected = total_bytes(path, magic, axes)?;
         return Blob::unpack(path, head, unpacked, expected, length, config);
     }
     let head = read_head(&mut file, header_bytes).map_err(failed)?;
     let axes = parse_header(path, &head, magic)?;
     check(axes)?;
-    let expected = total_bytes(path, axes)?;
+    let expected = total_bytes(path, magic, axes)?;
     plain(path, file, length, expected, config)
 }
 
@@ -254,12 +305,20 @@ fn parse_header<const AXES: usize>(
     if axes.first() == Some(&0) {
         return Err(DataError::format(path, "at least one element", "none"));
     }
+    if magic == QMNIST_LABELS_MAGIC && axes.get(1) == Some(&0) {
+        return Err(DataError::format(path, "at least one column", "none"));
+    }
     Ok(axes)
 }
 
-fn total_bytes<const AXES: usize>(path: &Path, axes: [u64; AXES]) -> Result<u64, DataError> {
+fn total_bytes<const AXES: usize>(
+    path: &Path,
+    magic: [u8; 4],
+    axes: [u64; AXES],
+) -> Result<u64, DataError> {
+    let bytes_each = if magic == QMNIST_LABELS_MAGIC { 4 } else { 1 };
     axes.iter()
-        .try_fold(1u64, |product, &axis| product.checked_mul(axis))
+        .try_fold(bytes_each, |product: u64, &axis| product.checked_mul(axis))
         .and_then(|bytes| bytes.checked_add(4 + 4 * AXES as u64))
         .ok_or_else(|| {
             DataError::format(

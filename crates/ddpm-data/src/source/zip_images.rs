@@ -1,11 +1,11 @@
 use std::path::PathBuf;
 
-use super::folder::is_ignored;
 use super::{Listing, Source};
 use crate::classes::Classes;
 use crate::config::DataConfig;
 use crate::decode::{SNIFF_BYTES, decode, has_image_extension, looks_like_image};
 use crate::error::{DataError, Fault, excerpt};
+use crate::kinds::{self, PassedOver, is_hidden};
 use crate::raster::Raster;
 use crate::zipfile::{self, Archive, Entry};
 
@@ -16,21 +16,34 @@ pub(crate) struct ZipImages {
     entries: Vec<Entry>,
     config: DataConfig,
     path: PathBuf,
+    passed_over: PassedOver,
 }
 
 pub(super) fn open(config: &DataConfig) -> Result<Listing, DataError> {
     let path = config.required_path()?;
     let archive = zipfile::open(path, config)?;
-    let mut entries: Vec<Entry> = zipfile::entries(&archive)
-        .filter(|entry| !parts(&entry.name).any(is_ignored))
-        .filter(|entry| {
-            has_image_extension(&entry.name)
-                || looks_like_image(&zipfile::head(&archive, entry, SNIFF_BYTES))
-        })
-        .collect();
+    let mut passed_over = PassedOver::default();
+    let mut entries = Vec::new();
+    for entry in zipfile::entries(&archive) {
+        if let Some(hidden) = parts(&entry.name).find(|part| is_hidden(part)) {
+            passed_over.add_hidden(hidden);
+        } else if has_image_extension(&entry.name) {
+            entries.push(entry);
+        } else {
+            let head = zipfile::head(&archive, &entry, SNIFF_BYTES);
+            if looks_like_image(&head) {
+                entries.push(entry);
+            } else if let Some(kind) =
+                kinds::of_name(&entry.name).or_else(|| kinds::of_content(&head))
+            {
+                passed_over.add(kind);
+            }
+        }
+    }
     if entries.is_empty() {
         return Err(DataError::Empty {
             path: path.to_path_buf(),
+            passed_over,
         });
     }
     // the order of a folder with the same files
@@ -42,6 +55,7 @@ pub(super) fn open(config: &DataConfig) -> Result<Listing, DataError> {
             entries,
             config: config.clone(),
             path: path.to_path_buf(),
+            passed_over,
         })),
         classes,
     })
@@ -78,6 +92,10 @@ impl ZipImages {
         self.entries.len()
     }
 
+    pub(super) fn passed_over(&self) -> &PassedOver {
+        &self.passed_over
+    }
+
     pub(super) fn path_of(&self, index: usize) -> PathBuf {
         // joined as text: a name that starts with a slash must not replace the archive's path
         let mut path = self.path.clone().into_os_string();
@@ -86,9 +104,18 @@ impl ZipImages {
         PathBuf::from(path)
     }
 
+    /// The first bytes of an image, unpacked.
+    pub(super) fn head(&self, index: usize, count: usize) -> Vec<u8> {
+        zipfile::head(&self.archive, &self.entries[index], count)
+    }
+
+    /// All of an image, unpacked.
+    pub(super) fn bytes(&self, index: usize) -> Result<Vec<u8>, Fault> {
+        zipfile::read(&self.archive, &self.entries[index], &self.config)
+    }
+
     pub(super) fn decode(&self, index: usize) -> Result<Raster, Fault> {
-        let bytes = zipfile::read(&self.archive, &self.entries[index], &self.config)?;
-        decode(&bytes, self.config.max_image_pixels)
+        decode(&self.bytes(index)?, self.config.max_image_pixels)
     }
 }
 

@@ -173,7 +173,7 @@ mod tests {
         );
         findings.error("c", UsageError("bad".into()));
         assert_eq!(findings.exit(), Exit::Usage);
-        findings.error("d", DataError::Empty { path: "x".into() });
+        findings.error("d", DataError::Index { index: 0, len: 0 });
         assert_eq!((findings.failed(), findings.exit()), (true, Exit::Data));
         assert_eq!(
             findings.json()[3],

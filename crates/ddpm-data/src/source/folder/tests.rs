@@ -192,7 +192,10 @@ fn what_is_not_a_folder_of_images() {
     let missing = load_error(&config(DataKind::Folder, &dir.path().join("no")));
     assert!(matches!(missing, DataError::Io { .. }), "{missing}");
     let empty = load_error(&config(DataKind::Folder, dir.path()));
-    assert!(matches!(empty, DataError::Empty { .. }), "{empty}");
+    assert!(matches!(empty, DataError::Unread { .. }), "{empty}");
+    write(dir.path(), "b.txt", b"words");
+    let words = load_error(&config(DataKind::Folder, dir.path()));
+    assert!(matches!(words, DataError::Empty { .. }), "{words}");
     let file = write(dir.path(), "a.txt", b"words");
     let file = load_error(&config(DataKind::Folder, &file));
     assert!(matches!(file, DataError::Format { .. }), "{file}");
@@ -212,7 +215,7 @@ fn an_unreadable_folder_is_named() {
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o700)).unwrap();
     match error {
         DataError::Io { path, .. } if !root => assert_eq!(path, locked),
-        DataError::Empty { .. } if root => {}
+        DataError::Unread { .. } if root => {}
         other => panic!("{other}"),
     }
 }
