@@ -306,7 +306,7 @@ pub struct ForSampling {
 
 /// Loads what sampling needs, without the moments. Verified as by [`load`].
 ///
-/// # Errors   as [`load`]
+/// # Errors   as [`load`]; [`StoreError::Tensor`] for weights that are not finite
 pub fn load_for_sampling(path: &Path, which: Weights) -> Result<ForSampling> {
     let manifest = verified_or_advice(path)?;
     let summary = manifest.summary();
@@ -314,11 +314,14 @@ pub fn load_for_sampling(path: &Path, which: Weights) -> Result<ForSampling> {
         Weights::Ema if summary.has_ema => EMA,
         Weights::Ema | Weights::Raw => WEIGHTS,
     };
+    let weights = path.join(weights);
+    let tensors = TensorFile::read(&weights)?.tensors;
+    tensors::check_finite(&weights, &tensors)?;
     Ok(ForSampling {
         step: summary.step,
         state: json::read(&path.join(STATE))?,
         config: json::read(&path.join(config))?,
-        weights: TensorFile::read(&path.join(weights))?.tensors,
+        weights: tensors,
     })
 }
 

@@ -52,7 +52,7 @@ pub enum StoreError {
         /// The configuration file.
         path: PathBuf,
         /// The key.
-        key: &'static str,
+        key: String,
         /// The value found, as JSON.
         value: String,
         /// What is supported.

@@ -13,9 +13,26 @@ use crate::io;
 /// takes thirty times its length.
 const MAX_JSON_BYTES: u64 = 4 << 20;
 
+/// How the stand-in begins that git leaves for a large file until git-lfs has fetched it.
+pub(crate) const LFS_MARK: &[u8] = b"version https://git-lfs";
+pub(crate) const LFS: &str =
+    "this is the pointer that git-lfs leaves for a file; run `git lfs pull` in its repository";
+
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = io::read_bounded(path, MAX_JSON_BYTES)?;
-    serde_json::from_slice(&bytes).map_err(|error| StoreError::format(path, "JSON", error))
+    from_bytes(path, "JSON", &io::read_bounded(path, MAX_JSON_BYTES)?)
+}
+
+/// What `bytes` say; a byte-order mark before them, as editors of Windows write it, is passed over.
+pub(crate) fn from_bytes<T: DeserializeOwned>(
+    path: &Path,
+    format: &'static str,
+    bytes: &[u8],
+) -> Result<T> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    if bytes.starts_with(LFS_MARK) {
+        return Err(StoreError::format(path, format, LFS));
+    }
+    serde_json::from_slice(bytes).map_err(|error| StoreError::format(path, format, error))
 }
 
 pub(crate) fn write_pretty(path: &Path, value: &impl Serialize) -> Result<()> {
@@ -33,6 +50,18 @@ pub(crate) fn to_bytes(path: &Path, value: &impl Serialize) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn marks_before_the_text_are_understood() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.json");
+        std::fs::write(&path, "\u{feff}{\"a\": 1}").unwrap();
+        let read_back: serde_json::Value = read(&path).unwrap();
+        assert_eq!(read_back["a"], 1);
+        std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid x\n").unwrap();
+        let message = read::<serde_json::Value>(&path).unwrap_err().to_string();
+        assert!(message.contains("git lfs pull"), "{message}");
+    }
 
     #[test]
     fn what_is_long_or_deep_is_refused() {

@@ -130,6 +130,24 @@ pub fn list_tensors(path: &Path) -> Result<TensorListing> {
     })
 }
 
+/// Refuses weights that no network can compute with.
+///
+/// # Errors   [`StoreError::Tensor`] naming the first tensor of `path` that holds NaN or an infinity
+pub fn check_finite(path: &Path, tensors: &[NamedTensor]) -> Result<()> {
+    for tensor in tensors {
+        if let Some(at) = tensor.data.iter().position(|number| !number.is_finite()) {
+            let problem = format!(
+                "number {at} of {} is {}; the model is damaged or its training diverged, so take another copy or an \
+                 earlier checkpoint",
+                tensor.data.len(),
+                tensor.data.get(at).copied().unwrap_or(f32::NAN)
+            );
+            return Err(StoreError::tensor(path, &tensor.name, problem));
+        }
+    }
+    Ok(())
+}
+
 fn open(path: &Path) -> Result<(Header, BufReader<File>)> {
     refuse_pickle_name(path)?;
     let refuse = || StoreError::format(path, "safetensors", "this is not a plain file");

@@ -4,44 +4,60 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::names;
+use super::index::Index;
+use super::keys::unsupported;
 use super::scheduler::SchedulerSettings;
+use super::weights::WEIGHTS;
+use super::{hub, names, weights};
+use crate::checkpoint::Weights;
 use crate::error::{Result, StoreError};
 use crate::json;
-use crate::tensors::{self, NamedTensor, PICKLE, TensorFile};
+use crate::tensors::{self, NamedTensor, TensorFile};
 
 const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
-const WEIGHTS_INDEX: &str = "diffusion_pytorch_model.safetensors.index.json";
-const PICKLED_WEIGHTS: &str = "diffusion_pytorch_model.bin";
+const UNET: &str = "unet";
+/// Where diffusers' training script keeps the moving average, beside `unet` in its checkpoints.
+const UNET_EMA: &str = "unet_ema";
 const SCHEDULER_CONFIG: &str = "scheduler_config.json";
 /// The release whose formats are written.
 const DIFFUSERS_VERSION: &str = "0.42.1";
 
 /// What a model directory holds.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct DiffusersModel {
     /// The network's `config.json` as it is.
     pub config: Map<String, Value>,
     /// Its weights, under diffusers' present names.
     pub tensors: TensorFile,
-    /// The noise schedule, where one is there.
+    /// The noise schedule, where one is there and understood.
     pub scheduler: Option<SchedulerSettings>,
+    /// Why no images can be sampled with it, where that is so: the network itself may still be evaluated.
+    pub refusal: Option<StoreError>,
+    /// The scheduler's file, where one is there.
+    pub scheduler_path: Option<PathBuf>,
     /// Where `config.json` and the weights lie.
     pub unet_dir: PathBuf,
 }
 
 impl DiffusersModel {
-    /// Reads a pipeline (`unet/`, `scheduler/`) or a flat directory (`config.json`, weights and perhaps
-    /// `scheduler_config.json` side by side).
+    /// Reads a pipeline (`unet/`, `scheduler/`, `model_index.json`), a flat directory (`config.json`, weights and perhaps
+    /// `scheduler_config.json` side by side), a checkpoint of diffusers' training script (`unet/`, `unet_ema/`) or a
+    /// repository in the Hugging Face cache.
     ///
     /// # Errors   [`StoreError::Missing`] for a directory that is neither, [`StoreError::Format`] and
-    /// [`StoreError::Tensor`] for broken files (pickles among them), [`StoreError::Unsupported`] for a
-    /// scheduler value, [`StoreError::Io`]
+    /// [`StoreError::Tensor`] for broken files (pickles and weights that are not finite among them), [`StoreError::Io`]
     pub fn read(directory: &Path) -> Result<Self> {
-        let unet_dir = locate(directory)?;
-        let config = json::read(&unet_dir.join(CONFIG))?;
-        let mut tensors = read_weights(&unet_dir)?;
+        Self::read_weights(directory, None)
+    }
+
+    /// As [`DiffusersModel::read`]; of `unet/` and `unet_ema/` the one that is asked for, or `unet/` like diffusers.
+    ///
+    /// # Errors   as [`DiffusersModel::read`]
+    pub fn read_weights(directory: &Path, which: Option<Weights>) -> Result<Self> {
+        let directory = hub::snapshot(directory)?;
+        let unet_dir = locate(&directory, which)?;
+        let config: Map<String, Value> = json::read(&unet_dir.join(CONFIG))?;
+        let mut tensors = weights::read(&unet_dir)?;
         tensors.tensors = tensors.tensors.into_iter().map(names::modernise).collect();
         // An old and a new name of one parameter would meet here.
         tensors::check(&unet_dir, &tensors.tensors)?;
@@ -49,49 +65,79 @@ impl DiffusersModel {
             directory.join("scheduler").join(SCHEDULER_CONFIG),
             directory.join(SCHEDULER_CONFIG),
         ];
-        let scheduler = match places.iter().find(|path| path.is_file()) {
-            Some(path) => Some(SchedulerSettings::read(path)?),
-            None => None,
+        let scheduler_path = places.into_iter().find(|path| path.is_file());
+        let settings = check_channels(&unet_dir, &config)
+            .and_then(|()| read_scheduler(&directory, scheduler_path.as_deref()));
+        let (scheduler, refusal) = match settings {
+            Ok(scheduler) => (scheduler, None),
+            Err(error @ StoreError::Unsupported { .. }) => (None, Some(error)),
+            Err(broken) => return Err(broken),
         };
         Ok(Self {
             config,
             tensors,
             scheduler,
+            refusal,
+            scheduler_path,
             unet_dir,
         })
     }
 }
 
-fn locate(directory: &Path) -> Result<PathBuf> {
-    let places = [directory.join("unet"), directory.to_owned()];
-    let found = places
-        .into_iter()
-        .find(|place| place.join(CONFIG).is_file());
-    found.ok_or_else(|| StoreError::Missing {
-        path: directory.to_owned(),
-        what: "unet/config.json or config.json".to_owned(),
-        hint: "give a directory that diffusers' save_pretrained wrote".to_owned(),
-    })
+fn read_scheduler(directory: &Path, path: Option<&Path>) -> Result<Option<SchedulerSettings>> {
+    let index = Index::read(directory)?;
+    path.map(|path| index.scheduler(path)).transpose()
 }
 
-fn read_weights(unet_dir: &Path) -> Result<TensorFile> {
-    let path = unet_dir.join(WEIGHTS);
-    if path.is_file() {
-        return TensorFile::read(&path);
+/// Sampling takes the output for an image.
+fn check_channels(unet_dir: &Path, config: &Map<String, Value>) -> Result<()> {
+    let channels = |key| config.get(key).map_or(Some(3), Value::as_u64);
+    // What is not a number is for the network to refuse.
+    let (Some(taken), Some(given)) = (channels("in_channels"), channels("out_channels")) else {
+        return Ok(());
+    };
+    let supported = match (given == taken, given.checked_div(2) == Some(taken)) {
+        (true, _) => return Ok(()),
+        (_, true) => {
+            "as many as in_channels: twice as many are those of a learned variance, which is not implemented"
+        }
+        _ => "as many as in_channels",
+    };
+    let path = unet_dir.join(CONFIG);
+    Err(unsupported(&path, "out_channels", &json!(given), supported))
+}
+
+fn locate(directory: &Path, which: Option<Weights>) -> Result<PathBuf> {
+    let [unet, ema] = [UNET, UNET_EMA].map(|name| directory.join(name));
+    let is_network = |place: &Path| place.join(CONFIG).is_file();
+    if is_network(&ema) {
+        if which == Some(Weights::Ema) {
+            return Ok(ema);
+        }
+        let has_weights = is_network(&unet) && weights::find(&unet)?.is_some();
+        if which.is_none() && !has_weights && !is_network(directory) {
+            tracing::warn!(
+                "{}: reading the moving average of unet_ema, since unet holds no weights",
+                directory.display()
+            );
+            return Ok(ema);
+        }
     }
-    let index = unet_dir.join(WEIGHTS_INDEX);
-    if index.is_file() {
-        return tensors::read_sharded(&index);
+    let found = [unet, directory.to_owned()]
+        .into_iter()
+        .find(|place| is_network(place))
+        .ok_or_else(|| StoreError::Missing {
+            path: directory.to_owned(),
+            what: "unet/config.json or config.json".to_owned(),
+            hint: "give a directory that diffusers' save_pretrained wrote".to_owned(),
+        })?;
+    if which == Some(Weights::Ema) {
+        tracing::warn!(
+            "{}: there is no unet_ema, so these are the only weights",
+            found.display()
+        );
     }
-    let pickle = unet_dir.join(PICKLED_WEIGHTS);
-    if pickle.is_file() {
-        return Err(StoreError::format(&pickle, "safetensors", PICKLE));
-    }
-    Err(StoreError::Missing {
-        path,
-        what: "the weights".to_owned(),
-        hint: "copy them there, or save the model with safe_serialization=True".to_owned(),
-    })
+    Ok(found)
 }
 
 /// Writes a pipeline directory that Python's `DDPMPipeline.from_pretrained` loads; each file atomically,
@@ -122,7 +168,7 @@ pub fn write_pipeline(
     let index = json!({
         "_class_name": "DDPMPipeline",
         "_diffusers_version": DIFFUSERS_VERSION,
-        "scheduler": ["diffusers", "DDPMScheduler"],
+        "scheduler": ["diffusers", settings["_class_name"]],
         "unet": ["diffusers", class],
     });
     json::write_pretty(&directory.join("model_index.json"), &index)
@@ -192,12 +238,14 @@ mod tests {
             .unwrap();
         }
         let flat_model = DiffusersModel::read(&flat).unwrap();
+        assert_eq!(flat_model.unet_dir, flat);
         assert_eq!(
-            flat_model,
-            DiffusersModel {
-                unet_dir: flat.clone(),
-                ..model
-            }
+            (
+                &flat_model.config,
+                &flat_model.tensors,
+                &flat_model.scheduler
+            ),
+            (&model.config, &model.tensors, &model.scheduler)
         );
         fs::remove_file(flat.join(SCHEDULER_CONFIG)).unwrap();
         assert_eq!(DiffusersModel::read(&flat).unwrap().scheduler, None);
@@ -236,10 +284,91 @@ mod tests {
         message("config.json");
         json::write_pretty(&directory.path().join(CONFIG), &config()).unwrap();
         message("the weights not found");
-        fs::write(directory.path().join(PICKLED_WEIGHTS), "x").unwrap();
+        fs::write(directory.path().join("diffusion_pytorch_model.bin"), "x").unwrap();
         message("pickle");
         fs::write(directory.path().join(CONFIG), "[1, 2").unwrap();
         message("not valid JSON");
+    }
+
+    /// A network whose only weight is called `name`.
+    fn network(folder: &Path, name: &str) {
+        json::write_pretty(&folder.join(CONFIG), &config()).unwrap();
+        TensorFile::new(weights(&[name]))
+            .write(&folder.join(WEIGHTS))
+            .unwrap();
+    }
+
+    #[test]
+    fn the_moving_average_is_read_where_asked_for_or_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let read = |which| {
+            let model = DiffusersModel::read_weights(root, which).unwrap();
+            model.tensors.tensors[0].name.clone()
+        };
+        network(&root.join(UNET), "trained");
+        assert_eq!(read(Some(Weights::Ema)), "trained");
+        network(&root.join(UNET_EMA), "ema");
+        for (which, expected) in [
+            (None, "trained"),
+            (Some(Weights::Raw), "trained"),
+            (Some(Weights::Ema), "ema"),
+        ] {
+            assert_eq!(read(which), expected);
+        }
+        fs::remove_file(root.join(UNET).join(WEIGHTS)).unwrap();
+        assert_eq!(read(None), "ema");
+        let refused = DiffusersModel::read_weights(root, Some(Weights::Raw)).unwrap_err();
+        assert!(matches!(refused, StoreError::Missing { .. }), "{refused}");
+        fs::remove_dir_all(root.join(UNET)).unwrap();
+        assert_eq!(read(None), "ema");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_repository_in_the_cache_is_read_through_its_links() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = root.path().join("models--google--ddpm");
+        let snapshot = cache.join("snapshots/abc");
+        fs::create_dir_all(&snapshot).unwrap();
+        network(&cache.join("blobs"), "a");
+        for name in [CONFIG, WEIGHTS] {
+            let blob = Path::new("../../blobs").join(name);
+            std::os::unix::fs::symlink(blob, snapshot.join(name)).unwrap();
+        }
+        json::write_pretty(&cache.join("refs/other"), &json!(1)).unwrap();
+        fs::write(cache.join("refs/main"), "abc").unwrap();
+        let model = DiffusersModel::read(&cache).unwrap();
+        assert_eq!(model.unet_dir, snapshot);
+        assert_eq!(model.tensors.tensors[0].name, "a");
+    }
+
+    #[test]
+    fn what_cannot_be_sampled_is_read_with_the_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let refusal = || {
+            let model = DiffusersModel::read(folder).unwrap();
+            model.refusal.map(|error| error.to_string())
+        };
+        network(folder, "a");
+        assert_eq!(refusal(), None);
+        let index = json!({"_class_name": "LDMPipeline", "vqvae": ["diffusers", "VQModel"]});
+        json::write_pretty(&folder.join("model_index.json"), &index).unwrap();
+        assert!(refusal().unwrap().contains("model_index.json: `vqvae` is"));
+        fs::remove_file(folder.join("model_index.json")).unwrap();
+        let scheduler = json!({"_class_name": "KarrasVeScheduler"});
+        json::write_pretty(&folder.join(SCHEDULER_CONFIG), &scheduler).unwrap();
+        assert!(refusal().unwrap().contains("KarrasVeScheduler"));
+        for (taken, given, word) in [(3, 6, "learned variance"), (6, 3, "as many as in_channels")] {
+            let channels = json!({"in_channels": taken, "out_channels": given});
+            json::write_pretty(&folder.join(CONFIG), &channels).unwrap();
+            let message = refusal().unwrap();
+            assert!(
+                message.contains("`out_channels`") && message.contains(word),
+                "{message}"
+            );
+        }
     }
 
     #[test]
@@ -255,7 +384,9 @@ mod tests {
         };
         write(1, &all[..2]);
         write(2, &all[2..]);
-        let index = directory.path().join(WEIGHTS_INDEX);
+        let index = directory
+            .path()
+            .join("diffusion_pytorch_model.safetensors.index.json");
         let map = |third: &str| json!({"weight_map": {"a": file(1), "b": file(1), "c": third}});
         json::write_pretty(&index, &map(&file(2))).unwrap();
         assert_eq!(

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use crate::error::{Result, StoreError};
+use crate::json;
 
 /// Python's own limit, so that whatever it wrote can be read.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -41,6 +42,9 @@ pub(super) fn read(path: &Path, file_bytes: u64, input: &mut impl Read) -> Resul
     if length.starts_with(b"PK\x03\x04") || length.starts_with(b"\x80\x02") {
         return Err(malformed(super::PICKLE.to_owned()));
     }
+    if json::LFS_MARK.starts_with(&length) {
+        return Err(malformed(json::LFS.to_owned()));
+    }
     let header_bytes = u64::from_le_bytes(length);
     let limit = MAX_HEADER_BYTES.min(file_bytes - LENGTH_BYTES);
     if header_bytes > limit {
@@ -52,9 +56,9 @@ pub(super) fn read(path: &Path, file_bytes: u64, input: &mut impl Read) -> Resul
     input
         .read_exact(&mut json)
         .map_err(StoreError::io(path, "read"))?;
-    let json = std::str::from_utf8(&json)
+    let text = std::str::from_utf8(&json)
         .map_err(|error| malformed(format!("its header is not UTF-8: {error}")))?;
-    let mut header: Header = serde_json::from_str(json)
+    let mut header: Header = serde_json::from_str(text)
         .map_err(|error| malformed(format!("its header is not what it should be: {error}")))?;
     header.tensors.sort_by_key(|(_, info)| info.data_offsets);
     check(path, &header, file_bytes - LENGTH_BYTES - header_bytes)?;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::TensorFile;
 use crate::atomic::parent;
 use crate::error::{Result, StoreError};
-use crate::io;
+use crate::{io, json};
 
 /// A hundred thousand tensors.
 const MAX_INDEX_BYTES: u64 = 16 << 20;
@@ -21,12 +21,11 @@ struct Index {
 /// Reads all tensors of a `….safetensors.index.json` from the files beside it.
 ///
 /// # Errors   [`StoreError::Format`] for a bad index, [`StoreError::Tensor`] for a tensor that is not in
-/// the file the index names, and those of [`TensorFile::read`]
+/// the file the index names or holds NaN or an infinity, and those of [`TensorFile::read`]
 pub fn read_sharded(index_path: &Path) -> Result<TensorFile> {
     let bytes = io::read_bounded(index_path, MAX_INDEX_BYTES)?;
     let malformed = |problem: String| StoreError::format(index_path, "safetensors index", problem);
-    let index: Index =
-        serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
+    let index: Index = json::from_bytes(index_path, "safetensors index", &bytes)?;
     let files: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
     let mut all = TensorFile::default();
     let mut found = BTreeSet::new();
@@ -40,7 +39,9 @@ pub fn read_sharded(index_path: &Path) -> Result<TensorFile> {
                 "`{file}` is not the name of a file beside it"
             )));
         }
-        let shard = TensorFile::read(&parent(index_path).join(file))?;
+        let path = parent(index_path).join(file);
+        let shard = TensorFile::read(&path)?;
+        super::check_finite(&path, &shard.tensors)?;
         all.metadata.extend(shard.metadata);
         for tensor in shard.tensors {
             if index
