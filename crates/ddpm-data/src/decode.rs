@@ -1,3 +1,5 @@
+mod tiff;
+
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -36,7 +38,15 @@ pub(crate) fn has_image_extension(name: &str) -> bool {
 
 /// Whether a file's first bytes are those of a format that [`decode`] reads.
 pub(crate) fn looks_like_image(head: &[u8]) -> bool {
-    image::guess_format(head).is_ok_and(is_read)
+    guess_format(head).is_some_and(is_read)
+}
+
+fn guess_format(head: &[u8]) -> Option<ImageFormat> {
+    if head.starts_with(b"II+\0") || head.starts_with(b"MM\0+") {
+        // BigTIFF, which the library does not know
+        return Some(ImageFormat::Tiff);
+    }
+    image::guess_format(head).ok()
 }
 
 fn is_read(format: ImageFormat) -> bool {
@@ -57,19 +67,17 @@ pub(crate) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Raster, Fault> {
     if bytes.is_empty() {
         return Err(Fault::Bad("is empty (0 bytes)".into()));
     }
-    let format = match image::guess_format(bytes) {
+    let format = match guess_format(bytes) {
         // Its decoder fills what is missing with grey and says nothing.
-        Ok(ImageFormat::Jpeg) if !jpeg_is_whole(bytes) => return Err(cut_off("JPEG")),
+        Some(ImageFormat::Jpeg) if !jpeg_is_whole(bytes) => return Err(cut_off("JPEG")),
         // What says how to turn it stands behind the pixels.
-        Ok(ImageFormat::WebP) if !webp_is_whole(bytes) => return Err(cut_off("WEBP")),
-        Ok(format) if is_read(format) => format,
-        Ok(format) => {
+        Some(ImageFormat::WebP) if !webp_is_whole(bytes) => return Err(cut_off("WEBP")),
+        Some(format) if is_read(format) => format,
+        Some(format) => {
             let name = format!("{format:?}").to_uppercase();
-            return Err(Fault::Bad(format!(
-                "holds {name}, which is not read; convert it to PNG"
-            )));
+            return Err(Fault::Unread(format!("holds {name}, which is not read")));
         }
-        Err(_) => {
+        None => {
             return Err(Fault::Bad(format!(
                 "holds no PNG, JPEG, WebP, GIF, BMP or TIFF; it starts with {}",
                 describe_start(bytes)
@@ -88,6 +96,9 @@ fn decode_as(format: ImageFormat, bytes: &[u8], max_pixels: u64) -> Result<Raste
     let max_alloc = max_pixels
         .saturating_mul(MAX_PIXEL_BYTES)
         .saturating_add(DECODER_OVERHEAD_BYTES);
+    if format == ImageFormat::Tiff {
+        return tiff::decode(bytes, max_pixels, max_alloc).map(to_raster);
+    }
     let mut limits = Limits::default();
     limits.max_alloc = Some(max_alloc);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
@@ -109,6 +120,17 @@ fn decode_as(format: ImageFormat, bytes: &[u8], max_pixels: u64) -> Result<Raste
     };
     let mut decoder = opened?;
     let (width, height) = decoder.dimensions();
+    check_size(width, height, max_pixels)?;
+    // metadata that cannot be read says nothing about the pixels
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    limits.reserve(decoder.total_bytes()).map_err(broken)?;
+    decoder.set_limits(limits).map_err(broken)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(broken)?;
+    image.apply_orientation(orientation);
+    Ok(to_raster(image))
+}
+
+fn check_size(width: u32, height: u32, max_pixels: u64) -> Result<(), Fault> {
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 {
         return Err(Fault::Bad(format!(
@@ -123,13 +145,7 @@ fn decode_as(format: ImageFormat, bytes: &[u8], max_pixels: u64) -> Result<Raste
             key: "max_image_pixels",
         });
     }
-    // metadata that cannot be read says nothing about the pixels
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    limits.reserve(decoder.total_bytes()).map_err(broken)?;
-    decoder.set_limits(limits).map_err(broken)?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(broken)?;
-    image.apply_orientation(orientation);
-    Ok(to_raster(image))
+    Ok(())
 }
 
 fn cut_off(format: &str) -> Fault {

@@ -203,6 +203,9 @@ pub struct Skipped {
 pub(crate) enum Fault {
     #[error("{0}")]
     Bad(String),
+    /// Sound, but of a kind that is not read.
+    #[error("{0}")]
+    Unread(String),
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
     #[error("{what} {got} is over data.{key} = {limit}")]
@@ -218,6 +221,12 @@ impl Fault {
     pub(crate) fn at(self, path: PathBuf) -> DataError {
         match self {
             Self::Bad(reason) => DataError::Image { path, reason },
+            Self::Unread(what) => DataError::Unread {
+                path,
+                what,
+                remedy: "convert it to an 8-bit RGB or RGBA PNG, or set data.on_bad = \"skip\""
+                    .into(),
+            },
             Self::Io(source) => DataError::Io { path, source },
             Self::Limit {
                 what,

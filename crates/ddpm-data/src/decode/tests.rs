@@ -181,7 +181,11 @@ fn a_cut_file_is_never_taken_for_another_picture() {
                 wrong.push(length);
             }
         }
-        assert_eq!(wrong, [], "{format:?} of {} bytes", whole.len());
+        assert!(
+            wrong.is_empty(),
+            "{wrong:?}: {format:?} of {} bytes",
+            whole.len()
+        );
     }
 }
 
