@@ -1,3 +1,4 @@
+mod range;
 mod values;
 
 use std::path::{Path, PathBuf};
@@ -7,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::DataError;
 use crate::raster::has_alpha;
 
-pub use values::{DataKind, Fit, FloatRange, OnBad, Rgb, Size, Split};
+pub use range::FloatRange;
+pub use values::{DataKind, Fit, OnBad, Rgb, Size, Split};
 
 /// Largest number of pixels (width × height) an image may claim: 2²⁶, about 8192 × 8192.
 pub const DEFAULT_MAX_IMAGE_PIXELS: u64 = 1 << 26;

@@ -86,22 +86,6 @@ pub enum Split {
     All,
 }
 
-/// What the floating-point numbers of an array span. `uint8` arrays always span 0..255.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FloatRange {
-    /// Decided by the smallest and the largest value of the whole array: `signed` if something is negative and
-    /// all is within [-1, 1], `unit` if all is within [0, 1], `bytes` if all is within [0, 255]; else an error.
-    #[default]
-    Auto,
-    /// [-1, 1].
-    Signed,
-    /// [0, 1].
-    Unit,
-    /// [0, 255].
-    Bytes,
-}
-
 /// Height and width in pixels; in a configuration one number for a square, or `[height, width]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "RawSize", into = "RawSize")]

@@ -49,9 +49,9 @@ fn contents_decide_what_a_file_is() {
         ("a", zip_of(&[("x/1.png", &image())])),
         (
             "b.zip",
-            zip_of(&[("images.npy", &npy("|u1", "(1, 2, 2)", &[0; 4]))]),
+            zip_of(&[("images.npy", &npy("|u1", "(1, 1, 5)", &[0; 5]))]),
         ),
-        ("c.png", npy("|u1", "(1, 2, 2)", &[0; 4])),
+        ("c.png", npy("|u1", "(1, 1, 5)", &[0; 5])),
         ("d", images()),
         ("e.gz", gzip(&images())),
         ("f.bin", cifar(1)),
@@ -241,7 +241,7 @@ fn what_is_known_and_not_read_says_what_to_do() {
         ("shards/deep/2.parquet", b"PAR1".to_vec()),
         (
             "array/a.npz",
-            zip_of(&[("a.npy", &npy("|u1", "(1, 2, 2)", &[0; 4]))]),
+            zip_of(&[("a.npy", &npy("|u1", "(1, 1, 5)", &[0; 5]))]),
         ),
         ("packed/photos.tar.gz", gzip(&tar)),
         ("phone/1.HEIC", b"?".to_vec()),

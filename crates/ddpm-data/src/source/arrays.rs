@@ -1,3 +1,6 @@
+pub(super) mod number;
+pub(super) mod range;
+
 use std::path::PathBuf;
 
 use crate::blob::Blob;
@@ -5,8 +8,8 @@ use crate::config::DataConfig;
 use crate::error::{DataError, Fault};
 use crate::raster::{Raster, Samples};
 
-/// How far, as a part of the range, a float may lie outside it: rounding in whatever wrote the file.
-const RANGE_TOLERANCE: f32 = 1e-3;
+use number::Number;
+use range::Range;
 
 /// Images of one shape at fixed distances in one or more files: IDX, CIFAR and NumPy.
 #[derive(Debug)]
@@ -43,46 +46,16 @@ pub(super) enum Layout {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Encoding {
     Bytes,
-    Floats { float: Float, low: f32, high: f32 },
-}
-
-/// A floating-point type in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Float {
-    F32Little,
-    F32Big,
-    F64Little,
-    F64Big,
-}
-
-impl Float {
-    pub(super) fn bytes(self) -> usize {
-        match self {
-            Self::F32Little | Self::F32Big => 4,
-            Self::F64Little | Self::F64Big => 8,
-        }
-    }
-
-    /// The numbers of a piece of a file whose length is a multiple of [`Float::bytes`].
-    pub(super) fn read(self, bytes: &[u8]) -> Vec<f32> {
-        fn each<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-            let (numbers, _) = bytes.as_chunks::<N>();
-            numbers.iter().map(|&number| convert(number)).collect()
-        }
-        match self {
-            Self::F32Little => each(bytes, f32::from_le_bytes),
-            Self::F32Big => each(bytes, f32::from_be_bytes),
-            Self::F64Little => each(bytes, |number| f64::from_le_bytes(number) as f32),
-            Self::F64Big => each(bytes, |number| f64::from_be_bytes(number) as f32),
-        }
-    }
+    /// One byte each: 0 is black, all else white.
+    Bools,
+    Numbers(Number, Range),
 }
 
 impl Encoding {
     fn sample_bytes(self) -> usize {
         match self {
-            Self::Bytes => 1,
-            Self::Floats { float, .. } => float.bytes(),
+            Self::Bytes | Self::Bools => 1,
+            Self::Numbers(number, _) => number.bytes(),
         }
     }
 }
@@ -155,9 +128,14 @@ impl Arrays {
         let bytes = self.read(index)?;
         let samples = match self.encoding {
             Encoding::Bytes => Samples::U8(self.channels_last(bytes)),
-            Encoding::Floats { float, low, high } => {
-                let units = to_units(float.read(&bytes), low, high)?;
-                Samples::Unit(self.channels_last(units))
+            Encoding::Bools => {
+                let white = |byte| if byte == 0 { 0 } else { u8::MAX };
+                Samples::U8(self.channels_last(bytes.into_iter().map(white).collect()))
+            }
+            Encoding::Numbers(number, range) => {
+                let values = number.read(&bytes).into_iter();
+                let units: Result<_, Fault> = values.map(|value| range.to_unit(value)).collect();
+                Samples::Unit(self.channels_last(units?))
             }
         };
         Ok(Raster::new(self.width, self.height, self.channels, samples))
@@ -174,44 +152,11 @@ impl Arrays {
             .collect()
     }
 
-    /// The smallest and largest finite float of all images; `None` if there is none.
-    pub(super) fn float_extent(&self) -> Result<Option<(f32, f32)>, DataError> {
-        let Encoding::Floats { float, .. } = self.encoding else {
-            return Ok(None);
-        };
-        let mut extent: Option<(f32, f32)> = None;
-        for index in 0..self.len() {
-            let bytes = self
-                .read(index)
-                .map_err(|fault| fault.at(self.path_of(index)))?;
-            for value in float.read(&bytes).into_iter().filter(|v| v.is_finite()) {
-                extent = Some(match extent {
-                    None => (value, value),
-                    Some((low, high)) => (low.min(value), high.max(value)),
-                });
-            }
+    /// The numbers of image `index` as they are stored; none if they are bytes.
+    pub(super) fn numbers(&self, index: usize) -> Result<Vec<f32>, Fault> {
+        match self.encoding {
+            Encoding::Numbers(number, _) => Ok(number.read(&self.read(index)?)),
+            Encoding::Bytes | Encoding::Bools => Ok(Vec::new()),
         }
-        Ok(extent)
     }
-}
-
-/// Floats in [low, high] to [0, 1].
-fn to_units(mut values: Vec<f32>, low: f32, high: f32) -> Result<Vec<f32>, Fault> {
-    for value in &mut values {
-        let unit = (*value - low) / (high - low);
-        // not finite fails too
-        if !(-RANGE_TOLERANCE..=1.0 + RANGE_TOLERANCE).contains(&unit) {
-            return Err(Fault::Bad(format!(
-                "holds the value {value}, outside {low}..{high} (data.range)"
-            )));
-        }
-        *value = unit.clamp(0.0, 1.0);
-    }
-    Ok(values)
-}
-
-/// Whether all of `extent` lies within [low, high].
-pub(super) fn spans(extent: (f32, f32), low: f32, high: f32) -> bool {
-    let slack = (high - low) * RANGE_TOLERANCE;
-    extent.0 >= low - slack && extent.1 <= high + slack
 }

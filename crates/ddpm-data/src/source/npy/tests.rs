@@ -2,15 +2,12 @@ use super::*;
 use crate::config::{DataKind, OnBad};
 use crate::fixtures::{config, corners, load, load_error, npy, write, zip_of};
 use crate::pixels::pixel_from_u8;
+use warnings::warnings;
+
+mod labels;
+mod warnings;
 
 fn f32s(values: &[f32]) -> Vec<u8> {
-    values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect()
-}
-
-fn f64s(values: &[f64]) -> Vec<u8> {
     values
         .iter()
         .flat_map(|value| value.to_le_bytes())
@@ -37,96 +34,190 @@ fn bytes_in_every_layout() {
     assert_eq!(corners(&set), [pixels([0, 20, 40])]);
     assert_eq!(set.get(0, false).unwrap().pixels[21], pixel_from_u8(21));
     // grey
-    let set = load_bytes(&npy("|u1", "(3, 4, 5)", &data)).unwrap();
-    assert_eq!((set.len(), set.channels()), (3, 1));
-    assert_eq!(set.get(2, false).unwrap().pixels[0], pixel_from_u8(40));
+    let set = load_bytes(&npy("|u1", "(6, 2, 5)", &data)).unwrap();
+    assert_eq!((set.len(), set.channels()), (6, 1));
+    assert_eq!(set.get(2, false).unwrap().pixels[0], pixel_from_u8(20));
+}
+
+/// One grey image of one row, which starts with `values`; the rest repeats the last.
+fn row(dtype: &str, values: &[f32]) -> Vec<u8> {
+    let data: Vec<u8> = (0..5)
+        .map(|at| values.get(at).or(values.last()).copied().unwrap_or(0.0))
+        .flat_map(|value| match dtype {
+            "<f2" => half::f16::from_f32(value).to_le_bytes().to_vec(),
+            "<f4" => value.to_le_bytes().to_vec(),
+            ">f4" => value.to_be_bytes().to_vec(),
+            "<f8" => f64::from(value).to_le_bytes().to_vec(),
+            "<u2" => (value as u16).to_le_bytes().to_vec(),
+            ">u2" => (value as u16).to_be_bytes().to_vec(),
+            _ => vec![value as u8],
+        })
+        .collect();
+    npy(dtype, "(1, 1, 5)", &data)
+}
+
+fn starts_with(set: &crate::Dataset, want: &[f32]) {
+    let got = set.get(0, false).unwrap().pixels;
+    for (a, b) in got.iter().zip(want) {
+        assert!((a - b).abs() < 1e-3, "{got:?} {want:?}");
+    }
 }
 
 #[test]
-fn floats_by_their_range() {
-    let close = |set: &crate::Dataset, want: [f32; 2]| {
-        let got = set.get(0, false).unwrap().pixels;
-        for (a, b) in got.iter().zip(want) {
-            assert!((a - b).abs() < 1e-6, "{got:?} {want:?}");
-        }
-    };
-    // smallest and largest decide
+fn numbers_by_their_range() {
     for (values, want) in [
         ([-1.0, 0.5], [-1.0, 0.5]),
-        ([-0.25, 1.0], [-0.25, 1.0]),
+        ([-0.75, 1.0], [-0.75, 1.0]),
         ([0.0, 1.0], [-1.0, 1.0]),
         ([0.25, 0.75], [-0.5, 0.5]),
         ([0.0, 255.0], [-1.0, 1.0]),
         ([51.0, 204.0], [-0.6, 0.6]),
     ] {
-        close(
-            &load_bytes(&npy("<f4", "(1, 1, 2)", &f32s(&values))).unwrap(),
-            want,
-        );
-        let doubles = f64s(&values.map(f64::from));
-        close(
-            &load_bytes(&npy("<f8", "(1, 1, 2)", &doubles)).unwrap(),
-            want,
-        );
-        let big: Vec<u8> = values
-            .iter()
-            .flat_map(|value| value.to_be_bytes())
-            .collect();
-        close(&load_bytes(&npy(">f4", "(1, 1, 2)", &big)).unwrap(), want);
+        for dtype in ["<f2", "<f4", ">f4", "<f8"] {
+            starts_with(&load_bytes(&row(dtype, &values)).unwrap(), &want);
+        }
     }
-    for values in [
-        [-2.0, 0.0],
-        [0.0, 256.0],
-        [-1.0, 3.0],
-        [f32::NAN, f32::INFINITY],
+    for dtype in ["<u2", ">u2"] {
+        let set = load_bytes(&row(dtype, &[0.0, 49151.0, 65535.0])).unwrap();
+        starts_with(&set, &[-1.0, 0.5, 1.0]);
+    }
+    let set = load_bytes(&row("|b1", &[0.0, 1.0])).unwrap();
+    starts_with(&set, &[-1.0, 1.0]);
+}
+
+#[test]
+fn a_range_is_decided_from_every_image_and_never_bytes_by_an_overshoot() {
+    // the last of six images tells
+    for (last, hint) in [
+        (
+            1.06,
+            "a.npy: holds floats from 0 to 1.06, which may be of [0, 1] or [-1, 1]; set data.range = \"unit\" or \"signed\", or [low, high], the values of black and white; values outside it are clamped",
+        ),
+        (
+            -0.06,
+            "a.npy: holds floats from -0.06 to 1, which may be of [0, 1] or [-1, 1]; set data.range = ",
+        ),
+        (
+            -2.5,
+            "a.npy: holds floats from -2.5 to 1, which fills none of [0, 1], [-1, 1] and [0, 255]; set data.range = [low, high]",
+        ),
     ] {
-        let message = load_bytes(&npy("<f4", "(1, 1, 2)", &f32s(&values)))
-            .unwrap_err()
-            .to_string();
-        assert!(message.contains("data.range"), "{message}");
+        let mut values = vec![0.0; 29];
+        values[3] = 1.0;
+        values.push(last);
+        let error = load_bytes(&npy("<f4", "(6, 1, 5)", &f32s(&values))).unwrap_err();
+        assert!(matches!(error, DataError::Unread { .. }), "{error}");
+        assert!(error.to_string().contains(hint), "{error}");
     }
-    // said and not guessed
+    for (dtype, values, hint) in [
+        ("<f4", [0.0, 0.0], "every value is 0, which may be of"),
+        (
+            "<u2",
+            [0.0, 4095.0],
+            "set data.range = [0, 4095] or [0, 65535]",
+        ),
+        (
+            "<u2",
+            [0.0, 255.0],
+            "set data.range = \"bytes\" or [0, 65535]",
+        ),
+    ] {
+        let message = load_bytes(&row(dtype, &values)).unwrap_err().to_string();
+        assert!(message.contains(hint), "{hint}: {message}");
+    }
+}
+
+#[test]
+fn a_range_that_is_said_clamps_what_lies_outside() {
     let dir = tempfile::tempdir().unwrap();
-    let path = write(
-        dir.path(),
-        "a.npy",
-        &npy("<f4", "(1, 1, 2)", &f32s(&[0.0, 1.0])),
-    );
-    let mut config = config(DataKind::Npy, &path);
-    for (range, want) in [
-        (FloatRange::Signed, [0.0, 1.0]),
-        (FloatRange::Unit, [-1.0, 1.0]),
-        (FloatRange::Bytes, [-1.0, 2.0 / 255.0 - 1.0]),
+    for (dtype, values, range, want) in [
+        ("<f4", [0.0, 1.0], FloatRange::Signed, [0.0, 1.0]),
+        ("<f4", [0.0, 1.0], FloatRange::Unit, [-1.0, 1.0]),
+        (
+            "<f4",
+            [0.0, 1.0],
+            FloatRange::Bytes,
+            [-1.0, 2.0 / 255.0 - 1.0],
+        ),
+        ("<f4", [-0.06, 1.06], FloatRange::Unit, [-1.0, 1.0]),
+        ("<f8", [-1.06, 1.06], FloatRange::Signed, [-1.0, 1.0]),
+        ("<f4", [-3.0, 258.0], FloatRange::Bytes, [-1.0, 1.0]),
+        (
+            "<f4",
+            [-3.0, 1.0],
+            FloatRange::Between([-2.0, 2.0]),
+            [-1.0, 0.5],
+        ),
+        (
+            "<u2",
+            [0.0, 4095.0],
+            FloatRange::Between([0.0, 4095.0]),
+            [-1.0, 1.0],
+        ),
+        ("<u2", [51.0, 255.0], FloatRange::Bytes, [-0.6, 1.0]),
     ] {
+        let path = write(dir.path(), "a.npy", &row(dtype, &values));
+        let mut config = config(DataKind::Npy, &path);
         config.range = range;
         for cache_bytes in [1 << 20, 0] {
             config.cache_bytes = cache_bytes;
-            close(&load(&config).unwrap(), want);
+            starts_with(&load(&config).unwrap(), &want);
         }
     }
 }
 
 #[test]
-fn an_image_outside_the_range_is_a_bad_one() {
+fn clamping_by_more_than_rounding_is_warned_of_once() {
     let dir = tempfile::tempdir().unwrap();
-    let data = f32s(&[0.5, 0.5, f32::NAN, 0.5, 0.25, 0.5]);
-    let path = write(dir.path(), "a.npy", &npy("<f4", "(3, 1, 2)", &data));
-    let mut config = config(DataKind::Npy, &path);
-    let message = load_error(&config).to_string();
-    assert!(
-        message.contains("a.npy[1]: holds the value NaN"),
-        "{message}"
-    );
-    config.on_bad = OnBad::Skip;
-    let set = load(&config).unwrap();
-    assert_eq!(corners(&set), [[0.0], [-0.5]]);
-    assert_eq!(set.skipped().len(), 1);
+    let mut config = config(DataKind::Npy, &dir.path().join("a.npy"));
+    config.range = FloatRange::Unit;
+    let warned = |values: &[f32]| {
+        write(dir.path(), "a.npy", &npy("<f4", "(6, 1, 5)", &f32s(values)));
+        warnings(|| load(&config).unwrap().len())
+    };
+    let mut values = [0.5; 30];
+    values[7] = 1.0009;
+    assert_eq!(warned(&values), (6, vec![]));
+    values[8] = -0.06;
+    values[29] = 1.06;
+    let (len, said) = warned(&values);
+    assert_eq!((len, said.len()), (6, 1));
+    let hint = "a.npy: 2 of 30 values lie outside 0 to 1 (data.range): they reach from -0.06 to 1.06, and are clamped";
+    assert!(said[0].ends_with(hint), "{said:?}");
+}
+
+#[test]
+fn an_image_that_is_not_finite_is_a_bad_one() {
+    let dir = tempfile::tempdir().unwrap();
+    for (value, word) in [
+        (f32::NAN, "NaN"),
+        (f32::INFINITY, "inf"),
+        (f32::NEG_INFINITY, "-inf"),
+    ] {
+        let mut data = [[0.5f32; 5], [0.5; 5], [0.25; 5]].concat();
+        data.extend([0.5; 30]);
+        data[6] = value;
+        // far outside, but skipped with its image
+        data[7] = 300.0;
+        let path = write(dir.path(), "a.npy", &npy("<f4", "(9, 1, 5)", &f32s(&data)));
+        for range in [FloatRange::Auto, FloatRange::Unit] {
+            let mut config = config(DataKind::Npy, &path);
+            config.range = range;
+            let message = load_error(&config).to_string();
+            let hint = format!("a.npy[1]: holds the value {word}, which is not finite");
+            assert!(message.contains(&hint), "{message}");
+            config.on_bad = OnBad::Skip;
+            let set = load(&config).unwrap();
+            assert_eq!(corners(&set)[..2], [[0.0], [-0.5]]);
+            assert_eq!((set.len(), set.skipped().len()), (8, 1));
+        }
+    }
 }
 
 #[test]
 fn npz_with_labels_by_the_names_people_use() {
-    let images = npy("|u1", "(2, 1, 1)", &[0, 255]);
-    let other = npy("|u1", "(1, 1, 1)", &[51]);
+    let images = npy("|u1", "(2, 5, 1, 1)", &[0; 10]);
+    let other = npy("|u1", "(1, 1, 5)", &[51; 5]);
     let labels = npy(
         "<i8",
         "(2, 1)",
@@ -199,32 +290,6 @@ fn npz_with_labels_by_the_names_people_use() {
 }
 
 #[test]
-fn labels_beside_a_npy() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = write(dir.path(), "a.npy", &npy("|u1", "(2, 1, 1)", &[0, 255]));
-    let mut config = config(DataKind::Npy, &path);
-    for (bytes, hint) in [
-        (npy("|i1", "(2,)", &[1, 255]), "labels from 0"),
-        (npy("<i4", "(1,)", &[0; 4]), "2 labels, one an image"),
-        (npy("<f4", "(2,)", &[0; 8]), "labels of an integer type"),
-        (npy("<u8", "(2,)", &[255; 16]), "labels from 0"),
-    ] {
-        config.labels = Some(write(dir.path(), "l.npy", &bytes));
-        let message = load_error(&config).to_string();
-        assert!(
-            message.contains(hint) && message.contains("l.npy"),
-            "{hint}: {message}"
-        );
-    }
-    config.labels = Some(write(
-        dir.path(),
-        "l.npy",
-        &npy("<i4", "(2,)", &[4, 0, 0, 0, 2, 0, 0, 0]),
-    ));
-    assert_eq!(load(&config).unwrap().labels().unwrap(), [4, 2]);
-}
-
-#[test]
 fn what_is_wrong_is_said() {
     for (bytes, hint) in [
         (npy("|u1", "(2, 3)", &[0; 6]), "got shape [2, 3]"),
@@ -234,14 +299,14 @@ fn what_is_wrong_is_said() {
         ),
         (
             npy("|u1", "(1, 3, 5, 3)", &[0; 45]),
-            "only one of the second and fourth axis",
+            "a.npy: [1, 3, 5, 3] is either one image of 3x5x3 or one image of 5x3 with 3 channels first; save it as [1, 3, 3, 5] or [1, 5, 3, 3]",
         ),
         (npy("|u1", "(1, 5, 5, 5)", &[0; 125]), "[n, h, w, c]"),
         (npy("|u1", "(0, 5, 5)", &[]), "at least one image"),
         (npy("|u1", "(1, 0, 5)", &[]), "at least one pixel"),
         (
             npy("<i8", "(1, 1, 2)", &[0; 16]),
-            "elements of type \"<i8\"",
+            "a.npy: holds numbers of type \"<i8\", which are not read as images; save it as uint8, uint16,",
         ),
         (
             npy("<c8", "(1, 1, 2)", &[0; 16]),
@@ -265,7 +330,7 @@ fn what_is_wrong_is_said() {
         assert!(message.contains("a.npy"), "{message}");
     }
     let dir = tempfile::tempdir().unwrap();
-    let path = write(dir.path(), "a.npy", &npy("|u1", "(1, 1, 2)", &[0; 2]));
+    let path = write(dir.path(), "a.npy", &npy("|u1", "(1, 1, 5)", &[0; 5]));
     let mut config = config(DataKind::Npy, &path);
     config.range = FloatRange::Unit;
     assert!(matches!(
