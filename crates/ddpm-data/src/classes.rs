@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// The classes of a set.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,26 +22,31 @@ impl Classes {
         }
     }
 
-    /// The class of an image is the folder that it lies in; classes are numbered in the order of their names.
-    /// Unless every image lies in one, there are none.
-    pub(crate) fn from_folders(folders: &[Option<String>]) -> Self {
-        let Some(folders) = folders.iter().cloned().collect::<Option<Vec<String>>>() else {
-            if folders.iter().any(Option::is_some) {
-                tracing::warn!(
-                    "some images lie in folders and some do not: the folders are not taken for classes"
-                );
-            }
+    /// Classes by name: those of `first` in the order of their names, then the others in that order, so that a part of
+    /// a set has the numbers of its first part. Unless every image has one, there are none; names of `first` that not
+    /// all of it has do not count.
+    pub(crate) fn named<'a>(
+        images: &[Option<&'a str>],
+        first: impl Iterator<Item = Option<&'a str>>,
+    ) -> Self {
+        let Some(images) = images.iter().copied().collect::<Option<Vec<&str>>>() else {
             return Self::default();
         };
-        let names: Vec<String> = folders
+        let first: BTreeSet<&str> = first.collect::<Option<_>>().unwrap_or_default();
+        let others: BTreeSet<&str> = images
             .iter()
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .cloned()
+            .copied()
+            .filter(|name| !first.contains(name))
             .collect();
-        let labels = folders
+        let names: Vec<String> = first
             .iter()
-            .map(|folder| names.partition_point(|name| name < folder))
+            .chain(&others)
+            .map(|&name| name.to_owned())
+            .collect();
+        let numbers: HashMap<&str, usize> = first.iter().chain(&others).copied().zip(0..).collect();
+        let labels = images
+            .iter()
+            .filter_map(|name| numbers.get(name).copied())
             .collect();
         Self {
             labels: Some(labels),
@@ -55,24 +60,30 @@ impl Classes {
 mod tests {
     use super::*;
 
-    fn folders(list: &[&str]) -> Vec<Option<String>> {
-        list.iter()
-            .map(|name| (!name.is_empty()).then(|| (*name).to_owned()))
-            .collect()
-    }
-
     #[test]
-    fn folders_are_numbered_by_name() {
-        let classes = Classes::from_folders(&folders(&["b", "a", "c", "a"]));
+    fn names_are_numbered_in_their_order() {
+        let images = ["b", "a", "c", "a"].map(Some);
+        let classes = Classes::named(&images, std::iter::empty());
         assert_eq!(classes.labels, Some(vec![1, 0, 2, 0]));
         assert_eq!(classes.names.unwrap(), ["a", "b", "c"]);
         assert_eq!(classes.count, Some(3));
     }
 
     #[test]
+    fn a_part_has_the_numbers_of_the_first_part() {
+        let images = ["c", "a", "d"].map(Some);
+        let classes = Classes::named(&images, ["d", "b", "c"].map(Some).into_iter());
+        assert_eq!(classes.names.unwrap(), ["b", "c", "d", "a"]);
+        assert_eq!(classes.labels, Some(vec![1, 3, 2]));
+        let without = Classes::named(&images, [Some("d"), None].into_iter());
+        assert_eq!(without.names.unwrap(), ["a", "c", "d"]);
+    }
+
+    #[test]
     fn a_loose_image_means_no_classes() {
+        let images = [Some("b"), None, Some("c")];
         assert_eq!(
-            Classes::from_folders(&folders(&["b", "", "c"])),
+            Classes::named(&images, std::iter::empty()),
             Classes::default()
         );
     }

@@ -70,7 +70,9 @@ pub struct DataConfig {
     /// How many images `synthetic` makes; 1000 unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
-    /// Which part of a set that comes in parts (`idx` and CIFAR directories, `.npz`); `train` unless given.
+    /// Which part of a set that comes in parts: `idx` and CIFAR directories, `.npz`, and folders and archives of images
+    /// with a folder `train` beside `test` or `val` (`valid`, `validation`), which is the test part where there is no
+    /// `test`. `train` unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<Split>,
     /// What the floats or `uint16` numbers of an `npy` source span.
@@ -241,6 +243,25 @@ impl DataConfig {
     }
 }
 
+impl DataKind {
+    /// Whether a source of this kind has a use for a key below `[data]`.
+    #[must_use]
+    pub fn takes(self, key: &str) -> bool {
+        let takes = Keys::of(self);
+        match key {
+            "path" => takes.path,
+            "labels" => takes.labels,
+            "split" => takes.split,
+            "count" => takes.count,
+            "range" => takes.range,
+            "transpose" => takes.transpose,
+            "fit" => takes.fit,
+            "background" => takes.background,
+            _ => true,
+        }
+    }
+}
+
 /// Which keys a kind of source takes.
 struct Keys {
     path: bool,
@@ -277,14 +298,13 @@ impl Keys {
                 background: false,
                 ..embedded
             },
-            DataKind::Folder | DataKind::Zip => file,
             DataKind::Idx => Self {
                 labels: true,
                 split: true,
                 transpose: true,
                 ..file
             },
-            DataKind::Cifar10 | DataKind::Cifar100 => Self {
+            DataKind::Folder | DataKind::Zip | DataKind::Cifar10 | DataKind::Cifar100 => Self {
                 split: true,
                 ..file
             },
@@ -370,7 +390,6 @@ mod tests {
             ("kind = 'cifar100'", "path"),
             ("kind = 'npy'", "path"),
             ("kind = 'folder'\npath = 'x'\nlabels = 'y'", "labels"),
-            ("kind = 'folder'\npath = 'x'\nsplit = 'test'", "split"),
             ("split = 'train'", "split"),
             ("count = 5", "count"),
             ("kind = 'synthetic'\ncount = 0", "count"),

@@ -9,10 +9,12 @@ use std::path::PathBuf;
 
 use crate::config::DataConfig;
 use crate::error::{DataError, Fault, Skipped};
+use crate::kinds::PassedOver;
 use crate::pixels::{mirror_rows, write_bytes, write_chw, write_units};
 use crate::raster::Raster;
 use crate::source::{Source, Synthetic};
 use crate::transform::Fitting;
+use crate::words::some;
 
 use transposed::transposed;
 
@@ -31,6 +33,7 @@ pub struct Dataset {
     num_classes: Option<usize>,
     class_names: Option<Vec<String>>,
     skipped: Vec<Skipped>,
+    passed_over: PassedOver,
 }
 
 /// Where the pixels are.
@@ -176,6 +179,12 @@ impl Dataset {
         &self.skipped
     }
 
+    /// Files that lie beside the images and are not read, by kind, and what was left out with them.
+    #[must_use]
+    pub fn passed_over(&self) -> &PassedOver {
+        &self.passed_over
+    }
+
     /// Bytes of decoded images that are kept in memory; 0 for a set that is decoded or made on demand.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
@@ -204,11 +213,13 @@ impl Dataset {
         };
         let skipped = match self.skipped.len() {
             0 => String::new(),
+            1 => ", 1 bad one left out".to_owned(),
             count => format!(", {count} bad ones left out"),
         };
         format!(
-            "{}: {} images of {channels}×{height}×{width}{classes}, {place}{skipped}",
-            self.name, self.len
+            "{}: {} of {channels}×{height}×{width}{classes}, {place}{skipped}",
+            self.name,
+            some(self.len, "image")
         )
     }
 

@@ -227,9 +227,16 @@ pub(crate) fn explain(config: &DataConfig, error: DataError) -> DataError {
         DataError::Format { path: at, .. } | DataError::Empty { path: at, .. } if at == path => {}
         _ => return error,
     }
-    let found = match path.is_dir() {
-        true => within::folder(path).map(What::Set),
-        false => file(path),
+    let found = if !path.is_dir() {
+        file(path)
+    } else if config.kind == DataKind::Folder {
+        within::folder(path).map(What::Set)
+    } else {
+        match within::folder(path) {
+            // what else a folder without images holds does not matter here
+            Err(_) if matches!(within::by_files(path), Ok(None)) => return error,
+            found => found.map(What::Set),
+        }
     };
     match (found, error) {
         (Ok(What::Set(found)), error) if found.kind != config.kind => {

@@ -2,6 +2,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::kinds::PassedOver;
+use crate::words::some;
 
 /// What can go wrong between a `[data]` table and a batch.
 #[derive(Debug, thiserror::Error)]
@@ -97,8 +98,8 @@ pub enum DataError {
     },
     /// An image's shape differs from the first image's.
     #[error(
-        "{}: is {got:?} (channels, height, width) and the first image is {expected:?}; set data.{key} to fit all to one",
-        path.display()
+        "{}: is {} and the first image is {}; {} to make all alike",
+        path.display(), of_shape(*got), of_shape(*expected), alike(*expected, *got)
     )]
     Shape {
         /// The first image that differs.
@@ -148,6 +149,30 @@ impl DataError {
             got: excerpt(&got.into()),
         }
     }
+}
+
+fn of_shape([channels, height, width]: [usize; 3]) -> String {
+    format!("{height}×{width} pixels of {}", some(channels, "channel"))
+}
+
+/// The keys to set for two shapes, with values that suit both.
+fn alike(a: [usize; 3], b: [usize; 3]) -> String {
+    let mut keys = Vec::new();
+    if a[1..] != b[1..] {
+        // small enough to train on, and nothing is enlarged
+        let shortest = a[1..].iter().chain(&b[1..]).min().copied().unwrap_or(1);
+        let side = [64, 32, 16, 8].into_iter().find(|&side| side <= shortest);
+        keys.push(format!("data.size = {}", side.unwrap_or(shortest)));
+    }
+    if a[0] != b[0] {
+        let most = a[0].max(b[0]);
+        keys.push(match (a[0].min(b[0]), most) {
+            (1, 2) => "data.channels = 1 (2 keeps alpha)".to_owned(),
+            (1, 3) => "data.channels = 3 (1 makes all grey)".to_owned(),
+            _ => "data.channels = 3 (4 keeps alpha)".to_owned(),
+        });
+    }
+    format!("set {}", keys.join(" and "))
 }
 
 fn all_bad(count: usize) -> String {
@@ -241,5 +266,62 @@ impl Fault {
                 key,
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_that_differ_say_what_to_set() {
+        for (expected, got, advice) in [
+            (
+                [3, 400, 300],
+                [3, 200, 900],
+                "set data.size = 64 to make all alike",
+            ),
+            ([3, 400, 300], [3, 50, 900], "set data.size = 32 to"),
+            ([3, 4, 4], [3, 4, 5], "set data.size = 4 to"),
+            (
+                [3, 9, 9],
+                [1, 9, 9],
+                "set data.channels = 3 (1 makes all grey) to",
+            ),
+            (
+                [3, 9, 9],
+                [4, 9, 9],
+                "set data.channels = 3 (4 keeps alpha) to",
+            ),
+            (
+                [2, 9, 9],
+                [1, 9, 9],
+                "set data.channels = 1 (2 keeps alpha) to",
+            ),
+            (
+                [1, 70, 70],
+                [4, 80, 80],
+                "set data.size = 64 and data.channels = 3 (4 keeps alpha) to",
+            ),
+        ] {
+            let error = DataError::Shape {
+                path: "a.png".into(),
+                expected,
+                got,
+                key: "size",
+            };
+            assert!(error.to_string().contains(advice), "{error}");
+        }
+        let error = DataError::Shape {
+            path: "a.png".into(),
+            expected: [3, 4, 6],
+            got: [1, 4, 6],
+            key: "channels",
+        };
+        assert_eq!(
+            error.to_string(),
+            "a.png: is 4×6 pixels of 1 channel and the first image is 4×6 pixels of 3 channels; \
+             set data.channels = 3 (1 makes all grey) to make all alike"
+        );
     }
 }

@@ -1,10 +1,12 @@
 //! Where images come from: one file a source, one `match` over the kinds.
 
+mod arrange;
 mod arrays;
 mod cifar;
 mod digits;
 mod folder;
 mod idx;
+mod metadata;
 mod npy;
 mod npy_header;
 mod synthetic;
@@ -36,6 +38,14 @@ pub(crate) struct Listing {
     pub(crate) classes: Classes,
 }
 
+/// What a search for images found beside them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Beside {
+    pub(crate) passed_over: PassedOver,
+    /// What a person should know of how splits and classes were read.
+    pub(crate) notes: Vec<String>,
+}
+
 /// A list of images, each decoded on demand and from any thread.
 #[derive(Debug)]
 pub(crate) enum Source {
@@ -64,6 +74,13 @@ pub(crate) fn open(config: &DataConfig, seed: u64) -> Result<Listing, DataError>
     opened.map_err(|error| explain(config, error))
 }
 
+/// Whether the first file of an IDX source has a name of EMNIST's.
+pub(crate) fn is_emnist(source: &Source) -> bool {
+    let path = source.path_of(0);
+    let name = path.file_name().unwrap_or_default();
+    is_transposed(&name.to_string_lossy())
+}
+
 /// Whether a folder has images below it: none if so, else what is there instead.
 pub(crate) fn has_images(path: &Path, max_files: u64) -> Result<Option<PassedOver>, DataError> {
     let walk = walk::Walk::through(path, max_files, true)?;
@@ -82,11 +99,11 @@ impl Source {
     }
 
     /// What was found beside the images of a folder or an archive.
-    pub(crate) fn passed_over(&self) -> PassedOver {
+    pub(crate) fn beside(&self) -> Beside {
         match self {
-            Self::Folder(folder) => folder.passed_over().clone(),
-            Self::Zip(archive) => archive.passed_over().clone(),
-            Self::Digits(_) | Self::Synthetic(_) | Self::Arrays(_) => PassedOver::default(),
+            Self::Folder(folder) => folder.beside().clone(),
+            Self::Zip(archive) => archive.beside().clone(),
+            Self::Digits(_) | Self::Synthetic(_) | Self::Arrays(_) => Beside::default(),
         }
     }
 

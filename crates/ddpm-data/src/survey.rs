@@ -72,7 +72,7 @@ pub fn survey(config: &DataConfig) -> Result<Survey, DataError> {
     config.validate()?;
     let Listing { source, classes } = source::open(config, 0)?;
     let images = source.len();
-    let passed_over = source.passed_over();
+    let passed_over = source.beside().passed_over;
     if let Some([channels, height, width]) = source.shape() {
         let (height, width) = match config.transpose {
             true => (width, height),

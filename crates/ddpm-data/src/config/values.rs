@@ -12,9 +12,12 @@ pub enum DataKind {
     /// ε-loss is known (ᾱ_t at step t). Not clamped to [-1, 1], as in the tutorial it comes from.
     Synthetic,
     /// A folder of images, searched in depth, in the order of their paths. The first folder level is the class,
-    /// if every image lies in one.
+    /// if every image lies in one. One top folder that holds everything is left out of account. Folders `train` and
+    /// `test` (or `val`) at the top are splits, with classes below. StyleGAN's `dataset.json` and Hugging Face's
+    /// `metadata.jsonl` or `metadata.csv` (columns `file_name` and `label` or alike) say the classes where they lie,
+    /// instead of folders; what is broken in them is an error. Hidden and system files and folders are left out.
     Folder,
-    /// A zip archive, read like a folder; one top folder that holds everything is left out of account.
+    /// A zip archive, read like a folder.
     Zip,
     /// MNIST's format, packed with gzip or not: a file of images, or a directory with MNIST's names.
     Idx,
@@ -82,7 +85,7 @@ pub enum Split {
     Train,
     /// The test part.
     Test,
-    /// The training part, then the test part.
+    /// The training part, then the validation part, if it is one of its own, then the test part.
     All,
 }
 

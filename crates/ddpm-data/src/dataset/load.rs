@@ -3,11 +3,11 @@ use std::path::PathBuf;
 use super::decode_all::{Trouble, decode_all};
 use super::{Dataset, Decoder, Store};
 use crate::classes::Classes;
-use crate::config::{DataConfig, OnBad};
+use crate::config::{DataConfig, DataKind, OnBad};
 use crate::error::{DataError, Fault, Skipped};
 use crate::kinds::PassedOver;
 use crate::raster::{Raster, Samples};
-use crate::source::{self, Listing, Source, Synthetic};
+use crate::source::{self, Beside, Listing, Source, Synthetic};
 use crate::transform::Fitting;
 
 type Progress<'a> = &'a mut dyn FnMut(usize, usize);
@@ -34,8 +34,28 @@ pub(super) fn load(
                 transpose: config.transpose,
                 fitting,
             };
+            say_beside(config, &decoder.source);
             decoded(config, decoder, classes, progress)
         }
+    }
+}
+
+/// Says what was found beside the images, once.
+fn say_beside(config: &DataConfig, source: &Source) {
+    let Beside { passed_over, notes } = source.beside();
+    let path = path_of(config);
+    let path = path.display();
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+    if let Some(unread) = passed_over.describe_unread() {
+        tracing::warn!("{path}: passed over {unread}");
+    }
+    if let Some(hidden) = passed_over.describe_hidden() {
+        tracing::info!("{path}: left out {hidden}");
+    }
+    if config.kind == DataKind::Idx && !config.transpose && source::is_emnist(source) {
+        tracing::warn!("{path}: EMNIST's images are stored transposed; set data.transpose = true");
     }
 }
 
@@ -65,6 +85,7 @@ fn made(config: &DataConfig, synthetic: Synthetic, progress: Progress<'_>) -> Da
         num_classes: None,
         class_names: None,
         skipped: Vec::new(),
+        passed_over: PassedOver::default(),
     }
 }
 
@@ -109,6 +130,7 @@ fn decoded(
         })
         .collect();
     let kept = without(total, &bad);
+    let passed_over = decoder.source.beside().passed_over;
     let labels = classes
         .labels
         .map(|labels| kept.iter().map(|&index| labels[index]).collect());
@@ -133,6 +155,7 @@ fn decoded(
         num_classes: classes.count,
         class_names: classes.names,
         skipped,
+        passed_over,
     })
 }
 

@@ -12,23 +12,25 @@ pub(super) const MAX_LOOKED_AT: usize = 1000;
 
 /// What set a folder holds.
 pub(super) fn folder(path: &Path) -> Result<DataConfig, DataError> {
-    if let Some(config) = source::cifar_in(path)? {
+    if let Some(config) = by_files(path)? {
         return Ok(config);
     }
-    if let Some(config) = source::idx_in(path)? {
-        return Ok(config);
+    match source::has_images(path, DEFAULT_MAX_FILES)? {
+        None => Ok(DataConfig {
+            kind: DataKind::Folder,
+            path: Some(path.to_path_buf()),
+            ..DataConfig::default()
+        }),
+        Some(passed_over) => Err(without_images(path, passed_over)),
     }
-    let passed_over = match source::has_images(path, DEFAULT_MAX_FILES)? {
-        None => {
-            return Ok(DataConfig {
-                kind: DataKind::Folder,
-                path: Some(path.to_path_buf()),
-                ..DataConfig::default()
-            });
-        }
-        Some(passed_over) => passed_over,
-    };
-    Err(without_images(path, passed_over))
+}
+
+/// A set that is known by the files of its folder; none if it is no such set.
+pub(super) fn by_files(path: &Path) -> Result<Option<DataConfig>, DataError> {
+    match source::cifar_in(path)? {
+        None => source::idx_in(path),
+        found => Ok(found),
+    }
 }
 
 /// Says what a folder without images holds instead.

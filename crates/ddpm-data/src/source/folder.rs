@@ -1,15 +1,15 @@
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use super::arrange::{Arranged, arrange};
+use super::metadata::{Found, Metadata};
 use super::walk::Walk;
-use super::{Listing, Source};
+use super::{Beside, Listing, Source};
 use crate::blob::read_head;
-use crate::classes::Classes;
 use crate::config::DataConfig;
 use crate::decode::decode;
 use crate::error::{DataError, Fault};
-use crate::kinds::PassedOver;
 use crate::raster::Raster;
 
 /// Image files below a folder, in the order of their paths.
@@ -20,7 +20,7 @@ pub(crate) struct Folder {
     files: Vec<PathBuf>,
     max_pixels: u64,
     max_file_bytes: u64,
-    passed_over: PassedOver,
+    beside: Beside,
 }
 
 pub(super) fn open(config: &DataConfig) -> Result<Listing, DataError> {
@@ -30,38 +30,75 @@ pub(super) fn open(config: &DataConfig) -> Result<Listing, DataError> {
         return Err(DataError::format(root, "a folder of images", "a file"));
     }
     let Walk {
-        images: mut files,
+        mut images,
+        metadata,
         passed_over,
         ..
     } = Walk::through(root, config.max_files, false)?;
-    if files.is_empty() {
+    if images.is_empty() {
         return Err(DataError::Empty {
             path: root.to_path_buf(),
             passed_over,
         });
     }
     // paths compare component by component: the order does not depend on the file system
-    files.sort_unstable();
-    let folders: Vec<Option<String>> = files.iter().map(|file| first_level(file)).collect();
+    images.sort_unstable();
+    let names: Vec<String> = images.iter().map(|file| name_of(file)).collect();
+    let metadata: Vec<Found> = metadata
+        .iter()
+        .map(|file| Found {
+            name: name_of(file),
+            path: root.join(file),
+        })
+        .collect();
+    let metadata = Metadata::read(&metadata, |index| match metadata.get(index) {
+        Some(file) => read_file(&file.path, config.max_file_bytes),
+        None => Ok(Vec::new()),
+    })?;
+    let Arranged {
+        chosen,
+        classes,
+        notes,
+    } = arrange(root, &names, &metadata, config.split)?;
+    let mut images: Vec<Option<PathBuf>> = images.into_iter().map(Some).collect();
+    let files = chosen
+        .into_iter()
+        .filter_map(|index| images.get_mut(index)?.take())
+        .collect();
     Ok(Listing {
         source: Source::Folder(Folder {
             root: root.to_path_buf(),
             files,
             max_pixels: config.max_image_pixels,
             max_file_bytes: config.max_file_bytes,
-            passed_over,
+            beside: Beside { passed_over, notes },
         }),
-        classes: Classes::from_folders(&folders),
+        classes,
     })
 }
 
-/// The folder of the first level that a file lies in; none if it lies at the root.
-fn first_level(file: &Path) -> Option<String> {
-    let mut components = file.components();
-    match (components.next(), components.next()) {
-        (Some(Component::Normal(folder)), Some(_)) => Some(folder.to_string_lossy().into_owned()),
-        _ => None,
+/// A relative path with slashes.
+fn name_of(file: &Path) -> String {
+    let parts: Vec<_> = file.iter().map(|part| part.to_string_lossy()).collect();
+    parts.join("/")
+}
+
+/// All of a file, within the limit for image files.
+fn read_file(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Fault> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    if length > max_bytes {
+        return Err(Fault::Limit {
+            what: "size in bytes",
+            got: length,
+            limit: max_bytes,
+            key: "max_file_bytes",
+        });
     }
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    // the length again as a limit: the file may be growing
+    file.take(max_bytes).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 impl Folder {
@@ -69,8 +106,8 @@ impl Folder {
         self.files.len()
     }
 
-    pub(super) fn passed_over(&self) -> &PassedOver {
-        &self.passed_over
+    pub(super) fn beside(&self) -> &Beside {
+        &self.beside
     }
 
     pub(super) fn path_of(&self, index: usize) -> PathBuf {
@@ -84,20 +121,7 @@ impl Folder {
 
     /// All of an image's file.
     pub(super) fn bytes(&self, index: usize) -> Result<Vec<u8>, Fault> {
-        let file = File::open(self.path_of(index))?;
-        let length = file.metadata()?.len();
-        if length > self.max_file_bytes {
-            return Err(Fault::Limit {
-                what: "size in bytes",
-                got: length,
-                limit: self.max_file_bytes,
-                key: "max_file_bytes",
-            });
-        }
-        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
-        // the length again as a limit: the file may be growing
-        file.take(self.max_file_bytes).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        read_file(&self.path_of(index), self.max_file_bytes)
     }
 
     pub(super) fn decode(&self, index: usize) -> Result<Raster, Fault> {

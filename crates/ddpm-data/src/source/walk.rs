@@ -1,6 +1,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use super::metadata::is_metadata;
 use crate::blob::read_head;
 use crate::decode::{SNIFF_BYTES, has_image_extension, looks_like_image};
 use crate::error::DataError;
@@ -22,6 +23,8 @@ pub(super) struct Walk<'a> {
     only_first: bool,
     /// The images that were found, relative to `root`, in no order.
     pub(super) images: Vec<PathBuf>,
+    /// Files that say what the images are, relative to `root`, in no order.
+    pub(super) metadata: Vec<PathBuf>,
     pub(super) passed_over: PassedOver,
 }
 
@@ -39,6 +42,7 @@ impl<'a> Walk<'a> {
             ancestors: Vec::new(),
             only_first,
             images: Vec::new(),
+            metadata: Vec::new(),
             passed_over: PassedOver::default(),
         };
         walk.below(Path::new(""))?;
@@ -90,6 +94,10 @@ impl<'a> Walk<'a> {
     fn file(&mut self, name: &str, relative: PathBuf) {
         if has_image_extension(name) {
             self.images.push(relative);
+            return;
+        }
+        if is_metadata(name) {
+            self.metadata.push(relative);
             return;
         }
         let head = File::open(self.root.join(&relative))

@@ -1,7 +1,8 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{Listing, Source};
-use crate::classes::Classes;
+use super::arrange::{Arranged, arrange};
+use super::metadata::{Found, Metadata, is_metadata};
+use super::{Beside, Listing, Source};
 use crate::config::DataConfig;
 use crate::decode::{SNIFF_BYTES, decode, has_image_extension, looks_like_image};
 use crate::error::{DataError, Fault, excerpt};
@@ -16,17 +17,21 @@ pub(crate) struct ZipImages {
     entries: Vec<Entry>,
     config: DataConfig,
     path: PathBuf,
-    passed_over: PassedOver,
+    beside: Beside,
 }
 
 pub(super) fn open(config: &DataConfig) -> Result<Listing, DataError> {
     let path = config.required_path()?;
     let archive = zipfile::open(path, config)?;
     let mut passed_over = PassedOver::default();
+    let mut metadata = Vec::new();
     let mut entries = Vec::new();
     for entry in zipfile::entries(&archive) {
+        let file = parts(&entry.name).last().unwrap_or_default();
         if let Some(hidden) = parts(&entry.name).find(|part| is_hidden(part)) {
             passed_over.add_hidden(hidden);
+        } else if is_metadata(file) {
+            metadata.push(entry);
         } else if has_image_extension(&entry.name) {
             entries.push(entry);
         } else {
@@ -48,17 +53,53 @@ pub(super) fn open(config: &DataConfig) -> Result<Listing, DataError> {
     }
     // the order of a folder with the same files
     entries.sort_by(|a, b| parts(&a.name).cmp(parts(&b.name)));
-    let classes = Classes::from_folders(&class_folders(&entries));
+    let names: Vec<String> = entries.iter().map(|entry| plain(&entry.name)).collect();
+    let found: Vec<Found> = metadata
+        .iter()
+        .map(|entry| Found {
+            name: plain(&entry.name),
+            path: within(path, &entry.name),
+        })
+        .collect();
+    let read = |index: usize| match metadata.get(index) {
+        Some(entry) => zipfile::read(&archive, entry, config),
+        None => Ok(Vec::new()),
+    };
+    let metadata = Metadata::read(&found, read)?;
+    let Arranged {
+        chosen,
+        classes,
+        notes,
+    } = arrange(path, &names, &metadata, config.split)?;
+    let mut all: Vec<Option<Entry>> = entries.into_iter().map(Some).collect();
+    let entries = chosen
+        .into_iter()
+        .filter_map(|index| all.get_mut(index)?.take())
+        .collect();
     Ok(Listing {
         source: Source::Zip(Box::new(ZipImages {
             archive,
             entries,
             config: config.clone(),
             path: path.to_path_buf(),
-            passed_over,
+            beside: Beside { passed_over, notes },
         })),
         classes,
     })
+}
+
+/// A name with slashes.
+fn plain(name: &str) -> String {
+    parts(name).collect::<Vec<_>>().join("/")
+}
+
+/// What to call an entry in a message.
+fn within(archive: &Path, name: &str) -> PathBuf {
+    // joined as text: a name that starts with a slash must not replace the archive's path
+    let mut path = archive.as_os_str().to_owned();
+    path.push("/");
+    path.push(excerpt(name));
+    PathBuf::from(path)
 }
 
 /// The parts of a name; some programs write backslashes, and `./` or `/` in front.
@@ -67,41 +108,17 @@ fn parts(name: &str) -> impl Iterator<Item = &str> {
         .filter(|part| !part.is_empty() && *part != ".")
 }
 
-/// The first folder of each entry, after one top folder that holds them all.
-fn class_folders(entries: &[Entry]) -> Vec<Option<String>> {
-    let folder_at = |entry: &Entry, level: usize| {
-        let mut rest = parts(&entry.name).skip(level);
-        let folder = rest.next()?;
-        // the last part is the file itself
-        rest.next().map(|_| folder.to_owned())
-    };
-    let tops: Vec<Option<String>> = entries.iter().map(|entry| folder_at(entry, 0)).collect();
-    let common = match tops.first() {
-        Some(Some(first)) => tops.iter().all(|top| top.as_ref() == Some(first)),
-        _ => false,
-    };
-    if common {
-        entries.iter().map(|entry| folder_at(entry, 1)).collect()
-    } else {
-        tops
-    }
-}
-
 impl ZipImages {
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    pub(super) fn passed_over(&self) -> &PassedOver {
-        &self.passed_over
+    pub(super) fn beside(&self) -> &Beside {
+        &self.beside
     }
 
     pub(super) fn path_of(&self, index: usize) -> PathBuf {
-        // joined as text: a name that starts with a slash must not replace the archive's path
-        let mut path = self.path.clone().into_os_string();
-        path.push("/");
-        path.push(excerpt(&self.entries[index].name));
-        PathBuf::from(path)
+        within(&self.path, &self.entries[index].name)
     }
 
     /// The first bytes of an image, unpacked.

@@ -213,3 +213,44 @@ fn a_directory_of_too_many_files_is_refused_before_it_is_kept() {
         assert_eq!((key, got), ("max_files", told));
     }
 }
+
+#[test]
+fn what_lies_beside_images_is_counted_and_left_out() {
+    let image = png(2, 2, [1, 2, 3]);
+    let files: [(&str, &[u8]); 10] = [
+        ("a/1.png", &image),
+        ("a/2.HEIC", b"?"),
+        ("b/3.heif", b"?"),
+        // told by its content
+        ("b/film", b"\0\0\0\x18ftypisom"),
+        ("b/raw.nef", b"?"),
+        ("b/notes.txt", b"?"),
+        ("a/@eaDir/1.png/SYNOPHOTO_THUMB_M.png", &image),
+        ("a/._1.png", b"?"),
+        (".thumbnails/1.png", &image),
+        ("__MACOSX/a/._1.png", b"?"),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("folder");
+    for (name, bytes) in files {
+        write(&folder, name, bytes);
+    }
+    let zip = write(dir.path(), "a.zip", &zip_of(&files));
+    for config in [
+        config(DataKind::Zip, &zip),
+        config(DataKind::Folder, &folder),
+    ] {
+        let set = load(&config).unwrap();
+        assert_eq!(set.len(), 1);
+        assert_eq!(
+            set.describe().split(": ").nth(1).unwrap(),
+            "1 image of 3×2×2, in memory (0.0 MB)"
+        );
+        let passed = set.passed_over();
+        assert_eq!(
+            passed.describe_unread().unwrap(),
+            "4 files of kinds that are not read (2 HEIC, 1 MP4/MOV, 1 RAW): convert or export them to PNG"
+        );
+        assert_eq!(passed.hidden(), 4);
+    }
+}
