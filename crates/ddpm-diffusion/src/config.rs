@@ -43,6 +43,12 @@ pub struct SampleConfig {
     /// How the steps are spread; unset: leading, or trailing where the schedule ends without signal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spacing: Option<Spacing>,
+    /// Added to every time step of the leading spacing.
+    #[serde(skip_serializing_if = "is_default")]
+    pub offset: usize,
+    /// DDIM as diffusers has it; DDPM has no use for it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub ddim: DdimRules,
     /// How many images, unless told elsewhere.
     pub count: usize,
 }
@@ -58,9 +64,28 @@ impl Default for SampleConfig {
             clip: true,
             clip_range: 1.0,
             spacing: None,
+            offset: 0,
+            ddim: DdimRules::default(),
             count: 64,
         }
     }
+}
+
+/// Where other programs' DDIM differs from ours; all off is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DdimRules {
+    /// Every step spans ⌊T/steps⌋ time steps, whichever is visited next.
+    pub fixed_stride: bool,
+    /// The last step ends at the first time step's ᾱ instead of 1.
+    pub to_first: bool,
+    /// ε̂ stays the network's where x̂0 is clipped.
+    pub keep_eps: bool,
+}
+
+/// Whether a key may be left unwritten: what was written before there was such a key stays as it was.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl SampleConfig {
@@ -83,24 +108,36 @@ impl SampleConfig {
                 true => Spacing::Trailing,
                 false => Spacing::Leading,
             });
-        check_objective(schedule, prediction, spacing)?;
         let steps = self.steps.unwrap_or(match self.sampler {
             SamplerKind::Ddpm => total,
             SamplerKind::Ddim => DEFAULT_DDIM_STEPS.min(total),
         });
-        let respaced = Respaced::new(schedule, timesteps(total, steps, spacing, 0)?)?;
+        let visited = timesteps(total, steps, spacing, self.offset)?;
+        let first = visited.first().copied().unwrap_or_default();
+        check_objective(schedule, prediction, spacing, first)?;
+        let respaced = match (self.sampler, self.ddim.fixed_stride) {
+            (SamplerKind::Ddim, true) => {
+                Respaced::strided(schedule, visited, total / steps, self.end(schedule))?
+            }
+            _ => Respaced::new(schedule, visited)?,
+        };
         let sampler = match self.sampler {
             SamplerKind::Ddpm => Sampler::Ddpm {
                 variance: self.variance_for(steps, total),
             },
             SamplerKind::Ddim => Sampler::Ddim { eta: self.eta },
         };
-        Plan::new(
-            respaced,
-            prediction,
-            sampler,
-            self.clip.then_some(self.clip_range),
-        )
+        let clip = self.clip.then_some(self.clip_range);
+        let plan = Plan::new(respaced, prediction, sampler, clip)?;
+        Ok(plan.keeping_eps(self.ddim.keep_eps))
+    }
+
+    /// ᾱ after DDIM's last step.
+    fn end(&self, schedule: &Schedule) -> f64 {
+        match self.ddim.to_first {
+            true => schedule.alpha_bar(0),
+            false => 1.0,
+        }
     }
 
     fn variance_for(&self, steps: usize, total: usize) -> VarianceKind {
@@ -116,14 +153,16 @@ impl SampleConfig {
     }
 
     fn check(&self) -> Result<(), DiffusionError> {
-        match self.count {
-            0 => Err(DiffusionError::Config {
-                key: "count",
-                got: "0".into(),
-                expected: "at least 1",
-            }),
-            _ => Ok(()),
+        let refuse =
+            |key, got: String, expected| Err(DiffusionError::Config { key, got, expected });
+        if self.count == 0 {
+            return refuse("count", "0".into(), "at least 1");
         }
+        if self.ddim.to_first && !self.ddim.fixed_stride {
+            let expected = "false unless sample.ddim.fixed_stride is true";
+            return refuse("ddim.to_first", "true".into(), expected);
+        }
+        Ok(())
     }
 }
 
@@ -165,6 +204,17 @@ mod tests {
         assert_eq!(visited(&ddim, &schedule(1000, true))[..2], [999, 979]);
         assert_eq!(visited(&ddim, &schedule(20, false)).len(), 20);
         assert_eq!(visited(&ddpm, &schedule(1, false)), [0]);
+        let moved = SampleConfig { offset: 7, ..ddim };
+        assert_eq!(visited(&moved, &schedule(1000, false))[..2], [987, 967]);
+        // Both start at the last step, as zero terminal SNR needs.
+        for (spacing, steps) in [(Spacing::Linspace, Some(10)), (Spacing::Leading, None)] {
+            let config = SampleConfig {
+                spacing: Some(spacing),
+                steps,
+                ..Default::default()
+            };
+            assert_eq!(visited(&config, &schedule(100, true))[0], 99);
+        }
     }
 
     #[test]
@@ -251,11 +301,33 @@ mod tests {
             (
                 SampleConfig {
                     spacing: Some(Spacing::Leading),
+                    steps: Some(50),
                     ..base()
                 },
                 true,
                 Prediction::V,
                 "trailing",
+            ),
+            (
+                SampleConfig {
+                    offset: 2,
+                    ..base()
+                },
+                false,
+                Prediction::V,
+                "use fewer steps",
+            ),
+            (
+                SampleConfig {
+                    ddim: DdimRules {
+                        to_first: true,
+                        ..Default::default()
+                    },
+                    ..ddim()
+                },
+                false,
+                Prediction::V,
+                "sample.ddim.to_first",
             ),
         ] {
             let message = config

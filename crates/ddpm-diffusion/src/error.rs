@@ -56,6 +56,19 @@ pub enum DiffusionError {
         /// Its own account.
         source: DenoiserError,
     },
+    /// The network gave NaN or an infinity.
+    #[error(
+        "the network's output is not finite at sampling step {step} of {of} (time step {t}); its training diverged or \
+         its precision is too narrow: take an earlier checkpoint, or compute in f32"
+    )]
+    NonFinite {
+        /// The sampling step, counted from 1.
+        step: usize,
+        /// Steps planned.
+        of: usize,
+        /// The time step that it was asked about.
+        t: usize,
+    },
     /// The observer asked to stop.
     #[error("sampling was stopped after step {step} of {of}")]
     Stopped {

@@ -19,7 +19,7 @@ mod objective;
 mod rows;
 pub mod sampler;
 
-pub use config::{SampleConfig, SamplerKind};
+pub use config::{DdimRules, SampleConfig, SamplerKind};
 pub use denoiser::{Denoiser, DenoiserError};
 pub use error::DiffusionError;
 pub use forward::q_sample;

@@ -6,6 +6,7 @@
 
 pub mod ddim;
 pub mod ddpm;
+mod finite;
 mod plan;
 mod progress;
 
@@ -14,6 +15,7 @@ use std::ops::ControlFlow;
 use burn::tensor::{Device, Int, Tensor};
 use ddpm_schedule::{Prediction, RespacedStep, noise::Stream, prediction};
 
+use self::finite::FiniteCheck;
 use crate::{Denoiser, DiffusionError, randn_images, rows::check_like};
 
 pub use plan::{Plan, Sampler};
@@ -42,7 +44,8 @@ pub struct ImageBatch {
 ///
 /// # Shapes   returns `batch.shape`
 /// # Units    pixels in [-1, 1] if the plan clips
-/// # Errors   [`DiffusionError::Denoiser`] if the network fails, [`DiffusionError::Stopped`] if the observer says so, [`DiffusionError::Shape`] and [`DiffusionError::Batch`] for what does not fit
+/// # Errors   [`DiffusionError::Denoiser`] if the network fails, [`DiffusionError::NonFinite`] if it gives NaN or an
+/// infinity (found within 32 steps), [`DiffusionError::Stopped`] if the observer says so, [`DiffusionError::Shape`] and [`DiffusionError::Batch`] for what does not fit
 pub fn sample(
     denoiser: &(impl Denoiser + ?Sized),
     plan: &Plan,
@@ -89,8 +92,12 @@ pub fn sample_from(
     check_labels(labels.as_ref(), shape[0])?;
     let of = plan.steps().len();
     let mut xt = start;
+    let mut check = FiniteCheck::default();
     for (k, step) in plan.steps().iter().enumerate() {
-        let estimate = estimate(denoiser, plan, step, &xt, labels.clone())?;
+        let output = predict(denoiser, step, &xt, labels.clone())?;
+        // Before it is clipped: a clamp may turn NaN into black.
+        check.see(&output, step.t, of)?;
+        let estimate = estimate(plan, step, &xt, &output);
         let mut draw = || {
             let z = noise(k);
             check_like("the noise of a sampling step", &z, shape).map(|()| z)
@@ -119,43 +126,46 @@ pub fn sample_from(
 pub struct Estimate {
     /// x̂0, clipped if the plan says so: `[batch, channels, height, width]`.
     pub x0: Tensor<4>,
-    /// The ε̂ that leads from this x̂0 to x_t: the same shape.
+    /// The ε̂ that leads from this x̂0 to x_t, or the network's own if the plan keeps it: the same shape.
     pub eps: Tensor<4>,
 }
 
-fn estimate(
+fn predict(
     denoiser: &(impl Denoiser + ?Sized),
-    plan: &Plan,
     step: &RespacedStep,
     xt: &Tensor<4>,
     labels: Option<Tensor<1, Int>>,
-) -> Result<Estimate, DiffusionError> {
+) -> Result<Tensor<4>, DiffusionError> {
     let times = vec![step.t as f32; xt.dims()[0]];
     let t = Tensor::<1>::from_floats(times.as_slice(), &xt.device());
     let output = denoiser
         .predict(xt.clone(), t, labels)
         .map_err(|source| DiffusionError::Denoiser { t: step.t, source })?;
     check_like("the network's output", &output, xt.dims())?;
+    Ok(output)
+}
+
+fn estimate(plan: &Plan, step: &RespacedStep, xt: &Tensor<4>, output: &Tensor<4>) -> Estimate {
     let from = |(c_xt, c_out), output: &Tensor<4>| combine(c_xt, xt, c_out, output);
     let x0 = from(
         prediction::x0_coefs(plan.prediction(), step.alpha_bar),
-        &output,
+        output,
     );
-    Ok(match plan.clip() {
-        None => Estimate {
-            x0,
-            eps: from(
-                prediction::eps_coefs(plan.prediction(), step.alpha_bar),
-                &output,
-            ),
-        },
+    let x0 = match plan.clip() {
+        None => x0,
+        Some(range) => x0.clamp(-range, range),
+    };
+    let eps = match plan.clip() {
         // A clipped x̂0 belongs to another ε̂; the old one would lead beside the data.
-        Some(range) => {
-            let x0 = x0.clamp(-range, range);
-            let eps = from(prediction::eps_coefs(Prediction::X0, step.alpha_bar), &x0);
-            Estimate { x0, eps }
+        Some(_) if !plan.keeps_eps() => {
+            from(prediction::eps_coefs(Prediction::X0, step.alpha_bar), &x0)
         }
-    })
+        _ => from(
+            prediction::eps_coefs(plan.prediction(), step.alpha_bar),
+            output,
+        ),
+    };
+    Estimate { x0, eps }
 }
 
 /// `c_a·a + c_b·b`, leaving out what is multiplied by 0.

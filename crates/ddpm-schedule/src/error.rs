@@ -72,11 +72,15 @@ pub enum ScheduleError {
     EpsAtZeroSnr,
     /// A spacing that skips the last step of a schedule that needs it.
     #[error(
-        "zero terminal SNR needs trailing spacing, which starts at the last step, but spacing is {spacing}; set it to \"trailing\""
+        "zero terminal SNR needs sampling to start at the last step, {last}, but {spacing} spacing starts at {first}; set spacing to \"trailing\" or \"linspace\""
     )]
     SpacingAtZeroSnr {
         /// The spacing asked for.
         spacing: Spacing,
+        /// Where it starts.
+        first: usize,
+        /// The last step of the schedule.
+        last: usize,
     },
     /// A parameter of a sampling step or a loss weight has no meaning.
     #[error("{name} is {value}; it must be {expected}")]

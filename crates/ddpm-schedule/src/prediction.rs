@@ -73,21 +73,29 @@ fn scales(alpha_bar: f64) -> (f64, f64) {
     (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt())
 }
 
-/// Refuses objectives and spacings that a zero-terminal-SNR schedule makes meaningless (Lin et al. 2023, section 3).
+/// Refuses objectives and starts that a zero-terminal-SNR schedule makes meaningless (Lin et al. 2023, section 3).
+///
+/// `first` is the step that sampling starts at, which `spacing` chose.
 ///
 /// # Errors
 /// With zero terminal SNR: [`ScheduleError::EpsAtZeroSnr`] for ε prediction,
-/// [`ScheduleError::SpacingAtZeroSnr`] for any spacing but trailing.
+/// [`ScheduleError::SpacingAtZeroSnr`] for any start but the last step.
 pub fn check_objective(
     schedule: &Schedule,
     prediction: Prediction,
     spacing: Spacing,
+    first: usize,
 ) -> Result<(), ScheduleError> {
-    match (schedule.is_zero_terminal_snr(), prediction, spacing) {
-        (false, _, _) => Ok(()),
-        (true, Prediction::Eps, _) => Err(ScheduleError::EpsAtZeroSnr),
-        (true, _, Spacing::Trailing) => Ok(()),
-        (true, _, _) => Err(ScheduleError::SpacingAtZeroSnr { spacing }),
+    let last = schedule.len() - 1;
+    match (schedule.is_zero_terminal_snr(), prediction) {
+        (false, _) => Ok(()),
+        (true, Prediction::Eps) => Err(ScheduleError::EpsAtZeroSnr),
+        (true, _) if first == last => Ok(()),
+        (true, _) => Err(ScheduleError::SpacingAtZeroSnr {
+            spacing,
+            first,
+            last,
+        }),
     }
 }
 
@@ -96,7 +104,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ScheduleConfig;
+    use crate::{ScheduleConfig, timesteps};
 
     const ALL: [Prediction; 3] = [Prediction::Eps, Prediction::X0, Prediction::V];
 
@@ -158,17 +166,29 @@ mod tests {
         let plain = plain.build().unwrap();
         for prediction in ALL {
             for spacing in [Spacing::Leading, Spacing::Linspace, Spacing::Trailing] {
-                assert_eq!(check_objective(&plain, prediction, spacing), Ok(()));
-                let allowed = prediction != Prediction::Eps && spacing == Spacing::Trailing;
-                assert_eq!(check_objective(&zero, prediction, spacing).is_ok(), allowed);
+                for steps in [1, 2, 50, 999, 1000] {
+                    let first = timesteps(1000, steps, spacing, 0).unwrap()[0];
+                    assert_eq!(check_objective(&plain, prediction, spacing, first), Ok(()));
+                    let starts_at_last = match spacing {
+                        Spacing::Leading => steps == 1000,
+                        Spacing::Linspace => steps > 1,
+                        Spacing::Trailing => true,
+                    };
+                    assert_eq!(
+                        check_objective(&zero, prediction, spacing, first).is_ok(),
+                        prediction != Prediction::Eps && starts_at_last,
+                        "{prediction:?} {spacing} {steps}"
+                    );
+                }
             }
         }
-        let message = check_objective(&zero, Prediction::V, Spacing::Leading)
+        let message = check_objective(&zero, Prediction::V, Spacing::Leading, 980)
             .unwrap_err()
             .to_string();
-        assert!(
-            message.contains("leading") && message.contains("trailing"),
-            "{message}"
+        assert_eq!(
+            message,
+            "zero terminal SNR needs sampling to start at the last step, 999, but leading spacing starts at 980; \
+             set spacing to \"trailing\" or \"linspace\""
         );
     }
 

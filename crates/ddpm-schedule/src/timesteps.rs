@@ -62,7 +62,7 @@ pub fn timesteps(
     match list.first() {
         Some(&first) if first >= total => Err(ScheduleError::Timesteps {
             problem: format!(
-                "an offset of {offset} moves the first of {steps} sampling steps to {first}, but the schedule ends at {}; use an offset of at most {}",
+                "an offset of {offset} moves the first of {steps} sampling steps to {first}, but the schedule ends at {}; use fewer steps, or an offset of at most {}",
                 total - 1,
                 offset.saturating_sub(first - (total - 1))
             ),

@@ -26,6 +26,7 @@ pub struct Plan {
     prediction: Prediction,
     sampler: Sampler,
     clip: Option<f64>,
+    keep_eps: bool,
 }
 
 impl Plan {
@@ -63,8 +64,16 @@ impl Plan {
                 prediction,
                 sampler,
                 clip,
+                keep_eps: false,
             }),
         }
+    }
+
+    /// The same plan, whose steps take the network's own ε̂ even where x̂0 was clipped (DDIM with diffusers'
+    /// `use_clipped_model_output` off).
+    #[must_use]
+    pub fn keeping_eps(self, keep_eps: bool) -> Self {
+        Self { keep_eps, ..self }
     }
 
     /// The visited steps, from the noisiest down; their number is the network evaluations an image.
@@ -89,5 +98,11 @@ impl Plan {
     #[must_use]
     pub fn clip(&self) -> Option<f64> {
         self.clip
+    }
+
+    /// Whether ε̂ stays the network's where x̂0 is clipped.
+    #[must_use]
+    pub fn keeps_eps(&self) -> bool {
+        self.keep_eps
     }
 }

@@ -8,6 +8,7 @@ use super::*;
 use crate::{SampleConfig, SamplerKind, test_support::values};
 
 mod golden;
+mod scheduler_keys;
 
 fn watch_nothing(_: Progress<'_>) -> ControlFlow<()> {
     ControlFlow::Continue(())
@@ -385,6 +386,35 @@ fn the_network_gets_steps_and_labels_and_its_failure_comes_back() {
             .contains("the network's output has the shape [1, 1, 2, 1]"),
         "{error}"
     );
+}
+
+#[test]
+fn an_output_that_is_not_finite_is_named() {
+    let schedule = ScheduleConfig {
+        steps: 80,
+        ..Default::default()
+    }
+    .build()
+    .unwrap();
+    let plan = SampleConfig::default()
+        .plan(&schedule, Prediction::Eps)
+        .unwrap();
+    // Clipping would turn it into pixels.
+    assert!(plan.clip().is_some());
+    for (bad, at) in [(f32::NAN, 79), (f32::INFINITY, 33), (f32::NEG_INFINITY, 0)] {
+        let spoilt = |xt: Tensor<4>, t: Tensor<1>, _: Option<Tensor<1, Int>>| {
+            let one = Tensor::<4>::full([1, 1, 1, 1], bad, &xt.device());
+            Ok::<_, Infallible>(match values(t)[0] as usize == at {
+                true => xt.slice_assign([1..2, 0..1, 2..3, 0..1], one),
+                false => xt,
+            })
+        };
+        let error = sample(&spoilt, &plan, batch([2, 1, 3, 3], 0), &mut watch_nothing).unwrap_err();
+        let DiffusionError::NonFinite { step, of, t } = error else {
+            panic!("{error}")
+        };
+        assert_eq!((step, of, t), (80 - at, 80, at), "{bad}");
+    }
 }
 
 #[test]

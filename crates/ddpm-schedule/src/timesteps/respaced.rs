@@ -9,7 +9,7 @@ pub struct RespacedStep {
     pub t: usize,
     /// ᾱ_t.
     pub alpha_bar: f64,
-    /// ᾱ of the next visited step, never of t - 1; 1 after the last.
+    /// ᾱ of the next visited step, never of t - 1; 1 after the last. [`Respaced::strided`] goes elsewhere.
     pub alpha_bar_prev: f64,
     /// 1 - ᾱ_t/ᾱ_prev, the β of the whole stride.
     pub beta: f64,
@@ -71,6 +71,31 @@ impl Respaced {
             })
             .collect();
         Ok(Self { steps })
+    }
+
+    /// As [`Respaced::new`], but from each step `stride` further down, whichever is visited next, and below 0 to
+    /// `alpha_bar_end`: what diffusers' DDIM does.
+    ///
+    /// # Errors   as [`Respaced::new`]; [`ScheduleError::Timesteps`] for a stride of 0
+    pub fn strided(
+        schedule: &Schedule,
+        timesteps: Vec<usize>,
+        stride: usize,
+        alpha_bar_end: f64,
+    ) -> Result<Self, ScheduleError> {
+        if stride == 0 {
+            let problem = "a stride of 0 sampling steps leads nowhere; use at least 1".into();
+            return Err(ScheduleError::Timesteps { problem });
+        }
+        let mut respaced = Self::new(schedule, timesteps)?;
+        for step in &mut respaced.steps {
+            step.alpha_bar_prev = match step.t.checked_sub(stride) {
+                Some(prev) => schedule.alpha_bar(prev),
+                None => alpha_bar_end,
+            };
+            step.beta = 1.0 - step.alpha_bar / step.alpha_bar_prev;
+        }
+        Ok(respaced)
     }
 
     /// The visited steps, from the noisiest down; at least one.

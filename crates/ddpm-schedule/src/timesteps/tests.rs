@@ -133,3 +133,30 @@ fn all_steps_give_the_schedule_back() {
     table.reverse();
     assert_eq!(table, schedule.posteriors());
 }
+
+#[test]
+fn strides_are_those_of_diffusers_ddim() {
+    let schedule = ScheduleConfig {
+        steps: 10,
+        ..Default::default()
+    }
+    .build()
+    .unwrap();
+    let prev = |list: Vec<usize>, stride, end| -> Vec<f64> {
+        let respaced = Respaced::strided(&schedule, list, stride, end).unwrap();
+        respaced.steps().iter().map(|s| s.alpha_bar_prev).collect()
+    };
+    let at = |t: usize| schedule.alpha_bar(t);
+    // linspace: 9, 4, 0 (4.5 rounds to even) with 10/3 = 3 in between.
+    let list = timesteps(10, 3, Spacing::Linspace, 0).unwrap();
+    assert_eq!(prev(list, 3, 1.0), [at(6), at(1), 1.0]);
+    // An offset of a stride or more ends above the image.
+    let list = timesteps(10, 4, Spacing::Leading, 3).unwrap();
+    assert_eq!(list, [9, 7, 5, 3]);
+    assert_eq!(prev(list, 2, 1.0), [at(7), at(5), at(3), at(1)]);
+    let list = timesteps(10, 5, Spacing::Leading, 0).unwrap();
+    assert_eq!(prev(list.clone(), 2, at(0))[4], at(0));
+    let plain = Respaced::new(&schedule, list.clone()).unwrap();
+    assert_eq!(Respaced::strided(&schedule, list, 2, 1.0).unwrap(), plain);
+    assert!(Respaced::strided(&schedule, vec![3, 1], 0, 1.0).is_err());
+}
