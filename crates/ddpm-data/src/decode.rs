@@ -9,6 +9,7 @@ use image::{
 };
 
 use crate::error::Fault;
+use crate::kinds;
 use crate::raster::{Raster, Samples};
 
 /// Extensions, in lower case, of files that are taken for images whatever they hold. A file with another
@@ -78,6 +79,11 @@ pub(crate) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Raster, Fault> {
             return Err(Fault::Unread(format!("holds {name}, which is not read")));
         }
         None => {
+            // a phone's HEIC goes by the name of a JPEG at times
+            if let Some(kind) = kinds::of_content(bytes) {
+                let name = kind.name();
+                return Err(Fault::Unread(format!("holds {name}, which is not read")));
+            }
             return Err(Fault::Bad(format!(
                 "holds no PNG, JPEG, WebP, GIF, BMP or TIFF; it starts with {}",
                 describe_start(bytes)

@@ -110,7 +110,7 @@ fn file(path: &Path) -> Result<What, DataError> {
     if length == 0 {
         return Ok(odd("is empty (0 bytes)", "copy or download it again"));
     }
-    if looks_like_image(&head) {
+    if looks_like_image(&head) && !kinds::is_raw(&name, &head) {
         return Ok(What::Image);
     }
     if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {

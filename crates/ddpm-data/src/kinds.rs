@@ -69,10 +69,12 @@ static XZ: Kind = kind("xz", Sort::Archive, &["xz"]);
 static BZIP2: Kind = kind("bzip2", Sort::Archive, &["bz2"]);
 static ZSTD: Kind = kind("zstd", Sort::Archive, &["zst"]);
 
+const RAW: &str = "RAW";
+
 /// What has no kind of its own above because nothing but its name tells it.
 static BY_NAME: [Kind; 6] = [
     kind(
-        "RAW",
+        RAW,
         Sort::Picture,
         &[
             "cr2", "cr3", "crw", "nef", "nrw", "arw", "sr2", "dng", "raf", "orf", "rw2", "pef",
@@ -97,6 +99,11 @@ static ALL: [&Kind; 25] = [
 pub(crate) const HEAD_BYTES: usize = 512;
 
 impl Kind {
+    /// What it is called.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// What to do with one such file.
     pub(crate) fn remedy(&self) -> &'static str {
         match self.sort {
@@ -185,6 +192,15 @@ pub(crate) fn of_content(head: &[u8]) -> Option<&'static Kind> {
         .find(|(offset, magic, _)| at(*offset, magic))
         .map(|(_, _, kind)| kind);
     found.or_else(|| is_pickle(head).then_some(&PICKLE))
+}
+
+/// Whether a file by this name and with these first bytes is a camera's: most of those are TIFFs of their makers' kinds,
+/// in which an ordinary reader finds a thumbnail.
+pub(crate) fn is_raw(name: &str, head: &[u8]) -> bool {
+    let tiff = [b"II*\0", b"MM\0*"]
+        .iter()
+        .any(|magic| head.starts_with(*magic));
+    tiff && of_name(name).is_some_and(|kind| kind.name == RAW)
 }
 
 /// Whether bytes begin with the protocol's number (2 to 5) and what opens a frame, a dictionary, a list, a tuple or
@@ -315,6 +331,18 @@ mod tests {
             ("a.zip", None),
         ] {
             assert_eq!(of_name(name).map(|kind| kind.name), kind, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_cameras_tiff_is_no_picture() {
+        for (name, head, raw) in [
+            ("a.NEF", b"MM\0*\0\0\0\x08", true),
+            ("a.dng", b"II*\0\x08\0\0\0", true),
+            ("a.tif", b"II*\0\x08\0\0\0", false),
+            ("a.nef", b"\x89PNG\r\n\x1a\n", false),
+        ] {
+            assert_eq!(is_raw(name, head), raw, "{name}");
         }
     }
 

@@ -10,6 +10,7 @@ use zip::result::ZipError;
 use crate::blob::{check_expansion, open_file};
 use crate::config::DataConfig;
 use crate::error::{DataError, Fault};
+use crate::words::some;
 
 /// A zip archive whose clones share one open file, so that threads unpack side by side.
 pub(crate) type Archive = ZipArchive<SharedReader>;
@@ -127,8 +128,8 @@ pub(crate) fn read(
         .map_err(|error| broken(&error))?;
     if bytes.len() as u64 != entry.size {
         return Err(broken(&format_args!(
-            "its directory says {} bytes, it has {}{}",
-            entry.size,
+            "its directory says {}, it has {}{}",
+            some(usize::try_from(entry.size).unwrap_or(usize::MAX), "byte"),
             bytes.len(),
             if bytes.len() as u64 > entry.size {
                 " or more"

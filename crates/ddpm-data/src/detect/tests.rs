@@ -318,6 +318,16 @@ fn what_is_known_and_not_read_says_what_to_do() {
 }
 
 #[test]
+fn a_heic_by_the_name_of_a_jpeg_says_what_it_is() {
+    let dir = folder(&[("IMG_1.jpg", b"\0\0\0\x18ftypheic\0\0\0\0".to_vec())]);
+    let message = load_error(&config(DataKind::Folder, dir.path())).to_string();
+    assert!(
+        message.contains("IMG_1.jpg: holds HEIC, which is not read; convert it to"),
+        "{message}"
+    );
+}
+
+#[test]
 fn another_kind_than_the_one_set_is_named() {
     let dir = folder(&[
         ("a.zip", zip_of(&[("x/1.png", &image())])),

@@ -3,12 +3,14 @@ use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::arrays::{Arrays, Encoding, Layout, Part};
+use super::walk::folders_in;
 use super::{Listing, Source};
 use crate::blob::{Blob, open_file, read_head};
 use crate::classes::Classes;
 use crate::config::{DataConfig, DataKind, Split};
 use crate::error::DataError;
 use crate::kinds::is_pickle;
+use crate::words::some;
 
 const SIDE: usize = 32;
 const CHANNELS: usize = 3;
@@ -121,18 +123,6 @@ fn find(path: &Path, form: Form) -> Option<PathBuf> {
         .into_iter()
         .chain(folders_in(path))
         .find(|folder| holds(folder))
-}
-
-/// Some folders below a folder, in order.
-fn folders_in(path: &Path) -> Vec<PathBuf> {
-    const MAX_FOLDERS: usize = 256;
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    let folders = entries
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir());
-    let mut folders: Vec<PathBuf> = folders.take(MAX_FOLDERS).collect();
-    folders.sort_unstable();
-    folders
 }
 
 fn is_whole(length: u64, form: Form) -> bool {
@@ -251,7 +241,8 @@ fn read_part(path: &Path, config: &DataConfig, form: Form) -> Result<Part, DataE
             path,
             format!("records of {record} bytes ({}, binary version)", form.name),
             format!(
-                "{length} bytes, which are {} and {} over",
+                "{}, which are {} and {} over",
+                some(usize::try_from(length).unwrap_or(usize::MAX), "byte"),
                 length / record,
                 length % record
             ),

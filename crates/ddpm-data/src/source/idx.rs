@@ -284,7 +284,7 @@ fn parse_header<const AXES: usize>(
                 hex(&magic)
             ),
             match got {
-                _ if head.len() < 4 => format!("{} bytes", head.len()),
+                _ if head.len() < 4 => some(head.len(), "byte"),
                 IMAGES_MAGIC => "one of images".to_owned(),
                 LABELS_MAGIC => "one of labels".to_owned(),
                 _ => format!("magic {}", hex(&got)),

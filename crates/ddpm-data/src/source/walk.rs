@@ -10,6 +10,31 @@ use crate::kinds::{self, PassedOver, is_hidden};
 /// Folders within folders, at most: far more than people make, and an end for what should not happen.
 const MAX_DEPTH: usize = 64;
 
+/// Some folders in a folder, in order: enough to find a data set that was unpacked there.
+pub(super) fn folders_in(path: &Path) -> Vec<PathBuf> {
+    const MAX_ENTRIES: usize = 1 << 16;
+    const MAX_FOLDERS: usize = 256;
+    let entries = fs::read_dir(path).into_iter().flatten().take(MAX_ENTRIES);
+    let mut folders: Vec<PathBuf> = entries
+        .flatten()
+        .filter(|entry| !is_hidden(&entry.file_name().to_string_lossy()))
+        // what is no link need not be looked at again, which takes long for a million images
+        .filter(|entry| {
+            let kind = entry.file_type();
+            kind.is_ok_and(|kind| kind.is_dir() || (kind.is_symlink() && entry.path().is_dir()))
+        })
+        .map(|entry| entry.path())
+        .take(MAX_FOLDERS)
+        .collect();
+    folders.sort_unstable();
+    folders
+}
+
+/// Whether a file without an image's extension is one by its first bytes.
+pub(super) fn is_image(name: &str, head: &[u8]) -> bool {
+    looks_like_image(head) && !kinds::is_raw(name, head)
+}
+
 /// A search for images below a folder.
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
@@ -103,7 +128,7 @@ impl<'a> Walk<'a> {
         let head = File::open(self.root.join(&relative))
             .and_then(|mut file| read_head(&mut file, SNIFF_BYTES))
             .unwrap_or_default();
-        if looks_like_image(&head) {
+        if is_image(name, &head) {
             self.images.push(relative);
         } else if let Some(kind) = kinds::of_name(name).or_else(|| kinds::of_content(&head)) {
             self.passed_over.add(kind);

@@ -2,9 +2,10 @@ use std::path::{Path, PathBuf};
 
 use super::arrange::{Arranged, arrange};
 use super::metadata::{Found, Metadata, is_metadata};
+use super::walk::is_image;
 use super::{Beside, Listing, Source};
 use crate::config::DataConfig;
-use crate::decode::{SNIFF_BYTES, decode, has_image_extension, looks_like_image};
+use crate::decode::{SNIFF_BYTES, decode, has_image_extension};
 use crate::error::{DataError, Fault, excerpt};
 use crate::kinds::{self, PassedOver, is_hidden};
 use crate::raster::Raster;
@@ -36,7 +37,7 @@ pub(super) fn open(config: &DataConfig) -> Result<Listing, DataError> {
             entries.push(entry);
         } else {
             let head = zipfile::head(&archive, &entry, SNIFF_BYTES);
-            if looks_like_image(&head) {
+            if is_image(file, &head) {
                 entries.push(entry);
             } else if let Some(kind) =
                 kinds::of_name(&entry.name).or_else(|| kinds::of_content(&head))

@@ -7,12 +7,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::super::walk::folders_in;
 use crate::config::Split;
 use crate::error::DataError;
 use crate::words::some;
-
-/// Folders that are looked into, at most, beside and below each other.
-const MAX_FOLDERS: usize = 256;
 
 /// The image files of one folder.
 #[derive(Debug)]
@@ -30,7 +28,7 @@ pub(super) fn find(root: &Path) -> Result<Option<Folder>, DataError> {
         return Ok(Some(here));
     }
     let mut found = Vec::new();
-    for folder in folders_in(root)? {
+    for folder in folders_in(root) {
         if let Some(images) = images_in(&folder)? {
             found.push(images);
         } else if let Some(images) = images_in(&folder.join("raw"))? {
@@ -57,18 +55,6 @@ pub(super) fn find(root: &Path) -> Result<Option<Folder>, DataError> {
         });
     }
     Ok(found.pop())
-}
-
-fn folders_in(root: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let mut folders: Vec<PathBuf> = names_in(root)?
-        .into_iter()
-        .filter(|name| !name.starts_with('.'))
-        .map(|name| root.join(name))
-        .filter(|path| path.is_dir())
-        .take(MAX_FOLDERS)
-        .collect();
-    folders.sort_unstable();
-    Ok(folders)
 }
 
 fn names_in(folder: &Path) -> Result<Vec<String>, DataError> {

@@ -223,7 +223,7 @@ fn what_lies_beside_images_is_counted_and_left_out() {
         ("b/3.heif", b"?"),
         // told by its content
         ("b/film", b"\0\0\0\x18ftypisom"),
-        ("b/raw.nef", b"?"),
+        ("b/raw.nef", b"MM\0*\0\0\0\x08"),
         ("b/notes.txt", b"?"),
         ("a/@eaDir/1.png/SYNOPHOTO_THUMB_M.png", &image),
         ("a/._1.png", b"?"),
