@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 pub enum FloatRange {
     /// Decided by the smallest and the largest value of the whole array, within rounding.
     ///
-    /// Floats: `unit` if all is within [0, 1]; `signed` if all is within [-1, 1] and something at or below -0.75;
-    /// `bytes` if all is within [0, 255] and something above 127.5. `uint16`: [0, 65535] if something is above
-    /// 32767. Anything else, and an array of one value, is an error with the ranges that it may be of.
+    /// Floats: `unit` if all is within [0, 1] and something at or above 1/16; `signed` if all is within [-1, 1] and
+    /// something at or below -0.75; `bytes` if all is within [0, 255] and something above 127.5. `uint16`: [0, 65535]
+    /// if something is above 32767. Anything else, and an array of one value, is an error with the ranges that it may
+    /// be of.
     #[default]
     Auto,
     /// [-1, 1].

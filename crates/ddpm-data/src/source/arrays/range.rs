@@ -129,15 +129,15 @@ pub(in crate::source) fn of(
 
 /// The one range that numbers of this extent can be of, or what is wrong and what to do.
 ///
-/// A range that they use too little of is not taken for theirs: 0 to 1.06 is no dark set of bytes, nor -0.06 to 1 a
-/// bright one of [-1, 1].
+/// A range that they use too little of is not taken for theirs: 0 to 1.06 is no dark set of bytes, -0.06 to 1 no bright
+/// one of [-1, 1], and 0 to 0.004 was divided by 255 twice.
 fn decide(extent: Range, float: bool) -> Result<Range, (String, String)> {
     let constant = extent.low == extent.high;
     let found = if constant {
         None
     } else if !float {
         (extent.high > 32767.0).then_some(WORDS)
-    } else if UNIT.holds(extent, TOLERANCE) {
+    } else if UNIT.holds(extent, TOLERANCE) && extent.high >= 0.0625 {
         Some(UNIT)
     } else if SIGNED.holds(extent, TOLERANCE) && extent.low <= -0.75 {
         Some(SIGNED)

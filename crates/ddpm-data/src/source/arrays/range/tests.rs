@@ -8,6 +8,7 @@ fn floats(low: f32, high: f32) -> Result<Range, (String, String)> {
 fn a_range_that_is_filled_is_read() {
     for (low, high, want) in [
         (0.0, 1.0, UNIT),
+        (0.0, 0.0625, UNIT),
         (0.25, 0.75, UNIT),
         (0.0, 0.1, UNIT),
         (-0.0005, 1.0005, UNIT),
@@ -46,6 +47,7 @@ fn what_fills_none_is_refused_with_what_it_may_be() {
             "may be of [0, 1] or [-1, 1]",
             "\"unit\" or \"signed\"",
         ),
+        (0.0, 0.0039, "may be of [0, 1]", "\"unit\", or [low, high]"),
         (-0.5, 0.5, "may be of [-1, 1]", "\"signed\""),
         (-1.06, 1.06, "may be of [-1, 1]", "\"signed\""),
         (-1.0, 1.06, "may be of [-1, 1]", "\"signed\""),
