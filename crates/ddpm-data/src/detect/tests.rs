@@ -318,6 +318,32 @@ fn what_is_known_and_not_read_says_what_to_do() {
 }
 
 #[test]
+fn cifar_for_python_says_the_same_whatever_kind_is_set() {
+    let dir = folder(&[
+        (
+            "cifar-10-batches-py/data_batch_1",
+            b"\x80\x02}q\x01".to_vec(),
+        ),
+        ("other/train.bin", cifar(2)),
+    ]);
+    let python = dir.path().join("cifar-10-batches-py");
+    let message = refusal(&python);
+    for kind in [
+        DataKind::Cifar10,
+        DataKind::Cifar100,
+        DataKind::Folder,
+        DataKind::Npy,
+    ] {
+        assert_eq!(load_error(&config(kind, &python)).to_string(), message);
+    }
+    let message = load_error(&config(DataKind::Cifar10, &dir.path().join("other"))).to_string();
+    assert!(
+        message.contains("expected data_batch_1.bin and so on in it (CIFAR-10, binary version), got what data.kind = \"cifar100\" reads"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_heic_by_the_name_of_a_jpeg_says_what_it_is() {
     let dir = folder(&[("IMG_1.jpg", b"\0\0\0\x18ftypheic\0\0\0\0".to_vec())]);
     let message = load_error(&config(DataKind::Folder, dir.path())).to_string();

@@ -70,7 +70,19 @@ impl Form {
 pub(super) fn open(config: &DataConfig, form: Form) -> Result<Listing, DataError> {
     let path = config.required_path()?;
     let (directory, files) = if path.is_dir() {
-        let directory = find(path, form).unwrap_or_else(|| path.to_path_buf());
+        let directory = match find(path, form) {
+            Some(directory) => directory,
+            None => {
+                // which says it where the version for Python is there
+                detect_in(path)?;
+                let first = form.train.first().copied().unwrap_or(form.test);
+                return Err(DataError::format(
+                    path,
+                    format!("{first} and so on in it ({}, binary version)", form.name),
+                    "none of them",
+                ));
+            }
+        };
         let files = in_split(form, config.split.unwrap_or_default())
             .map(|name| directory.join(name))
             .collect();
@@ -115,8 +127,13 @@ pub(super) fn open(config: &DataConfig, form: Form) -> Result<Listing, DataError
 /// The folder with the binary files: `path`, the one that the archive unpacks to, or another one below `path`.
 fn find(path: &Path, form: Form) -> Option<PathBuf> {
     let holds = |folder: &Path| {
+        // CIFAR-10's names say enough for a file that is cut off to be told of; CIFAR-100's are anybody's
+        let named = form.names == Form::TEN.names || folder.join(form.names).is_file();
         let mut files = in_split(form, Split::All).map(|name| folder.join(name));
-        files.any(|file| file.metadata().is_ok_and(|m| is_whole(m.len(), form)))
+        files.any(|file| {
+            file.metadata()
+                .is_ok_and(|m| named || is_whole(m.len(), form))
+        })
     };
     let folders = [path.to_path_buf(), path.join(form.folder)];
     folders

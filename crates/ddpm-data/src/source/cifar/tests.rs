@@ -101,3 +101,26 @@ fn what_is_wrong_is_said() {
         DataError::Config { key: "split", .. }
     ));
 }
+
+#[test]
+fn a_file_that_is_cut_off_is_told_of_in_its_folder_too() {
+    for (kind, name, names) in [
+        (DataKind::Cifar10, "data_batch_1.bin", "batches.meta.txt"),
+        (DataKind::Cifar100, "train.bin", "fine_label_names.txt"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), name, &[0; 5000]);
+        write(dir.path(), names, b"?");
+        for path in [
+            dir.path().to_path_buf(),
+            crate::detect(dir.path()).unwrap().path.unwrap(),
+        ] {
+            let message = load_error(&config(kind, &path)).to_string();
+            assert!(
+                message.contains("5000 bytes, which are 1 and "),
+                "{message}"
+            );
+            assert!(message.contains(name), "{message}");
+        }
+    }
+}
