@@ -1,7 +1,321 @@
 //! Networks that Python's diffusers wrote, through the command line.
 
-use ddpm_store::TensorFile;
-use ddpm_tests::{Workplace, repository};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ddpm_store::{NamedTensor, TensorFile};
+use ddpm_tests::{Ended, Workplace, repository};
+use serde_json::{Value, json};
+
+const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
+
+/// A copy of the tiny network below the workplace.
+fn network(place: &Workplace, name: &str) -> PathBuf {
+    let fixture = repository().join("tests/fixtures/tiny-unet");
+    for file in ["config.json", WEIGHTS] {
+        let bytes = fs::read(fixture.join(file)).expect("a fixture");
+        place.file(&format!("{name}/{file}"), bytes);
+    }
+    place.path(name)
+}
+
+/// The same with a scheduler.
+fn scheduled(place: &Workplace, name: &str, scheduler: &Value) -> PathBuf {
+    let folder = network(place, name);
+    let text = scheduler.to_string();
+    place.file(&format!("{name}/scheduler_config.json"), text);
+    folder
+}
+
+/// Four images of a model into `grid.png`.
+fn sample(place: &Workplace, model: &Path, more: &[&str]) -> Ended {
+    let model = model.to_str().expect("a path in UTF-8");
+    let args = [
+        "sample", "--device", "cpu", "-n", "4", "--grid", "grid.png", "--json", "--model", model,
+    ];
+    place.ddpm(args.iter().chain(more))
+}
+
+/// The picture that [`sample`] makes.
+fn picture(place: &Workplace, model: &Path, more: &[&str]) -> Vec<u8> {
+    sample(place, model, more).done();
+    fs::read(place.path("grid.png")).expect("a picture")
+}
+
+#[test]
+fn a_scheduler_is_heeded_or_refused() {
+    let place = Workplace::new();
+    let model = |name: &str, keys: Value| scheduled(&place, name, &keys);
+    for (name, keys, code, words) in [
+        (
+            "thresholding",
+            json!({"thresholding": true}),
+            4,
+            ["scheduler_config.json: `thresholding` is true", ""],
+        ),
+        (
+            "flow",
+            json!({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}),
+            4,
+            ["`_class_name`", "FlowMatchEulerDiscreteScheduler"],
+        ),
+        (
+            "pndm",
+            json!({"_class_name": "PNDMScheduler"}),
+            4,
+            ["PNDMScheduler", "--sampler ddim"],
+        ),
+        (
+            "learned",
+            json!({"variance_type": "learned_range"}),
+            4,
+            ["`variance_type`", "learned variance"],
+        ),
+        (
+            "offset",
+            json!({"steps_offset": 7}),
+            2,
+            ["1006", "use fewer steps"],
+        ),
+        (
+            "zero_leading",
+            json!({"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": true, "prediction_type": "v_prediction"}),
+            2,
+            ["starts at 980", "linspace"],
+        ),
+    ] {
+        sample(&place, &model(name, keys), &[]).failed(code, &words);
+    }
+    // A sampler that is chosen is taken, and time steps that are fewer leave room for the offset.
+    let few = ["--steps", "4"];
+    let pndm = place.path("pndm");
+    sample(&place, &pndm, &["--sampler", "ddim", "--steps", "4"]).done();
+    let plain = picture(&place, &model("plain", json!({})), &few);
+    assert_ne!(picture(&place, &place.path("offset"), &few), plain);
+    sample(
+        &place,
+        &place.path("zero_leading"),
+        &["--spacing", "linspace"],
+    )
+    .done();
+    let linspace = json!({
+        "rescale_betas_zero_snr": true, "prediction_type": "v_prediction", "timestep_spacing": "linspace"
+    });
+    let zero = model("zero_linspace", linspace);
+    let drawn = picture(&place, &zero, &few);
+    assert_ne!(
+        drawn,
+        picture(&place, &zero, &["--steps", "4", "--spacing", "trailing"])
+    );
+}
+
+#[test]
+fn every_key_of_a_scheduler_changes_the_picture() {
+    let place = Workplace::new();
+    let steps = ["--steps", "4"];
+    let with = |class: &str, key: &str, value: &Value| {
+        let keys = json!({"_class_name": class, key: value});
+        picture(&place, &scheduled(&place, "model", &keys), &steps)
+    };
+    for class in ["DDPMScheduler", "DDIMScheduler"] {
+        let plain = with(class, "clip_sample", &json!(true));
+        for (key, value) in [
+            ("num_train_timesteps", json!(900)),
+            ("beta_start", json!(0.01)),
+            ("beta_end", json!(0.03)),
+            ("beta_schedule", json!("squaredcos_cap_v2")),
+            ("trained_betas", json!([0.1, 0.2, 0.3, 0.4, 0.5])),
+            ("clip_sample", json!(false)),
+            ("clip_sample_range", json!(0.5)),
+            ("prediction_type", json!("sample")),
+            ("prediction_type", json!("v_prediction")),
+            ("timestep_spacing", json!("trailing")),
+            ("steps_offset", json!(40)),
+            ("set_alpha_to_one", json!(false)),
+        ] {
+            let changed = with(class, key, &value) != plain;
+            // Only DDIM asks where its last step ends.
+            let expected = key != "set_alpha_to_one" || class == "DDIMScheduler";
+            assert_eq!(changed, expected, "{class} {key} {value}");
+        }
+    }
+}
+
+#[test]
+fn the_class_chooses_the_sampler_and_its_steps() {
+    let place = Workplace::new();
+    let keys = |class: &str| json!({"_class_name": class, "num_train_timesteps": 60});
+    let ddim = scheduled(&place, "ddim", &keys("DDIMScheduler"));
+    let said = sample(&place, &ddim, &[]).done().json();
+    assert_eq!(said["sample"]["sampler"], "ddim", "{said}");
+    let own = fs::read(place.path("grid.png")).unwrap();
+    assert_eq!(own, picture(&place, &ddim, &["--steps", "50"]));
+    let ddpm = scheduled(&place, "ddpm", &keys("DDPMScheduler"));
+    let said = sample(&place, &ddpm, &[]).done().json();
+    assert_eq!(said["sample"]["sampler"], "ddpm", "{said}");
+    assert_eq!(
+        fs::read(place.path("grid.png")).unwrap(),
+        picture(&place, &ddpm, &["--steps", "60"])
+    );
+}
+
+#[test]
+fn latent_pipelines_and_learned_variances_are_refused_by_name() {
+    let place = Workplace::new();
+    let folder = network(&place, "latent");
+    let index = |index: Value| place.file("latent/model_index.json", index.to_string());
+    for part in ["vae", "vqvae", "movq", "text_encoder"] {
+        index(json!({"_class_name": "DDPMPipeline", part: ["diffusers", "Any"]}));
+        let start = format!("model_index.json: `{part}` is");
+        sample(&place, &folder, &["--sampler", "ddim"]).failed(4, &[&start, "autoencoder"]);
+    }
+    index(json!({"_class_name": "ScoreSdeVePipeline"}));
+    sample(&place, &folder, &[]).failed(4, &["ScoreSdeVePipeline"]);
+
+    let folder = network(&place, "learned");
+    let text = fs::read_to_string(folder.join("config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    config["out_channels"] = 2.into();
+    place.file("learned/config.json", config.to_string());
+    let mut file = TensorFile::read(&folder.join(WEIGHTS)).unwrap();
+    for tensor in &mut file.tensors {
+        if tensor.name.starts_with("conv_out.") {
+            tensor.shape[0] = 2;
+            tensor.data.extend_from_within(..);
+        }
+    }
+    file.write(&folder.join(WEIGHTS)).unwrap();
+    sample(&place, &folder, &[]).failed(4, &["`out_channels` is 2", "learned variance"]);
+    // The network itself can be evaluated.
+    let tensor = |name: &str, shape: &[usize]| NamedTensor {
+        name: name.into(),
+        shape: shape.to_vec(),
+        data: vec![0.5; shape.iter().product()],
+    };
+    let inputs = vec![tensor("x", &[1, 1, 8, 8]), tensor("t", &[1])];
+    TensorFile::new(inputs)
+        .write(&place.path("x.safetensors"))
+        .unwrap();
+    let args = [
+        "predict",
+        "--device",
+        "cpu",
+        "--model",
+        "learned",
+        "--input",
+        "x.safetensors",
+        "--output",
+        "y.safetensors",
+    ];
+    place.ddpm(args).done();
+    let y = TensorFile::read(&place.path("y.safetensors")).unwrap();
+    assert_eq!(y.tensors[0].shape, [1, 2, 8, 8]);
+}
+
+#[test]
+fn numbers_that_are_not_finite_make_no_pictures() {
+    let place = Workplace::new();
+    let folder = network(&place, "nan");
+    let path = folder.join(WEIGHTS);
+    let sound = TensorFile::read(&path).unwrap();
+    for (number, code, words) in [
+        (f32::NAN, 4, ["safetensors: tensor `conv_in.bias`", "NaN"]),
+        (
+            f32::INFINITY,
+            4,
+            ["safetensors: tensor `conv_in.bias`", "inf"],
+        ),
+        // Finite, but squared by the first normalisation.
+        (3e38, 5, ["not finite at sampling step 1 of 40", ""]),
+    ] {
+        let mut spoilt = sound.clone();
+        for tensor in &mut spoilt.tensors {
+            if tensor.name == "conv_in.bias" {
+                tensor.data[0] = number;
+            }
+        }
+        spoilt.write(&path).unwrap();
+        sample(&place, &folder, &["--steps", "40"]).failed(code, &words);
+    }
+}
+
+#[test]
+fn weights_are_found_under_every_name() {
+    let place = Workplace::new();
+    let folder = network(&place, "plain");
+    let steps = ["--steps", "3"];
+    let expected = picture(&place, &folder, &steps);
+    let bytes = |file: &str| fs::read(folder.join(file)).unwrap();
+    for file in [
+        "diffusion_pytorch_model.fp16.safetensors",
+        "diffusion_pytorch_model.non_ema.safetensors",
+        "model.safetensors",
+    ] {
+        let other = network(&place, file);
+        fs::remove_file(other.join(WEIGHTS)).unwrap();
+        sample(&place, &other, &steps).failed(4, &["the weights not found"]);
+        place.file(&format!("{file}/{file}"), bytes(WEIGHTS));
+        assert_eq!(picture(&place, &other, &steps), expected, "{file}");
+    }
+    let wrapped = network(&place, "wrapped");
+    let mut file = TensorFile::read(&wrapped.join(WEIGHTS)).unwrap();
+    for tensor in &mut file.tensors {
+        tensor.name.insert_str(0, "_orig_mod.");
+    }
+    file.write(&wrapped.join(WEIGHTS)).unwrap();
+    let config = String::from_utf8(bytes("config.json")).unwrap();
+    place.file("wrapped/config.json", format!("\u{feff}{config}"));
+    assert_eq!(picture(&place, &wrapped, &steps), expected);
+    place.file(
+        &format!("wrapped/{WEIGHTS}"),
+        "version https://git-lfs.github.com/spec/v1\n",
+    );
+    sample(&place, &wrapped, &steps).failed(4, &["git lfs pull"]);
+
+    // A checkpoint of diffusers' training script: another moving average beside the trained weights.
+    for (part, scale) in [("unet", 1.0), ("unet_ema", 0.5)] {
+        let part = network(&place, &format!("checkpoint-500/{part}"));
+        let mut file = TensorFile::read(&part.join(WEIGHTS)).unwrap();
+        let numbers = file.tensors.iter_mut().flat_map(|tensor| &mut tensor.data);
+        numbers.for_each(|number| *number *= scale);
+        file.write(&part.join(WEIGHTS)).unwrap();
+    }
+    let trained = place.path("checkpoint-500");
+    assert_eq!(picture(&place, &trained, &steps), expected);
+    let ema = picture(&place, &trained, &["--steps", "3", "--weights", "ema"]);
+    assert_ne!(ema, expected);
+    fs::remove_dir_all(trained.join("unet")).unwrap();
+    assert_eq!(picture(&place, &trained, &steps), ema);
+}
+
+#[test]
+fn a_repository_is_found_in_the_cache() {
+    let place = Workplace::new();
+    network(&place, "hub/models--google--ddpm-tiny/snapshots/abc");
+    place.file("hub/models--google--ddpm-tiny/refs/main", "abc");
+    let run = |variable: &str, value: &str, name: &str| {
+        let mut command = place.command(["inspect", name, "--json"]);
+        for unset in ["HF_HUB_CACHE", "HF_HOME"] {
+            command.env_remove(unset);
+        }
+        command.env(variable, place.path(value));
+        Ended::from(command.output().unwrap())
+    };
+    for (variable, value) in [("HF_HUB_CACHE", "hub"), ("HF_HOME", "")] {
+        let json = run(variable, value, "google/ddpm-tiny").done().json();
+        let path = json["model"]["path"].as_str().unwrap();
+        assert!(path.ends_with("snapshots/abc"), "{path}");
+    }
+    let hub = place.path("hub");
+    run("HF_HUB_CACHE", "hub", "google/other").failed(
+        4,
+        &[
+            "google/other",
+            hub.to_str().unwrap(),
+            "hf download google/other",
+        ],
+    );
+}
 
 #[test]
 fn predict_is_what_diffusers_computed() {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use ddpm_device::{Choice, ChoiceError, parse_list};
+use ddpm_schedule::Spacing;
 use ddpm_store::checkpoint::Weights;
 use ddpm_unet::Precision;
 
@@ -160,6 +161,27 @@ pub enum SamplerName {
     Ddim,
 }
 
+/// A spacing's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SpacingName {
+    /// Multiples of T/steps from 0, never the last step unless all are taken
+    Leading,
+    /// Equal distances from 0 to the last step
+    Linspace,
+    /// Distances of T/steps down from the last step
+    Trailing,
+}
+
+impl From<SpacingName> for Spacing {
+    fn from(name: SpacingName) -> Self {
+        match name {
+            SpacingName::Leading => Self::Leading,
+            SpacingName::Linspace => Self::Linspace,
+            SpacingName::Trailing => Self::Trailing,
+        }
+    }
+}
+
 /// `ddpm sample`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -169,12 +191,14 @@ pub enum SamplerName {
 
 Image i of a seed is the same whatever --n and --batch are.")]
 pub struct SampleArgs {
-    /// A run, a checkpoint or a diffusers directory; without it, the latest run below runs/
+    /// A run, a checkpoint, a diffusers directory, or OWNER/NAME in the Hugging Face cache; without it, the latest run
+    /// below runs/
     #[arg(long, value_name = "RUN|DIR")]
     pub model: Option<PathBuf>,
-    /// Which weights of a checkpoint to draw with
-    #[arg(long, default_value = "ema")]
-    pub weights: WeightsName,
+    /// Which weights to draw with; without it, ema of a run or checkpoint, and unet/ of a diffusers directory (ema:
+    /// unet_ema/)
+    #[arg(long)]
+    pub weights: Option<WeightsName>,
     /// How many images
     #[arg(long, short = 'n', default_value_t = 64)]
     pub n: usize,
@@ -184,6 +208,9 @@ pub struct SampleArgs {
     /// Network evaluations per image; without it, the model's own setting
     #[arg(long)]
     pub steps: Option<usize>,
+    /// How the steps are spread over the schedule; without it, the model's own setting
+    #[arg(long)]
+    pub spacing: Option<SpacingName>,
     /// DDIM's noise: 0 is deterministic, 1 is as much as DDPM's
     #[arg(long)]
     pub eta: Option<f64>,

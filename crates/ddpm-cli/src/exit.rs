@@ -80,8 +80,8 @@ fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<Exit> {
         Some(of_data(error))
     } else if let Some(error) = cause.downcast_ref::<StoreError>() {
         Some(of_store(error))
-    } else if cause.is::<DiffusionError>() {
-        Some(Exit::Usage)
+    } else if let Some(error) = cause.downcast_ref::<DiffusionError>() {
+        Some(of_sampling(error))
     } else if is_broken_pipe(cause) {
         Some(Exit::Done)
     } else {
@@ -102,11 +102,18 @@ fn of_training(error: &TrainError) -> Exit {
         TrainError::Diffusion(DiffusionError::Denoiser { .. } | DiffusionError::Stopped { .. }) => {
             Exit::Other
         }
-        TrainError::Diffusion(_) => Exit::Usage,
+        TrainError::Diffusion(error) => of_sampling(error),
         TrainError::Diverged { .. } => Exit::Diverged,
         TrainError::Apart { .. } | TrainError::Device { .. } | TrainError::Precision(_) => {
             Exit::Device
         }
+    }
+}
+
+fn of_sampling(error: &DiffusionError) -> Exit {
+    match error {
+        DiffusionError::NonFinite { .. } => Exit::Diverged,
+        _ => Exit::Usage,
     }
 }
 

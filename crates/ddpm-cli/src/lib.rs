@@ -12,6 +12,7 @@ mod drawing;
 mod exit;
 mod logging;
 mod machine;
+mod models;
 mod placed;
 mod recipe;
 mod signals;

@@ -29,6 +29,8 @@ const OPTIONAL: &[&str] = &[
     "train.epochs",
     "sample.steps",
     "sample.spacing",
+    "sample.offset",
+    "sample.ddim",
 ];
 
 /// Reads a configuration: the file, or the built-in digits recipe, then the overrides.

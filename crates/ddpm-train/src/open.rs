@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use ddpm_diffusion::SampleConfig;
+use ddpm_diffusion::{DdimRules, SampleConfig, SamplerKind};
 use ddpm_schedule::{Prediction, Schedule, ScheduleConfig};
 use ddpm_store::checkpoint::{self, Weights};
-use ddpm_store::{DiffusersModel, NamedTensor, RunDir, SchedulerSettings};
+use ddpm_store::diffusers::SchedulerClass;
+use ddpm_store::{DiffusersModel, NamedTensor, RunDir, SchedulerSettings, StoreError};
 use ddpm_unet::figures::parameters_of_json;
 use ddpm_unet::{Model, SampleSize, UnetError};
 use serde_json::{Map, Value};
@@ -37,19 +38,36 @@ pub struct OpenedModel {
     pub size: Option<[usize; 2]>,
     /// The run's seed, or 0.
     pub seed: u64,
+    /// Why no images can be sampled with it, where that is so; `schedule` and `sample` then say nothing.
+    pub refusal: Option<StoreError>,
+    /// Why a sampler must be chosen, where that is so.
+    pub no_sampler: Option<StoreError>,
 }
 
 impl OpenedModel {
     /// Opens the newest valid checkpoint of a run, a checkpoint, or a diffusers directory.
     ///
+    /// # Errors   as [`OpenedModel::open_usual`]
+    pub fn open(path: &Path, weights: Weights, device: &Device) -> Result<Self, TrainError> {
+        Self::open_usual(path, Some(weights), device)
+    }
+
+    /// As [`OpenedModel::open`]; `weights` of `None` are the EMA weights of a run, and those of a diffusers directory
+    /// that diffusers would take.
+    ///
     /// # Errors   [`TrainError::Store`] if nothing of the kind is there or it is damaged,
     /// [`TrainError::Model`] or [`TrainError::Format`] if it holds a network that this
     /// program cannot build
-    pub fn open(path: &Path, weights: Weights, device: &Device) -> Result<Self, TrainError> {
+    pub fn open_usual(
+        path: &Path,
+        weights: Option<Weights>,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        let of_run = weights.unwrap_or(Weights::Ema);
         if path.join("config.toml").is_file() {
             let run = RunDir::open(path)?;
             return match checkpoint::latest_valid(&run)? {
-                Some(newest) => Self::from_checkpoint(&newest, weights, device),
+                Some(newest) => Self::from_checkpoint(&newest, of_run, device),
                 None => Err(TrainError::Format {
                     path: path.to_owned(),
                     problem: "this run has no checkpoint yet; wait for its first one".into(),
@@ -61,9 +79,9 @@ impl OpenedModel {
             .iter()
             .any(|name| path.join(name).is_file())
         {
-            return Self::from_checkpoint(path, weights, device);
+            return Self::from_checkpoint(path, of_run, device);
         }
-        Self::from_diffusers(path, device)
+        Self::from_diffusers(path, weights, device)
     }
 
     fn from_checkpoint(path: &Path, weights: Weights, device: &Device) -> Result<Self, TrainError> {
@@ -89,20 +107,30 @@ impl OpenedModel {
             channels: saved.channels,
             size: Some([saved.height, saved.width]),
             seed: saved.config.seed,
+            refusal: None,
+            no_sampler: None,
         })
     }
 
-    fn from_diffusers(path: &Path, device: &Device) -> Result<Self, TrainError> {
-        let found = DiffusersModel::read(path)?;
+    fn from_diffusers(
+        path: &Path,
+        weights: Option<Weights>,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        let found = DiffusersModel::read_weights(path, weights)?;
         let settings = found.scheduler.unwrap_or_else(|| {
-            tracing::warn!(
-                "{}: no scheduler_config.json; taking diffusers' defaults (linear, 1000 steps, ε)",
-                path.display()
-            );
+            if found.refusal.is_none() {
+                tracing::warn!(
+                    "{}: no scheduler_config.json; taking diffusers' defaults (linear, 1000 steps, ε)",
+                    path.display()
+                );
+            }
             SchedulerSettings::default()
         });
+        let scheduler_path = found.scheduler_path.unwrap_or_else(|| path.to_owned());
         let model = build(path, &found.config, found.tensors.tensors, device)?;
-        if let Some(known) = model.time_steps()
+        if found.refusal.is_none()
+            && let Some(known) = model.time_steps()
             && known < settings.schedule.steps
         {
             return Err(TrainError::Format {
@@ -129,19 +157,26 @@ impl OpenedModel {
             warning: None,
             path: found.unet_dir,
             step: None,
-            sample: SampleConfig {
-                variance: settings.variance,
-                clip: settings.clip,
-                clip_range: settings.clip_range,
-                spacing: Some(settings.spacing),
-                ..SampleConfig::default()
-            },
+            sample: sample_config(&settings),
             schedule: settings.schedule,
             prediction: settings.prediction,
             channels,
             size,
             seed: 0,
+            refusal: found.refusal,
+            no_sampler: no_sampler(settings.class, scheduler_path),
         })
+    }
+
+    /// Whether images can be sampled, with a sampler that the caller has chosen or the model's own.
+    ///
+    /// # Errors   [`TrainError::Store`] naming the file and the key that stands in the way
+    pub fn check_sampling(&mut self, chosen: bool) -> Result<(), TrainError> {
+        let needed = self.no_sampler.take().filter(|_| !chosen);
+        match self.refusal.take().or(needed) {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
     }
 
     /// The tables of the noise schedule.
@@ -155,6 +190,40 @@ impl OpenedModel {
                 source,
             })
     }
+}
+
+/// A scheduler as diffusers' pipelines drive it.
+fn sample_config(settings: &SchedulerSettings) -> SampleConfig {
+    SampleConfig {
+        sampler: match settings.class {
+            SchedulerClass::Ddim => SamplerKind::Ddim,
+            SchedulerClass::Ddpm | SchedulerClass::Other(_) => SamplerKind::Ddpm,
+        },
+        steps: settings.steps,
+        variance: settings.variance,
+        clip: settings.clip,
+        clip_range: settings.clip_range,
+        spacing: Some(settings.spacing),
+        offset: settings.steps_offset,
+        ddim: DdimRules {
+            fixed_stride: true,
+            to_first: settings.to_first,
+            keep_eps: true,
+        },
+        ..SampleConfig::default()
+    }
+}
+
+fn no_sampler(class: SchedulerClass, path: PathBuf) -> Option<StoreError> {
+    let SchedulerClass::Other(name) = class else {
+        return None;
+    };
+    Some(StoreError::Unsupported {
+        path,
+        key: "_class_name".to_owned(),
+        value: format!("\"{name}\""),
+        supported: "another sampler for this network with --sampler ddim or --sampler ddpm",
+    })
 }
 
 fn build(

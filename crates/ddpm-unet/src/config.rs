@@ -8,25 +8,31 @@ use crate::error::{UnetError, excerpt};
 use crate::layers::Activation;
 use crate::resnet::{ResnetOptions, TimeShift};
 
-/// A level on the way down.
+/// A level on the way down. In old files names begin with `UNetRes`, which diffusers cuts off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DownBlockKind {
     /// Residual blocks.
+    #[serde(alias = "UNetResDownBlock2D")]
     DownBlock2D,
     /// Residual blocks, each followed by attention.
+    #[serde(alias = "UNetResAttnDownBlock2D")]
     AttnDownBlock2D,
     /// Residual blocks; the halving is one too.
+    #[serde(alias = "UNetResResnetDownsampleBlock2D")]
     ResnetDownsampleBlock2D,
 }
 
-/// A level on the way up.
+/// A level on the way up; old names as in [`DownBlockKind`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UpBlockKind {
     /// Residual blocks.
+    #[serde(alias = "UNetResUpBlock2D")]
     UpBlock2D,
     /// Residual blocks, each followed by attention.
+    #[serde(alias = "UNetResAttnUpBlock2D")]
     AttnUpBlock2D,
     /// Residual blocks; the doubling is one too.
+    #[serde(alias = "UNetResResnetUpsampleBlock2D")]
     ResnetUpsampleBlock2D,
 }
 
@@ -101,6 +107,16 @@ impl SampleSize {
 
 /// Networks of the field have 2 to 4.
 const MAX_LAYERS_PER_BLOCK: usize = 64;
+/// What diffusers' `EMAModel` notes about itself in the `config.json` of its weights.
+const EMA_KEYS: [&str; 7] = [
+    "decay",
+    "inv_gamma",
+    "min_decay",
+    "optimization_step",
+    "power",
+    "update_after_step",
+    "use_ema_warmup",
+];
 /// Of an image, in pixels.
 const MAX_SIDE: usize = 1 << 14;
 
@@ -134,6 +150,7 @@ macro_rules! config {
                 let unknown = json
                     .keys()
                     .filter(|key| !key.starts_with('_') && !known.contains(&key.as_str()))
+                    .filter(|key| !EMA_KEYS.contains(&key.as_str()))
                     .cloned()
                     .collect();
                 config.validate()?;

@@ -5,7 +5,6 @@ use std::path::Path;
 use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::Device;
-use ddpm_store::checkpoint::Weights;
 use ddpm_store::tensors::{TensorListing, list_tensors};
 use ddpm_store::{RunDir, checkpoint, last_metrics};
 use ddpm_train::OpenedModel;
@@ -16,12 +15,13 @@ use super::{Report, shown};
 use crate::args::InspectArgs;
 use crate::drawing;
 use crate::exit::visible;
+use crate::models;
 
 /// Says what a path holds.
 ///
 /// # Errors   format errors for what is damaged or not known
 pub fn inspect(args: &InspectArgs) -> Result<Report> {
-    let path = &args.path;
+    let path = &models::find(&args.path)?;
     if path.is_file() {
         return Ok(tensor_file(path, &list_tensors(path)?));
     }
@@ -78,7 +78,7 @@ fn run(path: &Path) -> Result<(String, Value)> {
 
 /// A network: figures, schedule and a drawing of its levels.
 fn model(path: &Path) -> Result<(String, Value)> {
-    let opened = OpenedModel::open(path, Weights::Ema, &host()?)?;
+    let opened = OpenedModel::open_usual(path, None, &host()?)?;
     let parameters = opened.model.num_params();
     let mut text = format!("network in {}\n", opened.path.display());
     let mut line = |what: &str, value: String| text += &format!("  {what:<12}{value}\n");
@@ -99,15 +99,17 @@ fn model(path: &Path) -> Result<(String, Value)> {
     if let Some(step) = opened.step {
         line("trained", format!("{step} steps"));
     }
-    line(
-        "schedule",
-        format!(
-            "{}, {} steps",
-            word(&opened.schedule.kind),
-            opened.schedule.steps
-        ),
-    );
-    line("predicts", word(&opened.prediction));
+    match &opened.refusal {
+        Some(refusal) => line("sampling", format!("not possible: {refusal}")),
+        None => {
+            let kind = word(&opened.schedule.kind);
+            line(
+                "schedule",
+                format!("{kind}, {} steps", opened.schedule.steps),
+            );
+            line("predicts", word(&opened.prediction));
+        }
+    }
     if let Some(warning) = &opened.warning {
         line("weights", warning.clone());
     }
@@ -121,6 +123,7 @@ fn model(path: &Path) -> Result<(String, Value)> {
         "path": shown(&opened.path), "kind": kind, "parameters": parameters, "channels": opened.channels,
         "size": opened.size, "step": opened.step, "schedule": opened.schedule,
         "prediction": opened.prediction, "sample": opened.sample,
+        "refusal": opened.refusal.as_ref().map(ToString::to_string),
         "config": opened.model.to_json(), "tensors": tensors,
     });
     Ok((text, json))

@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use ddpm_store::checkpoint::Weights;
 use ddpm_store::{NamedTensor, TensorFile};
 use ddpm_train::{OpenedModel, TrainError};
 use ddpm_unet::{ClassLabels, Conditioning, Model};
@@ -10,6 +9,7 @@ use serde_json::json;
 
 use super::{Report, shown};
 use crate::args::PredictArgs;
+use crate::models;
 
 /// One network evaluation from file to file.
 ///
@@ -25,7 +25,7 @@ pub fn predict(args: &PredictArgs) -> Result<Report> {
     let x = inputs.x()?;
     let [batch, ..] = x.dims();
     let t = inputs.t(batch)?;
-    let opened = OpenedModel::open(&args.model, Weights::Ema, &picked.device)?;
+    let opened = OpenedModel::open_usual(&models::find(&args.model)?, None, &picked.device)?;
     inputs.check_t(&opened.model)?;
     let labels = inputs.labels(opened.model.conditioning(), batch)?;
     let y = opened

@@ -17,6 +17,7 @@ use super::train::show;
 use super::{RUNS, Report, shown};
 use crate::args::{Common, SampleArgs, SamplerName};
 use crate::exit::UsageError;
+use crate::models;
 use crate::terminal::{Progress, Update};
 
 /// Frames of an animation, at most; more would only make the file large.
@@ -31,12 +32,13 @@ const MAX_NUMBERS: u64 = 1 << 32;
 pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
     check(args)?;
     let path = match &args.model {
-        Some(path) => path.clone(),
+        Some(path) => models::find(path)?,
         None => latest_run()?,
     };
     let picked = ddpm_device::resolve(args.device)?;
     args.precision.choose(&picked.device)?;
-    let opened = OpenedModel::open(&path, args.weights.into(), &picked.device)?;
+    let weights = args.weights.map(Into::into);
+    let mut opened = OpenedModel::open_usual(&path, weights, &picked.device)?;
     if let Some(warning) = &opened.warning {
         tracing::warn!("{warning}");
     }
@@ -44,6 +46,7 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
     check_memory(args.n, opened.channels, size)?;
     let schedule = opened.tables()?;
     let class = class(args, &opened)?;
+    opened.check_sampling(args.sampler.is_some())?;
     let mut config = opened.sample.clone();
     if let Some(name) = args.sampler {
         config.sampler = match name {
@@ -52,6 +55,7 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
         };
     }
     config.steps = args.steps.or(config.steps);
+    config.spacing = args.spacing.map(Into::into).or(config.spacing);
     config.eta = args.eta.unwrap_or(config.eta);
     let plan = config.plan(&schedule, opened.prediction)?;
 

@@ -100,3 +100,67 @@ fn impossible_values_name_their_key() {
         }
     }
 }
+
+#[test]
+fn every_key_of_unet2d_is_heeded_or_refused() {
+    // A value of each key that differs from its default; the levels need each other.
+    let heeded = json!({
+        "sample_size": 8, "in_channels": 1, "out_channels": 1, "center_input_sample": true,
+        "time_embedding_type": "fourier", "time_embedding_dim": 32, "freq_shift": 1, "flip_sin_to_cos": false,
+        "down_block_types": ["DownBlock2D", "ResnetDownsampleBlock2D", "AttnDownBlock2D", "DownBlock2D"],
+        "mid_block_type": null,
+        "up_block_types": ["UpBlock2D", "ResnetUpsampleBlock2D", "AttnUpBlock2D", "UpBlock2D"],
+        "block_out_channels": [8, 8, 16, 16], "layers_per_block": 1, "mid_block_scale_factor": 2,
+        "downsample_padding": 0, "downsample_type": "resnet", "upsample_type": "resnet", "dropout": 0.1,
+        "act_fn": "relu", "attention_head_dim": null, "norm_num_groups": 4, "attn_norm_num_groups": 4,
+        "norm_eps": 1e-6, "resnet_time_scale_shift": "scale_shift", "add_attention": false,
+        "class_embed_type": "timestep", "num_class_embeds": 10, "num_train_timesteps": 1000,
+    });
+    let heeded = heeded.as_object().unwrap();
+    assert_eq!(heeded.len(), UNet2DConfig::default().to_json().len() - 1); // _class_name
+    for (key, value) in heeded {
+        let (config, unknown) = read(json!({ key: value })).unwrap();
+        assert_ne!(config, UNet2DConfig::default(), "{key}");
+        assert_eq!(unknown, Vec::<String>::new(), "{key}");
+        // No key takes whatever it is given.
+        let error = read(json!({ key: {"a": 1} })).unwrap_err();
+        assert!(
+            matches!(&error, UnetError::Unsupported { key: got, .. } if got == key),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn old_block_names_lose_their_prefix_as_in_diffusers() {
+    let (old, _) = read(json!({
+        "down_block_types": ["UNetResDownBlock2D", "UNetResAttnDownBlock2D", "UNetResResnetDownsampleBlock2D", "DownBlock2D"],
+        "up_block_types": ["UNetResUpBlock2D", "UNetResAttnUpBlock2D", "UNetResResnetUpsampleBlock2D", "UpBlock2D"],
+    }))
+    .unwrap();
+    use DownBlockKind::{AttnDownBlock2D, DownBlock2D, ResnetDownsampleBlock2D};
+    use UpBlockKind::{AttnUpBlock2D, ResnetUpsampleBlock2D, UpBlock2D};
+    assert_eq!(
+        old.down_block_types,
+        [
+            DownBlock2D,
+            AttnDownBlock2D,
+            ResnetDownsampleBlock2D,
+            DownBlock2D
+        ]
+    );
+    assert_eq!(
+        old.up_block_types,
+        [UpBlock2D, AttnUpBlock2D, ResnetUpsampleBlock2D, UpBlock2D]
+    );
+}
+
+#[test]
+fn notes_of_an_ema_are_no_unknown_keys() {
+    let (_, unknown) = read(json!({
+        "decay": 0.9999, "inv_gamma": 1.0, "min_decay": 0.0, "optimization_step": 9, "power": 0.75,
+        "update_after_step": 0, "use_ema_warmup": true, "powder": 1,
+    }))
+    .unwrap();
+    assert_eq!(unknown, ["powder"]);
+}
