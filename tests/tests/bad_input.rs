@@ -148,7 +148,6 @@ fn bad_images_can_be_skipped_and_are_counted() {
             "sample", "--model", "run", "-n", "6", "--steps", "2", "--out", "set",
         ])
         .done();
-    std::fs::remove_file(place.path("set/grid.png")).unwrap();
     place.file("set/cut.png", TRUNCATED_PNG);
     let args = |on_bad: &str| {
         let on_bad = format!("data.on_bad={on_bad}");

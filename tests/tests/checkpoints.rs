@@ -208,9 +208,9 @@ fn an_average_of_random_weights_is_said_to_be_one() {
         place.ddpm(args.iter().chain(more)).done()
     };
     assert!(sample(&[]).stderr.contains(warning));
-    let first = std::fs::read(place.path("drawn/grid.png")).unwrap();
+    let first = std::fs::read(place.path("drawn.png")).unwrap();
     assert!(!sample(&["--weights", "raw"]).stderr.contains("random"));
-    assert_ne!(std::fs::read(place.path("drawn/grid.png")).unwrap(), first);
+    assert_ne!(std::fs::read(place.path("drawn.png")).unwrap(), first);
     // The default warm-up forgets the initial weights at once.
     let warm = Workplace::new();
     assert!(!warm.train_tiny("run", &[]).done().stderr.contains("random"));

@@ -187,9 +187,11 @@ impl From<SpacingName> for Spacing {
 #[command(after_help = "Examples:
   ddpm sample
   ddpm sample --model runs/digits-001 --n 16 --sampler ddim --steps 50 --grid digits.png
-  ddpm sample --model path/to/diffusers-model --animate denoising.gif
+  ddpm sample --model path/to/diffusers-model --animate denoising.webp
+  ddpm sample --n 10000 --out set                    a folder for quality figures
 
-Image i of a seed is the same whatever --n and --batch are.")]
+Image i of a seed is the same whatever --n and --batch are. Images are written as they are finished: if a signal
+stops it (exit 75), they stay, and --first goes on.")]
 pub struct SampleArgs {
     /// A run, a checkpoint, a diffusers directory, or OWNER/NAME in the Hugging Face cache; without it, the latest run
     /// below runs/
@@ -199,9 +201,12 @@ pub struct SampleArgs {
     /// unet_ema/)
     #[arg(long)]
     pub weights: Option<WeightsName>,
-    /// How many images
-    #[arg(long, short = 'n', default_value_t = 64)]
-    pub n: usize,
+    /// How many images; without it, 64
+    #[arg(long, short = 'n')]
+    pub n: Option<usize>,
+    /// The number of the first image in the seed's set, to go on with one; earlier images in --out stay
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub first: u64,
     /// The sampler; without it, the model's own setting
     #[arg(long)]
     pub sampler: Option<SamplerName>,
@@ -211,29 +216,30 @@ pub struct SampleArgs {
     /// How the steps are spread over the schedule; without it, the model's own setting
     #[arg(long)]
     pub spacing: Option<SpacingName>,
-    /// DDIM's noise: 0 is deterministic, 1 is as much as DDPM's
+    /// DDIM's noise: 0 is deterministic, 1 is as much as DDPM's; the DDPM sampler has none to choose
     #[arg(long)]
     pub eta: Option<f64>,
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Images at a time
-    #[arg(long, default_value_t = 64)]
-    pub batch: usize,
+    /// Images at a time; without it, 64, or fewer where memory is short
+    #[arg(long)]
+    pub batch: Option<usize>,
     /// Image size, for models that do not say theirs: 32 or 24x32 (height x width)
     #[arg(long, value_name = "SIZE")]
     pub size: Option<String>,
     /// Class of all images, for a class-conditional network
     #[arg(long, value_name = "CLASS")]
     pub class: Option<usize>,
-    /// Folder for one PNG an image; without --out, --grid and --animate, samples/NAME
+    /// Folder for one PNG an image, with a grid of them beside it (DIR.png); those of an earlier call are cleared, and
+    /// nothing else. Without --out, --grid and --animate, samples/NAME
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// File for one PNG of all images
+    /// File for one picture of the images: .png, .jpg or .webp
     #[arg(long, value_name = "FILE")]
     pub grid: Option<PathBuf>,
-    /// File for an animation of the denoising
-    #[arg(long, value_name = "FILE.gif")]
+    /// File for an animation of the denoising: .gif, .webp or .png
+    #[arg(long, value_name = "FILE")]
     pub animate: Option<PathBuf>,
     /// What the network computes in: f32, tf32, bf16 or f16
     #[arg(long, default_value_t = Precision::F32)]

@@ -11,7 +11,7 @@ use ddpm_store::StoreError;
 use ddpm_train::TrainError;
 use ddpm_unet::PrecisionError;
 
-use crate::machine::MemoryError;
+use crate::machine::{MemoryError, NoRoom};
 
 /// What the process tells its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,10 @@ pub fn code_of(error: &anyhow::Error) -> Exit {
 fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<Exit> {
     if cause.is::<UsageError>() || cause.is::<ChoiceError>() {
         Some(Exit::Usage)
-    } else if cause.is::<DeviceError>() || cause.is::<MemoryError>() || cause.is::<PrecisionError>()
+    } else if cause.is::<DeviceError>()
+        || cause.is::<MemoryError>()
+        || cause.is::<NoRoom>()
+        || cause.is::<PrecisionError>()
     {
         Some(Exit::Device)
     } else if let Some(error) = cause.downcast_ref::<TrainError>() {

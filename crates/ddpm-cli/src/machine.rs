@@ -133,6 +133,11 @@ pub struct MemoryError {
     pub keys: &'static str,
 }
 
+/// Images that the device has no memory to draw, as the sentence that says so.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NoRoom(pub String);
+
 /// Refuses a network that no batch size would make fit so many times, before it is allocated.
 ///
 /// # Errors   [`MemoryError`]; configurations that no network can have are left to whoever builds it

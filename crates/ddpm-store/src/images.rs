@@ -10,7 +10,7 @@ mod grid;
 use std::path::{Path, PathBuf};
 
 pub use self::animation::{Animation, save_animation};
-pub use self::folder::{Numbered, check_writable, numbered_name};
+pub use self::folder::{Numbered, check_writable, is_ours, numbered_name};
 pub use self::format::{AnimationFormat, PictureFormat};
 pub use self::grid::{Grid, GridBuilder, GridOptions};
 
@@ -106,13 +106,6 @@ impl ImageBatch {
         Ok(paths)
     }
 
-    /// The first image whose numbers are not all finite, counted from 0.
-    #[must_use]
-    pub fn first_not_finite(&self) -> Option<usize> {
-        let at = self.pixels.iter().position(|value| !value.is_finite())?;
-        Some(at / self.shape[1..].iter().product::<usize>())
-    }
-
     /// Lays the images out side by side.
     ///
     /// # Errors   [`StoreError::Image`] if there are none, or the picture would be too large
@@ -172,21 +165,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn numbers_that_are_not_finite_are_found() {
-        let mut pixels = vec![0.0; 3 * 4];
-        let first = |pixels: &[f32]| {
-            ImageBatch::new(pixels.to_vec(), [3, 1, 2, 2])
-                .unwrap()
-                .first_not_finite()
-        };
-        assert_eq!(first(&pixels), None);
-        pixels[11] = f32::NAN;
-        assert_eq!(first(&pixels), Some(2));
-        pixels[7] = f32::NEG_INFINITY;
-        assert_eq!(first(&pixels), Some(1));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! vectors beside images.
 
 mod cost;
+mod live;
 mod plain;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,8 @@ pub struct Figures {
     pub recomputed: u128,
     /// Numbers of the largest feature map of one image.
     pub widest: u128,
+    /// Numbers of one image's feature maps that exist at once in a forward pass without gradients, at most.
+    pub live: u128,
     /// Numbers of the weights as the CPU kernels keep them while sampling: 36 instead of 9 for each 3×3
     /// kernel that is computed by F(4×4, 3×3).
     pub packed: u128,

@@ -1,40 +1,41 @@
 //! `ddpm sample`.
 
-use std::ops::ControlFlow;
+mod asked;
+mod drawing;
+mod outputs;
+mod room;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Result;
-use burn::tensor::{Device, Int, Tensor};
-use ddpm_diffusion::{ImageBatch as Drawn, Plan, SamplerKind, sample as draw};
-use ddpm_store::images::{Animation, AnimationFormat, save_animation};
-use ddpm_store::{Grid, GridOptions, ImageBatch, RunDir};
-use ddpm_train::{ModelDenoiser, OpenedModel, image_batch};
-use ddpm_unet::{Conditioning, Precision};
+use anyhow::{Context, Result};
+use ddpm_diffusion::SamplerKind;
+use ddpm_store::RunDir;
+use ddpm_train::OpenedModel;
 use serde_json::json;
 
-use super::train::show;
+use self::drawing::{Drawing, frames};
+use self::outputs::Outputs;
+use self::room::Need;
 use super::{RUNS, Report, shown};
 use crate::args::{Common, SampleArgs, SamplerName};
-use crate::exit::UsageError;
-use crate::models;
-use crate::terminal::{Progress, Update};
+use crate::exit::{Exit, UsageError};
+use crate::{models, signals, words};
 
-/// Frames of an animation, at most; more would only make the file large.
-const FRAMES: usize = 60;
-const MAX_IMAGES: usize = 1_000_000;
-/// Numbers that all images together may have: 16 GiB of f32.
-const MAX_NUMBERS: u64 = 1 << 32;
+/// Images unless `--n` says otherwise.
+const IMAGES: usize = 64;
 
 /// Draws images.
 ///
-/// # Errors   usage, format and device errors with their exit codes
+/// # Errors   usage, format, device and memory errors with their exit codes
 pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
-    check(args)?;
+    asked::check_counts(args)?;
+    let size = args.size.as_deref().map(asked::parse_size).transpose()?;
     let path = match &args.model {
         Some(path) => models::find(path)?,
         None => latest_run()?,
     };
+    let mut outputs = Outputs::plan(args, &name_of(&path))?;
     let picked = ddpm_device::resolve(args.device)?;
     args.precision.choose(&picked.device)?;
     let weights = args.weights.map(Into::into);
@@ -42,11 +43,10 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
     if let Some(warning) = &opened.warning {
         tracing::warn!("{warning}");
     }
-    let size = size(args, &opened)?;
-    check_memory(args.n, opened.channels, size)?;
-    let schedule = opened.tables()?;
-    let class = class(args, &opened)?;
+    let (size, figures) = asked::size(size, &opened)?;
+    let class = asked::class(args.class, opened.model.conditioning())?;
     opened.check_sampling(args.sampler.is_some())?;
+    let schedule = opened.tables()?;
     let mut config = opened.sample.clone();
     if let Some(name) = args.sampler {
         config.sampler = match name {
@@ -54,85 +54,101 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
             SamplerName::Ddim => SamplerKind::Ddim,
         };
     }
+    asked::check_eta(args.eta, config.sampler)?;
     config.steps = args.steps.or(config.steps);
     config.spacing = args.spacing.map(Into::into).or(config.spacing);
     config.eta = args.eta.unwrap_or(config.eta);
     let plan = config.plan(&schedule, opened.prediction)?;
+    if let Some(warning) = asked::start_warning(&plan, &schedule) {
+        tracing::warn!("{warning}");
+    }
+
+    let image = [opened.channels, size[0], size[1]];
+    let shots = frames(plan.steps().len());
+    let n = outputs.fit(args.n, IMAGES, image, shots)?;
+    let need = Need {
+        figures: &figures,
+        image,
+        precision: args.precision,
+        outputs: outputs.bytes(image, shots),
+    };
+    let batch = room::batch(&need, args.batch, n, &picked)?;
+    outputs.check_sides(image, args.grid.is_some())?;
+    let earlier = outputs.earlier(args.first)?;
+    let stop = signals::listen()
+        .context("signals cannot be handled")?
+        .flag();
 
     let clock = Instant::now();
+    let quiet = common.quiet > 0;
     let job = Drawing {
         opened: &opened,
         plan: &plan,
         size,
         class,
         seed: args.seed,
+        first: args.first,
+        n,
+        batch,
         device: &picked.device,
-        frames: args.animate.is_some(),
         precision: args.precision,
+        stop: &stop,
+        quiet,
     };
-    let quiet = common.quiet > 0;
-    let (images, frames) = job.all(args.n, args.batch, quiet)?;
+    let done = job.run(&outputs, &earlier, !quiet && !common.json)?;
     let seconds = clock.elapsed().as_secs_f64();
-
-    let name = name_of(&path);
-    let separate = match (&args.out, &args.grid, &args.animate) {
-        (Some(out), _, _) => Some(out.clone()),
-        (None, None, None) => Some(Path::new("samples").join(name)),
-        (None, _, _) => None,
+    let removed = if done > 0 { earlier.ours.len() } else { 0 };
+    let drawn = words::some(done as u64, "image");
+    let place = format!("{} on {}", opened.path.display(), picked.name);
+    let stopped = done < n;
+    let mut text = match stopped {
+        false => format!("drew {drawn} in {seconds:.1} s ({place})\n"),
+        true => stopped_after(done, n, args.first, outputs.folder.is_some()),
     };
-    let grid = images.grid(GridOptions::default())?;
-    let grid_path = args
-        .grid
-        .clone()
-        .or_else(|| separate.as_ref().map(|out| out.join("grid.png")));
-    if let Some(out) = &separate {
-        images.save_separate(out, 0)?;
-    }
-    if let Some(path) = &grid_path {
-        grid.save_png(path)?;
-    }
-    if let Some(path) = &args.animate {
-        save_animation(path, &frames, Animation::default(), AnimationFormat::Gif)?;
-    }
-    if !quiet && !common.json {
-        show(&images);
-    }
-
-    let mut text = format!(
-        "drew {} images in {seconds:.1} s ({} on {})\n",
-        args.n,
-        opened.path.display(),
-        picked.name
-    );
-    let mut line = |what: &str, path: Option<&PathBuf>| {
+    let mut line = |what: &str, path: Option<&Path>| {
         if let Some(path) = path {
             text += &format!("  {what:<10}{}\n", path.display());
         }
     };
-    line("images", separate.as_ref());
-    line("grid", grid_path.as_ref());
-    line("animation", args.animate.as_ref());
+    let folder = outputs.folder.as_deref().filter(|_| done > 0);
+    let grid = outputs
+        .grid
+        .as_ref()
+        .filter(|_| !stopped)
+        .map(|file| file.path.as_path());
+    let animation = outputs
+        .animation
+        .as_ref()
+        .filter(|_| !stopped)
+        .map(|file| file.path.as_path());
+    line("images", folder);
+    line("grid", grid);
+    line("animation", animation);
+    if removed > 0 {
+        let removed = words::some(removed as u64, "image");
+        text += &format!("{removed} of an earlier call had been there and made way\n");
+    }
     let json = json!({
-        "model": shown(&opened.path), "step": opened.step, "images": args.n, "seconds": seconds,
-        "device": picked.name, "seed": args.seed, "sample": config,
-        "out": separate.as_deref().map(shown), "grid": grid_path.as_deref().map(shown),
-        "animation": args.animate.as_deref().map(shown),
+        "model": shown(&opened.path), "step": opened.step, "images": done, "first": args.first, "seconds": seconds,
+        "device": picked.name, "seed": args.seed, "batch": batch, "sample": config, "stopped": stopped,
+        "removed": removed, "out": folder.map(shown), "grid": grid.map(shown), "animation": animation.map(shown),
     });
-    Ok(Report::done(text, json))
+    let exit = if stopped { Exit::Stopped } else { Exit::Done };
+    Ok(Report { text, json, exit })
 }
 
-fn check(args: &SampleArgs) -> Result<(), UsageError> {
-    let refuse = |text: String| Err(UsageError(text));
-    if args.n == 0 || args.n > MAX_IMAGES {
-        return refuse(format!(
-            "--n {}: must be between 1 and {MAX_IMAGES}",
-            args.n
-        ));
+/// What is left after a signal.
+fn stopped_after(done: usize, n: usize, first: u64, folder: bool) -> String {
+    let all = words::some(n as u64, "image");
+    match (done, folder) {
+        (0, _) | (_, false) => format!("stopped; of {all} none is written\n"),
+        (_, true) => format!(
+            "stopped after {} of {all}, which stay; draw the rest by the same command with --first {} --n {}\n",
+            words::count(done as u64),
+            first + done as u64,
+            n - done
+        ),
     }
-    if args.batch == 0 {
-        return refuse("--batch 0: must be at least 1".into());
-    }
-    Ok(())
 }
 
 /// The latest run below `runs/`.
@@ -160,152 +176,26 @@ fn name_of(path: &Path) -> String {
         .unwrap_or_else(|| "model".to_owned())
 }
 
-fn size(args: &SampleArgs, opened: &OpenedModel) -> Result<[usize; 2], UsageError> {
-    let Some(text) = &args.size else {
-        return opened.size.ok_or_else(|| {
-            UsageError("this model does not say its image size; give it with --size 32".into())
-        });
-    };
-    let (height, width) = text.split_once('x').unwrap_or((text, text));
-    match (height.parse(), width.parse()) {
-        (Ok(height @ 1..=16384), Ok(width @ 1..=16384)) => Ok([height, width]),
-        _ => Err(UsageError(format!(
-            "--size {text}: write 32, or 24x32 (height x width)"
-        ))),
-    }
-}
-
-/// All images are held until they are written, and no allocation that fails can be answered.
-fn check_memory(n: usize, channels: usize, [height, width]: [usize; 2]) -> Result<(), UsageError> {
-    let numbers = [n, channels, height, width]
-        .iter()
-        .try_fold(1u64, |product, &extent| product.checked_mul(extent as u64));
-    match numbers {
-        Some(0..=MAX_NUMBERS) => Ok(()),
-        _ => Err(UsageError(format!(
-            "{n} images of {channels}x{height}x{width} are more than {MAX_NUMBERS} numbers; \
-             draw fewer with --n, or smaller ones with --size"
-        ))),
-    }
-}
-
-fn class(args: &SampleArgs, opened: &OpenedModel) -> Result<Option<usize>, UsageError> {
-    match (opened.model.conditioning(), args.class) {
-        (Conditioning::None, None) => Ok(None),
-        (Conditioning::None, Some(class)) => Err(UsageError(format!(
-            "--class {class}: this network has no classes; leave --class out"
-        ))),
-        (Conditioning::Embedding, _) => Err(UsageError(
-            "this network takes ready-made embeddings as classes, which `sample` has no option for"
-                .into(),
-        )),
-        (Conditioning::Classes(count), None) => Err(UsageError(format!(
-            "this network is class-conditional; choose with --class 0 to {}",
-            count - 1
-        ))),
-        (Conditioning::Classes(count), Some(class)) if class >= count => Err(UsageError(format!(
-            "--class {class}: this network has the classes 0 to {}",
-            count - 1
-        ))),
-        (Conditioning::Number, None) => Err(UsageError(
-            "this network is class-conditional; choose with --class".into(),
-        )),
-        (_, class) => Ok(class),
-    }
-}
-
-struct Drawing<'a> {
-    opened: &'a OpenedModel,
-    plan: &'a Plan,
-    size: [usize; 2],
-    class: Option<usize>,
-    seed: u64,
-    device: &'a Device,
-    frames: bool,
-    precision: Precision,
-}
-
-impl Drawing<'_> {
-    /// All images, batch by batch, and the frames of their animation.
-    fn all(&self, n: usize, batch: usize, quiet: bool) -> Result<(ImageBatch, Vec<Grid>)> {
-        let [height, width] = self.size;
-        let channels = self.opened.channels;
-        let mut pixels = Vec::new();
-        let mut frames: Vec<Vec<f32>> = Vec::new();
-        let batches = n.div_ceil(batch) as u64;
-        let mut progress: Option<Progress> = None;
-        for (i, first) in (0..n).step_by(batch).enumerate() {
-            let count = batch.min(n - first);
-            let shape = [count, channels, height, width];
-            let labels = self
-                .class
-                .map(|class| Tensor::<1, Int>::full([count], class as i64, self.device));
-            let mut captured = Vec::new();
-            let batch = Drawn {
-                shape,
-                seed: self.seed,
-                first_index: first as u64,
-                labels,
-                device: self.device.clone(),
-            };
-            let network = ModelDenoiser::new(&self.opened.model, self.precision);
-            let images = draw(&network, self.plan, batch, &mut |state| {
-                let of = state.of as u64;
-                progress
-                    .get_or_insert_with(|| Progress::start(0, batches * of, quiet))
-                    .update(Update {
-                        step: i as u64 * of + state.step as u64,
-                        ..Update::default()
-                    });
-                if self.frames && is_frame(state.step, state.of) {
-                    captured.push(state.xt.clone());
-                }
-                ControlFlow::Continue(())
-            })?;
-            for (k, frame) in captured.into_iter().enumerate() {
-                let (frame, _) = image_batch(frame)?.into_parts();
-                match frames.get_mut(k) {
-                    Some(all) => all.extend(frame),
-                    None => frames.push(frame),
-                }
-            }
-            pixels.extend(image_batch(images)?.into_parts().0);
-        }
-        let shape = [n, channels, height, width];
-        let frames = frames
-            .into_iter()
-            .map(|pixels| ImageBatch::new(pixels, shape)?.grid(GridOptions::default()))
-            .collect::<Result<_, _>>()?;
-        Ok((ImageBatch::new(pixels, shape)?, frames))
-    }
-}
-
-/// Whether sampler step `step` (from 1) of `steps` is shown: evenly spread, the last always.
-fn is_frame(step: usize, steps: usize) -> bool {
-    (steps - step).is_multiple_of(steps.div_ceil(FRAMES))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_held_is_refused() {
-        assert!(check_memory(64, 3, [256, 256]).is_ok());
-        assert!(check_memory(1_000_000, 3, [32, 32]).is_ok());
-        assert!(check_memory(16, 3, [16384, 16384]).is_err());
-        assert!(check_memory(usize::MAX, usize::MAX, [2, 2]).is_err());
-    }
-
-    #[test]
-    fn frames_are_few_and_end_with_the_result() {
-        for steps in [1, 2, 59, 60, 61, 250, 1000] {
-            let frames: Vec<usize> = (1..=steps).filter(|&step| is_frame(step, steps)).collect();
-            assert!(
-                frames.len() <= FRAMES && frames.len() >= steps.min(30),
-                "{steps}"
+    fn a_stop_says_how_to_go_on() {
+        assert_eq!(
+            stopped_after(128, 10_000, 64, true),
+            "stopped after 128 of 10,000 images, which stay; draw the rest by the same command with --first 192 \
+             --n 9872\n"
+        );
+        for (done, folder) in [(0, true), (5, false)] {
+            assert_eq!(
+                stopped_after(done, 9, 0, folder),
+                "stopped; of 9 images none is written\n"
             );
-            assert_eq!(frames.last(), Some(&steps));
         }
+        assert_eq!(
+            stopped_after(0, 1, 0, true),
+            "stopped; of 1 image none is written\n"
+        );
     }
 }

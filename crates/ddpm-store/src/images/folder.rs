@@ -41,7 +41,7 @@ impl Numbered {
             let Some(number) = number_of(&path) else {
                 continue;
             };
-            match wrote(&path)? {
+            match is_ours(&path)? {
                 true => found.ours.push((number, path)),
                 false => found.others.push((number, path)),
             }
@@ -59,8 +59,10 @@ impl Numbered {
     }
 }
 
-/// Whether a file is a PNG of ours.
-fn wrote(path: &Path) -> Result<bool> {
+/// Whether a file is a PNG that this program wrote.
+///
+/// # Errors   [`StoreError::Io`]
+pub fn is_ours(path: &Path) -> Result<bool> {
     let mut start = Vec::new();
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.is_file() => return Ok(false),

@@ -1,7 +1,7 @@
 //! The figures of the plain U-Net; read it beside [`crate::PlainUNet`].
 
 use super::cost::{Cost, Plane, Stride, conv, product};
-use super::{Figures, LevelFigures};
+use super::{Figures, LevelFigures, live};
 
 /// `channels` and `features` have been checked.
 pub(super) fn figures(channels: usize, features: &[usize], [height, width]: [usize; 2]) -> Figures {
@@ -22,6 +22,7 @@ pub(super) fn figures(channels: usize, features: &[usize], [height, width]: [usi
     let last = entering;
     total = total.and(double_conv(last, 2 * last, plane));
     let bottleneck = level(plane, 2 * last);
+    let below_all = (plane, 2 * last);
     entering = 2 * last;
     let mut below = plane;
     for &(plane, output) in levels.iter().rev() {
@@ -33,12 +34,14 @@ pub(super) fn figures(channels: usize, features: &[usize], [height, width]: [usi
     }
     let whole = Plane { height, width };
     total = total.and(conv(entering, channels, 1, Stride::One, whole));
+    let all: Vec<_> = levels.iter().copied().chain([below_all]).collect();
     Figures {
         parameters: total.parameters,
         multiplications: total.multiplications,
         kept: total.kept,
         recomputed: total.kept,
         widest: total.widest,
+        live: live::of_plain(channels, &all),
         packed: total.packed,
         levels: levels
             .into_iter()

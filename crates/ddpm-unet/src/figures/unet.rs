@@ -1,7 +1,7 @@
 //! The figures of the U-Net; read it beside [`crate::UNet2D::new`].
 
 use super::cost::{Cost, Plane, Stride, conv, linear, norm, product, table};
-use super::{AttentionFigures, Figures, LevelFigures};
+use super::{AttentionFigures, Figures, LevelFigures, live};
 use crate::attention::heads;
 use crate::config::{
     ClassEmbedKind, DownBlockKind, ResampleStyle, TimeEmbeddingKind, TimeScaleShift, UNet2DConfig,
@@ -149,6 +149,7 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Figures
         kept: total.kept,
         recomputed: between.saturating_add(inside),
         widest: total.widest,
+        live: live::of_unet(config, &planes),
         packed: total.packed,
         levels: levels.collect(),
     })
