@@ -15,6 +15,7 @@ use ddpm_unet::Precision;
 #[command(name = "ddpm", version, propagate_version = true)]
 #[command(after_help = "Examples:
   ddpm train                                train on the built-in digits
+  ddpm train --data photos                  train on your own images
   ddpm train configs/fashion-mnist.toml     train by a recipe
   ddpm doctor configs/fashion-mnist.toml    what is to be said before that
   ddpm train --resume                       go on with the latest run
@@ -58,6 +59,8 @@ impl Common {
 pub enum Command {
     /// Train a network, on the built-in digits unless a configuration says otherwise
     Train(TrainArgs),
+    /// Write a recipe that suits your images and this machine, without training
+    Init(InitArgs),
     /// Check a configuration, its data and this machine before a long run; writes nothing
     Doctor(DoctorArgs),
     /// Draw images with a trained network
@@ -74,10 +77,33 @@ pub enum Command {
     Devices,
 }
 
+/// Where a run's configuration comes from.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigArgs {
+    /// Configuration (TOML); without it and --data, the built-in digits recipe
+    pub config: Option<PathBuf>,
+    /// Your images, as they are: a folder, a zip, IDX, CIFAR, .npy or .npz. Without CONFIG, network, batch and length are
+    /// chosen to suit them and the device
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// With --data: the size that images are learned at, 64 or 48x64 (height x width); without it, their own or what
+    /// suits the device
+    #[arg(long, value_name = "SIZE", requires = "data")]
+    pub size: Option<String>,
+    /// Override one key of the configuration, such as train.steps=500; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Seed of every random number (the configuration's `seed`)
+    #[arg(long)]
+    pub seed: Option<u64>,
+}
+
 /// `ddpm train`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   ddpm train
+  ddpm train --data photos                        on your own images
+  ddpm train --data photos --size 64 --minutes 60
   ddpm train configs/sprites.toml --set train.steps=2000 --set optim.lr=1e-4
   ddpm train configs/fashion-mnist.toml --run runs/fashion --device cpu
   ddpm train --resume --run runs/fashion
@@ -85,11 +111,12 @@ pub enum Command {
   ddpm train configs/ddpm-cifar10.toml --devices cuda:0,cuda:1
   ddpm train configs/ddpm-256.toml --dry-run")]
 pub struct TrainArgs {
-    /// Configuration (TOML); without it, the built-in digits recipe
-    pub config: Option<PathBuf>,
-    /// Override one key of the configuration, such as train.steps=500; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Train for about so many minutes: a few steps are measured first, and `train.steps` is set
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    pub minutes: Option<f64>,
     /// Where to keep the run; without it, the next free runs/NAME-001
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
@@ -105,12 +132,29 @@ pub struct TrainArgs {
     /// Several devices of one kind that share every batch, such as cuda:0,cuda:1; cpu:2 is the processor twice
     #[arg(long, value_name = "LIST", conflicts_with = "device")]
     pub devices: Option<Devices>,
-    /// Seed of every random number (the configuration's `seed`)
-    #[arg(long)]
-    pub seed: Option<u64>,
     /// Check configuration, data and network, say what would be trained, and stop
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `ddpm init`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ddpm init photos                     writes photos.toml
+  ddpm init photos --size 64 --to my.toml
+  ddpm train my.toml")]
+pub struct InitArgs {
+    /// Your images: a folder, a zip, IDX, CIFAR, .npy or .npz
+    pub path: PathBuf,
+    /// The recipe; without it, NAME.toml in this folder
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    /// The size that images are learned at, 64 or 48x64 (height x width)
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<String>,
+    /// What the recipe is to suit: auto, cpu, cuda:0, wgpu:0, vulkan:0, vulkan:cpu, metal:0 or rocm:0
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: Choice,
 }
 
 /// What `--devices` names, in its order.
@@ -131,25 +175,21 @@ impl FromStr for Devices {
   ddpm doctor
   ddpm doctor configs/ddpm-cifar10.toml --set data.path=cifar-10-batches-bin
   ddpm doctor configs/sprites.toml --set train.batch=128 --json
+  ddpm doctor --data photos
   ddpm doctor configs/ddpm-cifar10.toml --devices cuda:0,cuda:1
 
 Each line has a mark: ok, note, warn or fail. A few training steps are measured unless something
 failed. Exit codes: 0 nothing failed, 2 the configuration must be changed, 3 the data, 6 the device.")]
 pub struct DoctorArgs {
-    /// Configuration (TOML); without it, the built-in digits recipe
-    pub config: Option<PathBuf>,
-    /// Override one key of the configuration, such as train.steps=500; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// auto, cpu, cuda:0, wgpu:0, vulkan:0, vulkan:cpu, metal:0 or rocm:0
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: Choice,
     /// Several devices of one kind that share every batch, such as cuda:0,cuda:1; cpu:2 is the processor twice
     #[arg(long, value_name = "LIST", conflicts_with = "device")]
     pub devices: Option<Devices>,
-    /// Seed of every random number (the configuration's `seed`)
-    #[arg(long)]
-    pub seed: Option<u64>,
 }
 
 /// A sampler's name.
@@ -387,4 +427,32 @@ pub struct ScheduleArgs {
     /// File for a plot of ᾱ, β and the signal-to-noise ratio
     #[arg(long, value_name = "FILE.png")]
     pub plot: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Every line of help that is a command, without what is said beside it.
+    #[test]
+    fn examples_in_the_help_are_understood() {
+        let cli = Cli::command();
+        let commands = std::iter::once(&cli).chain(cli.get_subcommands());
+        let help: String = commands
+            .filter_map(|command| Some(format!("{}\n", command.get_after_help()?)))
+            .collect();
+        let mut count = 0;
+        for line in help.lines().filter_map(|line| line.strip_prefix("  ")) {
+            if !line.starts_with("ddpm ") {
+                continue;
+            }
+            let typed = line.split("  ").next().unwrap();
+            let parsed = Cli::try_parse_from(typed.split_whitespace());
+            assert!(parsed.is_ok(), "{typed}: {parsed:?}");
+            count += 1;
+        }
+        assert!(count > 20, "{count}");
+    }
 }

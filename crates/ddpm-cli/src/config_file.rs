@@ -105,14 +105,36 @@ impl ConfigFile {
         }
     }
 
-    /// Merges one `--set a.b=value`, making the tables on the way.
+    /// Takes `key`, a dotted one, out of the table, if it is there.
+    pub fn remove(&mut self, key: &str) -> Option<Value> {
+        let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
+        let mut table = &mut self.table;
+        for name in section.split('.').filter(|name| !name.is_empty()) {
+            table = table.get_mut(name)?.as_table_mut()?;
+        }
+        table.remove(name)
+    }
+
+    /// Whether a `--set` gave `key`, a dotted one, its value.
+    pub fn is_set(&self, key: &str) -> bool {
+        self.set.iter().any(|by_hand| by_hand.key.join(".") == key)
+    }
+
+    /// The keys below `section`, as the file and the overrides have them.
+    pub fn keys_of(&self, section: &str) -> Vec<String> {
+        let table = self.table.get(section).and_then(Value::as_table);
+        table.map_or_else(Vec::new, |table| table.keys().cloned().collect())
+    }
+
+    /// Merges one `--set a.b=value`, making the tables on the way. Returns the dotted key.
     ///
-    /// The value is read as TOML (`3`, `1e-4`, `true`, `[16, 8]`, `"a"`) and, where it is none, is
-    /// the text itself, so that a word needs no quotes.
+    /// The value is read as TOML (`3`, `1e-4`, `true`, `[16, 8]`, `"a"`) and, where it is none, as a number (`.001`)
+    /// or else is the text itself, so that a word needs no quotes. For a key of `texts`, all but a quoted text is
+    /// the text itself: a folder may be called `2024`.
     ///
     /// # Errors
     /// [`UsageError`] if there is no `=`, a key is empty or has too many parts, or a table on the way is a value.
-    pub fn set(&mut self, argument: &str) -> Result<(), UsageError> {
+    pub fn set(&mut self, argument: &str, texts: &[&str]) -> Result<String, UsageError> {
         let refuse = |why: &str| UsageError(format!("--set {argument}: {why}"));
         let (key, text) = argument
             .split_once('=')
@@ -128,9 +150,12 @@ impl ConfigFile {
             ));
         }
         let text = text.trim();
-        let value = text
-            .parse()
-            .unwrap_or_else(|_| Value::String(text.to_owned()));
+        let dotted = key.join(".");
+        let value = match value_of(text) {
+            value @ Value::String(_) => value,
+            _ if texts.contains(&dotted.as_str()) => Value::String(text.to_owned()),
+            value => value,
+        };
         let mut table = &mut self.table;
         for (depth, name) in tables.iter().enumerate() {
             table = table
@@ -147,7 +172,7 @@ impl ConfigFile {
             key,
             text: argument.to_owned(),
         });
-        Ok(())
+        Ok(dotted)
     }
 
     /// Checks every key and its type, then reads the whole.
@@ -220,6 +245,23 @@ impl ConfigFile {
             (None, Some(name)) => name.clone(),
             (None, None) => "the configuration".to_owned(),
         }
+    }
+}
+
+/// A value as people write one on the command line: TOML, or a number without a digit before or after its point, or a
+/// text.
+fn value_of(text: &str) -> Value {
+    let is_number = |text: &str| {
+        let digits = text.trim_start_matches(['+', '-']);
+        digits.starts_with(|first: char| first == '.' || first.is_ascii_digit())
+    };
+    if let Ok(value) = text.parse() {
+        return value;
+    }
+    match text.parse::<f64>() {
+        // A whole number here is one that TOML's 63 bits do not hold.
+        Ok(number) if is_number(text) && text.contains(['.', 'e', 'E']) => Value::Float(number),
+        _ => Value::String(text.to_owned()),
     }
 }
 

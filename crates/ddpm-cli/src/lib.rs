@@ -5,6 +5,7 @@
 mod allocator;
 mod args;
 mod bug;
+mod choose;
 mod commands;
 mod config_file;
 mod display;
@@ -50,6 +51,7 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
     logging::start(cli.common.verbosity())?;
     let report = threads::inside(|| match &cli.command {
         Command::Train(args) => commands::train(args, cli.common),
+        Command::Init(args) => commands::init(args, cli.common),
         Command::Doctor(args) => commands::doctor(args, cli.common),
         Command::Sample(args) => commands::sample(args, cli.common),
         Command::Inspect(args) => commands::inspect(args),

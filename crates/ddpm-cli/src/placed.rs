@@ -68,10 +68,10 @@ impl Placed {
     }
 
     /// The devices in their order.
-    pub fn into_devices(self) -> Vec<Device> {
-        std::iter::once(self.first)
-            .chain(self.others)
-            .map(|picked| picked.device)
+    pub fn devices(&self) -> Vec<Device> {
+        std::iter::once(&self.first)
+            .chain(&self.others)
+            .map(|picked| picked.device.clone())
             .collect()
     }
 }

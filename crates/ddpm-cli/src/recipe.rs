@@ -3,18 +3,24 @@
 use std::path::Path;
 
 use anyhow::Result;
+use ddpm_data::DataKind;
+use ddpm_device::Picked;
 use ddpm_train::Config;
-use ddpm_unet::{ModelConfig, PlainSection, UnetSection};
-use toml::Table;
+use ddpm_unet::{ATTENTION_KEY, ModelConfig, ModelShape, PlainSection, UnetError, UnetSection};
+use serde::Deserialize;
+use toml::{Table, Value};
 
+use crate::args::ConfigArgs;
 use crate::config_file::{ConfigFile, Known, leaves};
 use crate::exit::UsageError;
+use crate::{choose, terminal};
 
 /// What `ddpm train` does without a configuration.
 pub const DIGITS: &str = include_str!("../../../configs/digits.toml");
 
 /// Keys that the defaults do not show because they are unset, or whose type varies.
 const OPTIONAL: &[&str] = &[
+    "seed",
     "data.path",
     "data.labels",
     "data.size",
@@ -33,21 +39,56 @@ const OPTIONAL: &[&str] = &[
     "sample.ddim",
 ];
 
+/// Keys whose value is a text, whatever it looks like.
+const TEXTS: &[&str] = &["data.path", "data.labels"];
+
+/// What decides the sides of a network's levels.
+const SIDES: &[&str] = &["data.size", "data.kind", "data.path", "model.multipliers"];
+
+/// A run's configuration as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    /// The configuration.
+    pub config: Config,
+    /// Whether `model.attention_at` was written beside another image size than the overrides ask for.
+    attention_gives_way: bool,
+}
+
 /// Reads a configuration: the file, or the built-in digits recipe, then the overrides.
 ///
 /// # Errors   [`UsageError`] naming the file or the override, the key and what to write instead
-pub fn read(path: Option<&Path>, set: &[String], seed: Option<u64>) -> Result<Config, UsageError> {
-    let mut file = match path {
+pub fn read(path: Option<&Path>, set: &[String], seed: Option<u64>) -> Result<Recipe, UsageError> {
+    let file = match path {
         Some(path) => ConfigFile::load(path)?,
         None => ConfigFile::parse("the built-in digits recipe", DIGITS)?,
     };
-    for argument in set {
-        file.set(argument)?;
+    overridden(file, set, seed)
+}
+
+/// The configuration that the command line asks for: a file, or one that is chosen for the images of `--data` and a
+/// device, or the digits; then the overrides.
+///
+/// # Errors   [`UsageError`] as [`read`]; those of looking at the images
+pub fn of(args: &ConfigArgs, device: Option<&Picked>, quiet: bool) -> Result<Recipe> {
+    let size = args.size.as_deref().map(choose::parse_size).transpose()?;
+    let (Some(path), Some(device)) = (&args.data, device) else {
+        return Ok(read(args.config.as_deref(), &args.set, args.seed)?);
+    };
+    if let Some(config) = &args.config {
+        let mut set = choose::overrides(path, size)?;
+        set.extend_from_slice(&args.set);
+        return Ok(read(Some(config), &set, args.seed)?);
     }
-    if let Some(seed) = seed {
-        file.set(&format!("seed={seed}"))?;
+    let chosen = choose::choose(path, size, &args.set, device)?;
+    if !quiet {
+        terminal::show(&chosen.why);
     }
-    finish(file)
+    let name = format!("the recipe for {}", path.display());
+    Ok(overridden(
+        ConfigFile::parse(&name, &chosen.text)?,
+        &args.set,
+        args.seed,
+    )?)
 }
 
 /// The configuration that `ddpm train` makes of a file's text and its `--set` arguments. Messages call the file
@@ -55,11 +96,99 @@ pub fn read(path: Option<&Path>, set: &[String], seed: Option<u64>) -> Result<Co
 ///
 /// # Errors   [`UsageError`] naming the key and what to write instead
 pub fn configuration(name: &str, text: &str, set: &[String]) -> Result<Config, UsageError> {
-    let mut file = ConfigFile::parse(name, text)?;
+    Ok(overridden(ConfigFile::parse(name, text)?, set, None)?.config)
+}
+
+/// A file with its overrides in their order.
+///
+/// # Errors   [`UsageError`] naming the override, the key and what to write instead
+pub fn overridden(
+    mut file: ConfigFile,
+    set: &[String],
+    seed: Option<u64>,
+) -> Result<Recipe, UsageError> {
+    let kind = file.text("data", "kind").map(str::to_owned);
     for argument in set {
-        file.set(argument)?;
+        let key = file.set(argument, TEXTS)?;
+        // Both say how long the run is: the one that comes last does.
+        match key.as_str() {
+            "train.steps" => file.remove("train.epochs"),
+            "train.epochs" => file.remove("train.steps"),
+            _ => None,
+        };
     }
-    finish(file)
+    if let Some(seed) = seed {
+        file.set(&format!("seed={seed}"), TEXTS)?;
+    }
+    if file.is_set("data.kind") && file.text("data", "kind") != kind.as_deref() {
+        drop_keys_of_another_kind(&mut file);
+    }
+    let attention_gives_way =
+        SIDES.iter().any(|key| file.is_set(key)) && !file.is_set(ATTENTION_KEY);
+    Ok(Recipe {
+        config: finish(file)?,
+        attention_gives_way,
+    })
+}
+
+/// Keys of `[data]` that say something of one source, and nothing of a source of another kind.
+const OF_THE_SOURCE: &[&str] = &["labels", "split", "transpose", "range"];
+
+/// Takes out the keys of `[data]` that only the file's own source has.
+fn drop_keys_of_another_kind(file: &mut ConfigFile) {
+    let kind = file.text("data", "kind").unwrap_or_default().to_owned();
+    // A kind that there is not is refused with the rest.
+    let Ok(kind) = DataKind::deserialize(Value::String(kind)) else {
+        return;
+    };
+    let dropped: Vec<String> = file
+        .keys_of("data")
+        .into_iter()
+        .filter(|key| !kind.takes(key) || OF_THE_SOURCE.contains(&key.as_str()))
+        .map(|key| format!("data.{key}"))
+        .filter(|key| !file.is_set(key))
+        .collect();
+    for key in &dropped {
+        file.remove(key);
+    }
+    if !dropped.is_empty() {
+        tracing::warn!(
+            "`{}` of the configuration belongs to images of another kind than \"{}\" and is dropped",
+            dropped.join("`, `"),
+            kind.name()
+        );
+    }
+}
+
+impl Recipe {
+    /// Lets the default say where attention goes, if the file says so only for the image size that it has itself.
+    pub fn fit_attention(&mut self, shape: ModelShape) {
+        let ModelConfig::Unet(section) = &mut self.config.model else {
+            return;
+        };
+        let fits_no_level = matches!(
+            section.resolve(shape),
+            Err(UnetError::Config { key, .. }) if key == ATTENTION_KEY
+        );
+        if self.attention_gives_way && fits_no_level {
+            tracing::warn!(
+                "`{ATTENTION_KEY}` = {:?} of the configuration is for images of another size; the default for {}x{} is taken",
+                section.attention_at.take().unwrap_or_default(),
+                shape.height,
+                shape.width
+            );
+        }
+    }
+
+    /// On `--resume`, what the run has decided stands where nothing else was asked for.
+    pub fn keep_attention_of(&mut self, was: &Config) {
+        if let (ModelConfig::Unet(now), ModelConfig::Unet(was)) =
+            (&mut self.config.model, &was.model)
+            && (self.attention_gives_way || now.attention_at.is_none())
+        {
+            now.attention_at.clone_from(&was.attention_at);
+        }
+    }
 }
 
 /// Every dotted key that a configuration may have whose `[model]` is of this kind, in order.
@@ -89,7 +218,7 @@ fn defaults(plain: bool) -> Result<Table, UsageError> {
 fn optional(plain: bool) -> Vec<&'static str> {
     let mut optional = OPTIONAL.to_vec();
     if !plain {
-        optional.push("model.head_dim");
+        optional.extend(["model.head_dim", ATTENTION_KEY]);
     }
     optional
 }
@@ -110,7 +239,7 @@ mod tests {
 
     #[test]
     fn built_in_recipe_and_empty_file_are_valid() {
-        read(None, &[], None).unwrap().validate().unwrap();
+        read(None, &[], None).unwrap().config.validate().unwrap();
         let empty = ConfigFile::parse("empty", "").unwrap();
         assert_eq!(finish(empty).unwrap(), Config::default());
     }
@@ -127,7 +256,7 @@ mod tests {
         ] {
             let mut file = ConfigFile::parse("test", text).unwrap();
             for argument in set {
-                file.set(argument).unwrap();
+                file.set(argument, TEXTS).unwrap();
             }
             let config = finish(file).unwrap();
             let written = toml::to_string_pretty(&config).unwrap();
@@ -150,5 +279,122 @@ mod tests {
         assert!(fail("model.features=[3]").contains("model.features"));
         assert!(fail("data.kind=imagenet").contains("imagenet"));
         assert!(fail("train.steps=-3").contains("train.steps"));
+    }
+
+    fn with(text: &str, set: &[&str]) -> Result<Recipe, UsageError> {
+        let set: Vec<String> = set.iter().map(ToString::to_string).collect();
+        overridden(ConfigFile::parse("a.toml", text)?, &set, None)
+    }
+
+    #[test]
+    fn another_kind_of_data_drops_the_keys_that_it_does_not_have() {
+        let file =
+            "[data]\nkind = \"idx\"\npath = \"x\"\nsplit = \"train\"\nlabels = \"y\"\nflip = true";
+        for kind in ["idx", "folder"] {
+            let recipe = with(file, &[&format!("data.kind={kind}")]).unwrap();
+            let data = recipe.config.data;
+            assert_eq!(data.path.as_deref(), Some(Path::new("x")));
+            assert_eq!(data.split.is_some() && data.labels.is_some(), kind == "idx");
+        }
+        let recipe = with(file, &["data.kind=digits"]).unwrap();
+        let data = recipe.config.data;
+        assert_eq!((data.path, data.labels, data.split), (None, None, None));
+        assert!(data.flip);
+        data_is_refused(with(file, &["data.kind=digits", "data.split=test"]));
+        // Without the override the file's keys are its own fault.
+        data_is_refused(with("[data]\nsplit = \"train\"", &[]));
+    }
+
+    fn data_is_refused(recipe: Result<Recipe, UsageError>) {
+        let error = recipe.unwrap().config.validate().unwrap_err().to_string();
+        assert!(error.starts_with("data.split: does not apply"), "{error}");
+    }
+
+    #[test]
+    fn steps_or_epochs_whichever_is_set_last() {
+        let of = |text: &str, set: &[&str]| {
+            let train = with(text, set).unwrap().config.train;
+            (train.steps, train.epochs)
+        };
+        let steps = "[train]\nsteps = 5";
+        assert_eq!(of(steps, &["train.epochs=2"]), (None, Some(2)));
+        assert_eq!(
+            of(steps, &["train.epochs=2", "train.steps=3"]),
+            (Some(3), None)
+        );
+        assert_eq!(
+            of("[train]\nepochs = 5", &["train.steps=2"]),
+            (Some(2), None)
+        );
+        let both = with("[train]\nepochs = 5\nsteps = 2", &[]).unwrap();
+        assert!(both.config.validate().is_err());
+    }
+
+    #[test]
+    fn attention_written_beside_another_size_gives_way() {
+        let shape = |side| ModelShape {
+            channels: 1,
+            height: side,
+            width: side,
+            steps: 10,
+        };
+        let attention = |text: &str, set: &[&str], side| {
+            let mut recipe = with(text, set).unwrap();
+            recipe.fit_attention(shape(side));
+            match recipe.config.model {
+                ModelConfig::Unet(section) => section.attention_at,
+                ModelConfig::Plain(_) => None,
+            }
+        };
+        let seven = "[model]\nmultipliers = [1, 2, 2]\nattention_at = [7]";
+        assert_eq!(attention(seven, &["data.size=32"], 32), None);
+        assert_eq!(attention(seven, &["data.size=28"], 28), Some(vec![7]));
+        // Written for what it stands beside, it stays and is an error later.
+        assert_eq!(attention(seven, &[], 32), Some(vec![7]));
+        let set = ["data.size=32", "model.attention_at=[7]"];
+        assert_eq!(attention(seven, &set, 32), Some(vec![7]));
+    }
+
+    #[test]
+    fn values_are_taken_as_people_write_them() {
+        let data = |set: &str| with("[data]\nkind = \"folder\"", &[set]).unwrap().config;
+        for name in ["2024", "true", "1e5", "2024-01-02", "a b", "x=y", "[a]"] {
+            let config = data(&format!("data.path={name}"));
+            assert_eq!(config.data.path.as_deref(), Some(Path::new(name)));
+        }
+        assert_eq!(
+            data("data.path=\"quoted\"").data.path.as_deref(),
+            Some(Path::new("quoted"))
+        );
+        assert!((data("optim.lr=.001").optim.lr - 0.001).abs() < 1e-12);
+        assert!((data("optim.lr=5.").optim.lr - 5.0).abs() < 1e-12);
+        for seed in [0, 7, i64::MAX as u64, 1 << 63, u64::MAX] {
+            let config = data(&format!("seed={seed}"));
+            assert_eq!(config.seed, seed);
+            let again = configuration("again", &toml::to_string(&config).unwrap(), &[]).unwrap();
+            assert_eq!(again.seed, seed);
+        }
+        for seed in ["18446744073709551616", "-1", "0.5", "x"] {
+            let error = with("", &[&format!("seed={seed}")])
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains("seed") && error.contains("18446744073709551615"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_empty_configuration_trains_the_digits() {
+        let config = with("", &[]).unwrap().config;
+        assert_eq!(config.data.kind, DataKind::Digits);
+        let shape = ModelShape {
+            channels: 1,
+            height: 8,
+            width: 8,
+            steps: 1000,
+        };
+        assert!(ddpm_unet::Figures::of(&config.model, shape).is_ok());
     }
 }

@@ -28,6 +28,7 @@ mod probe;
 mod recorder;
 mod recovery;
 mod rhythm;
+mod seed;
 mod snapshot;
 mod state;
 mod stop;

@@ -11,7 +11,7 @@ pub(crate) fn tiny(dropout: f64) -> Config {
             channels: 8,
             multipliers: vec![1, 2],
             blocks: 1,
-            attention_at: vec![],
+            attention_at: Some(vec![]),
             groups: 4,
             dropout,
             ..UnetSection::default()

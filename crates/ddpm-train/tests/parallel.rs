@@ -26,7 +26,7 @@ fn config(piece: Piece) -> Config {
             channels: 8,
             multipliers: vec![1, 2],
             blocks: 1,
-            attention_at: vec![],
+            attention_at: Some(vec![]),
             groups: 4,
             dropout: 0.1,
             ..UnetSection::default()

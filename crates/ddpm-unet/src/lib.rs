@@ -36,6 +36,8 @@ pub use error::UnetError;
 pub use figures::{AttentionFigures, Figures, LevelFigures};
 pub use init::{Init, InitKind};
 pub use layers::{Activation, DropoutRng};
-pub use model::{Conditioning, Model, ModelConfig, ModelShape, PlainSection, UnetSection};
+pub use model::{
+    ATTENTION_KEY, Conditioning, Model, ModelConfig, ModelShape, PlainSection, UnetSection,
+};
 pub use plain::PlainUNet;
 pub use unet::UNet2D;

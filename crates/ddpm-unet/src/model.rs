@@ -15,6 +15,10 @@ use crate::layers::{Activation, DropoutRng};
 use crate::plain::PlainUNet;
 use crate::unet::UNet2D;
 
+/// The key of [`UnetSection::attention_at`] in messages.
+pub const ATTENTION_KEY: &str = "model.attention_at";
+const DEFAULT_ATTENTION_SIDE: usize = 16;
+
 /// The `[model]` section of a configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -35,8 +39,10 @@ pub struct UnetSection {
     pub multipliers: Vec<usize>,
     /// Residual blocks a level (one more on the way up).
     pub blocks: usize,
-    /// Sides, in pixels, of the feature maps that get attention (the longer side counts).
-    pub attention_at: Vec<usize>,
+    /// Sides, in pixels, of the feature maps that get attention (the longer side counts). Without it, the largest
+    /// side of at most 16 (Ho et al. 2020, appendix B: 16×16 for any image), and none where all are larger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention_at: Option<Vec<usize>>,
     /// Whether the middle has attention.
     pub mid_attention: bool,
     /// Channels of an attention head; left out: one head over all channels.
@@ -66,7 +72,7 @@ impl Default for UnetSection {
             channels: 128,
             multipliers: vec![1, 2, 2, 2],
             blocks: 2,
-            attention_at: vec![16],
+            attention_at: None,
             mid_attention: true,
             head_dim: None,
             groups: 32,
@@ -138,14 +144,8 @@ impl UnetSection {
         let multiple = 1usize << (levels - 1);
         let longer = shape.height.max(shape.width).next_multiple_of(multiple);
         let sides: Vec<usize> = (0..levels).map(|level| longer >> level).collect();
-        if let Some(side) = self.attention_at.iter().find(|side| !sides.contains(side)) {
-            return Err(UnetError::Config {
-                key: "model.attention_at".into(),
-                got: side.to_string(),
-                expected: format!("the levels of this network have sides {sides:?}"),
-            });
-        }
-        let has_attention = |level: usize| self.attention_at.contains(&sides[level]);
+        let attention_at = self.attention_sides(&sides)?;
+        let has_attention = |level: usize| attention_at.contains(&sides[level]);
         let down = |level| match (has_attention(level), self.resample) {
             (true, _) => DownBlockKind::AttnDownBlock2D,
             (false, ResampleStyle::Conv) => DownBlockKind::DownBlock2D,
@@ -193,6 +193,24 @@ impl UnetSection {
         };
         config.validate()?;
         Ok(config)
+    }
+}
+
+impl UnetSection {
+    /// The sides that get attention, of the levels' `sides`.
+    fn attention_sides(&self, sides: &[usize]) -> Result<Vec<usize>, UnetError> {
+        let Some(wanted) = &self.attention_at else {
+            let largest = sides.iter().find(|&&side| side <= DEFAULT_ATTENTION_SIDE);
+            return Ok(largest.copied().into_iter().collect());
+        };
+        match wanted.iter().find(|side| !sides.contains(side)) {
+            Some(side) => Err(UnetError::Config {
+                key: ATTENTION_KEY.into(),
+                got: side.to_string(),
+                expected: format!("the levels of this network have sides {sides:?}"),
+            }),
+            None => Ok(wanted.clone()),
+        }
     }
 }
 

@@ -143,7 +143,7 @@ mod tests {
             ModelConfig::Unet(UnetSection {
                 channels: 4,
                 multipliers: multipliers.to_vec(),
-                attention_at: vec![],
+                attention_at: Some(vec![]),
                 groups: 2,
                 pad,
                 ..UnetSection::default()

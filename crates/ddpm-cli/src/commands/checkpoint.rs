@@ -128,7 +128,7 @@ fn list(path: &Path) -> Result<Report> {
 /// Removes what is not to be kept.
 fn prune(path: &Path, keep: Option<usize>, keep_every: Option<u64>, all: bool) -> Result<Report> {
     let open = RunDir::open(path)?;
-    let config = recipe::read(Some(&open.config_toml()), &[], None)?;
+    let config = recipe::read(Some(&open.config_toml()), &[], None)?.config;
     let retention = Retention {
         keep: keep.unwrap_or(config.train.keep),
         keep_every: keep_every.unwrap_or(config.train.keep_every),

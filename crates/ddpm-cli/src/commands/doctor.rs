@@ -14,23 +14,25 @@ use std::time::Duration;
 
 use anyhow::Result;
 use ddpm_data::{DataConfig, DataKind, Dataset};
+use ddpm_device::DeviceError;
 use ddpm_schedule::{Schedule, ScheduleError};
 use ddpm_train::{
-    Config, MemoryEstimate, Probe, TrainError, Validated, check_devices, checkpoint_bytes,
-    checkpoints_on_disk, model_shape, probe, times,
+    Config, MemoryEstimate, TrainError, Validated, check_devices, checkpoint_bytes,
+    checkpoints_on_disk, model_shape, times,
 };
 use ddpm_unet::{Figures, ModelShape};
 use serde_json::{Map, Value, json};
 
 use self::finding::{Finding, Findings};
+pub use self::images::warn_of_pixels;
 use self::time::Work;
+use super::measure::measure;
 use super::train::{load, show};
 use super::{RUNS, Report};
 use crate::args::{Common, DoctorArgs};
 use crate::machine::{self, Memory};
 use crate::placed::Placed;
 use crate::recipe;
-use crate::terminal::{Progress, Update};
 
 /// Steps that are measured after the first.
 const MEASURED_STEPS: usize = 3;
@@ -42,13 +44,18 @@ const MEASURING_BUDGET: Duration = Duration::from_secs(120);
 /// # Errors   [`crate::exit::UsageError`] for a configuration that cannot be read; whatever else is wrong is
 /// a line of the report, whose exit code is that of the first line that failed
 pub fn doctor(args: &DoctorArgs, common: Common) -> Result<Report> {
-    let config = recipe::read(args.config.as_deref(), &args.set, args.seed)?;
     let quiet = common.quiet > 0;
     let mut doctor = Doctor::default();
+    let placed = Placed::new(args.device, args.devices.as_ref());
+    let mut recipe = recipe::of(&args.config, placed.as_ref().ok().map(Placed::first), quiet)?;
+    let dataset = doctor.data(&recipe.config, quiet);
+    if let Some(dataset) = &dataset {
+        recipe.fit_attention(model_shape(&recipe.config, dataset));
+    }
+    let config = recipe.config;
     let schedule = doctor.schedule(&config);
     let validated = doctor.configuration(&config);
-    let placed = doctor.devices(args, &config);
-    let dataset = doctor.data(&config, quiet);
+    let placed = doctor.devices(placed, &config);
     let largest = match &dataset {
         Some(dataset) => doctor.pixels(&config.data, dataset, quiet),
         None => None,
@@ -163,8 +170,8 @@ impl Doctor {
     }
 
     /// The devices, what they compute in, and whether a batch can be dealt out to them.
-    fn devices(&mut self, args: &DoctorArgs, config: &Config) -> Option<Placed> {
-        let placed = match Placed::new(args.device, args.devices.as_ref()) {
+    fn devices(&mut self, placed: Result<Placed, DeviceError>, config: &Config) -> Option<Placed> {
+        let placed = match placed {
             Ok(placed) => placed,
             Err(error) => {
                 self.findings.error("device", error);
@@ -323,7 +330,15 @@ impl Doctor {
             grids: times(train.sample_every, steps),
             nfe: validated.plan.steps().len(),
         };
-        match measure(validated, dataset, placed, quiet) {
+        let measured = measure(
+            validated,
+            Arc::new(dataset),
+            &placed.devices(),
+            MEASURED_STEPS,
+            MEASURING_BUDGET,
+            quiet,
+        );
+        match measured {
             Ok(probe) => {
                 self.findings.extend(time::check(work, &probe));
                 let expected = time::expected(work, &probe);
@@ -346,30 +361,6 @@ impl Doctor {
             exit: self.findings.exit(),
         }
     }
-}
-
-fn measure(
-    validated: &Validated,
-    dataset: Dataset,
-    placed: Placed,
-    quiet: bool,
-) -> Result<Probe, TrainError> {
-    let mut progress: Option<Progress> = None;
-    probe(
-        validated,
-        Arc::new(dataset),
-        &placed.into_devices(),
-        MEASURED_STEPS,
-        MEASURING_BUDGET,
-        &mut |done, of| {
-            progress
-                .get_or_insert_with(|| Progress::start(0, of as u64, quiet))
-                .update(Update {
-                    step: done as u64,
-                    ..Update::default()
-                });
-        },
-    )
 }
 
 fn levels(figures: &Figures) -> Value {

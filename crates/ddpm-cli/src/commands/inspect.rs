@@ -15,7 +15,7 @@ use super::{Report, shown};
 use crate::args::InspectArgs;
 use crate::drawing;
 use crate::exit::visible;
-use crate::models;
+use crate::{models, words};
 
 /// Says what a path holds.
 ///
@@ -95,18 +95,17 @@ fn model(path: &Path) -> Result<(String, Value)> {
         || "any size".to_owned(),
         |[height, width]| format!("{height}x{width}"),
     );
-    line("images", format!("{} channels, {size}", opened.channels));
+    let channels = words::some(opened.channels as u64, "channel");
+    line("images", format!("{channels}, {size}"));
     if let Some(step) = opened.step {
-        line("trained", format!("{step} steps"));
+        line("trained", words::some(step, "step"));
     }
     match &opened.refusal {
         Some(refusal) => line("sampling", format!("not possible: {refusal}")),
         None => {
             let kind = word(&opened.schedule.kind);
-            line(
-                "schedule",
-                format!("{kind}, {} steps", opened.schedule.steps),
-            );
+            let steps = words::some(opened.schedule.steps as u64, "step");
+            line("schedule", format!("{kind}, {steps}"));
             line("predicts", word(&opened.prediction));
         }
     }

@@ -3,7 +3,9 @@
 mod checkpoint;
 mod devices;
 mod doctor;
+mod init;
 mod inspect;
+mod measure;
 mod predict;
 mod sample;
 mod schedule;
@@ -18,6 +20,7 @@ use crate::exit::Exit;
 pub use checkpoint::checkpoint;
 pub use devices::devices;
 pub use doctor::doctor;
+pub use init::init;
 pub use inspect::inspect;
 pub use predict::predict;
 pub use sample::sample;

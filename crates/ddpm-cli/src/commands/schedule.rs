@@ -15,7 +15,7 @@ use crate::recipe;
 /// # Errors   usage errors for impossible schedules, format errors for the plot
 pub fn schedule(args: &ScheduleArgs) -> Result<Report> {
     let mut config = match &args.config {
-        Some(path) => recipe::read(Some(path), &[], None)?.schedule,
+        Some(path) => recipe::read(Some(path), &[], None)?.config.schedule,
         None => ddpm_schedule::ScheduleConfig::default(),
     };
     if let Some(kind) = args.kind {

@@ -1,23 +1,32 @@
 //! `ddpm train`.
 
+mod minutes;
+mod resume;
+mod run_files;
+mod watcher;
+
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use burn::module::Module;
-use ddpm_data::Dataset;
-use ddpm_store::{GridOptions, ImageBatch, RunDir, RunWriter};
+use ddpm_data::{DataConfig, DataKind, Dataset};
+use ddpm_store::{GridOptions, ImageBatch, RunDir};
 use ddpm_train::{
-    Cause, Config, Event, Job, MemoryEstimate, Outcome, Start, Stop, TrainError, check_devices,
-    differences, model_shape,
+    Config, Event, Job, MemoryEstimate, Outcome, Start, Stop, TrainError, check_devices,
+    model_shape,
 };
 use ddpm_unet::{Figures, ModelShape};
 use serde_json::json;
 
-use super::{RUNS, Report, shown};
+use self::resume::{find_resumed, learning_rate_change, refuse_another_run};
+use self::run_files::{create, record};
+use self::watcher::Watcher;
+use super::doctor::warn_of_pixels;
+use super::{Report, shown};
 use crate::args::{Common, TrainArgs};
-use crate::exit::{Exit, UsageError};
+use crate::exit::Exit;
 use crate::placed::Placed;
 use crate::terminal::{self, Picture, Progress, Update};
 use crate::{machine, recipe, signals, words};
@@ -26,26 +35,37 @@ use crate::{machine, recipe, signals, words};
 ///
 /// # Errors   usage, data, format, device and divergence errors with their exit codes
 pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
-    let resumed = find_resumed(args)?;
-    let config = match (&resumed, &args.config) {
-        (Some(run), None) => recipe::read(Some(&run.config_toml()), &args.set, args.seed)?,
-        (_, path) => recipe::read(path.as_deref(), &args.set, args.seed)?,
-    };
-    let validated = config.validate()?;
-    let config = &validated.config;
-    if let Some(run) = &resumed {
-        refuse_another_run(run, config)?;
+    let clock = Instant::now();
+    let quiet = common.quiet > 0;
+    if let Some(minutes) = args.minutes {
+        minutes::check(minutes)?;
     }
+    let resumed = find_resumed(args)?;
+    let placed = Placed::new(args.device, args.devices.as_ref())?;
+    let mut recipe = match (&resumed, &args.config.config) {
+        (Some(run), None) => {
+            recipe::read(Some(&run.config_toml()), &args.config.set, args.config.seed)?
+        }
+        _ => recipe::of(&args.config, Some(placed.first()), quiet)?,
+    };
+    keep_paths_absolute(&mut recipe.config.data);
+    let was = match &resumed {
+        Some(run) => Some(refuse_another_run(run, &mut recipe)?),
+        None => None,
+    };
+    let config = recipe.config.clone().validate()?.config;
     check_devices(
-        config,
+        &config,
         args.devices.as_ref().map_or(1, |devices| devices.0.len()),
     )?;
-    let placed = Placed::new(args.device, args.devices.as_ref())?;
     placed
         .choose(config.train.precision)
         .map_err(TrainError::Precision)?;
-    let quiet = common.quiet > 0;
-    let dataset = load(config, quiet)?;
+    let dataset = load(&config, quiet)?;
+    warn_of_pixels(&dataset, config.data.kind == DataKind::Synthetic)?;
+    recipe.fit_attention(model_shape(&config, &dataset));
+    let mut validated = recipe.config.validate()?;
+    let config = &validated.config;
     let shape = model_shape(config, &dataset);
     let copies = if placed.is_one() { placed.count() } else { 1 };
     machine::refuse_what_cannot_fit(&config.model, shape, placed.first(), copies)?;
@@ -54,26 +74,33 @@ pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
         .model
         .build(shape, config.seed, &placed.first().device)
         .map_err(TrainError::Model)?;
+    let parameters = network.num_params();
+    drop(network);
+    let dataset = Arc::new(dataset);
+    if let Some(minutes) = args.minutes {
+        let devices = placed.devices();
+        validated = minutes::fit(validated, &dataset, &devices, minutes, clock, quiet)?;
+    }
+    let config = &validated.config;
     let total = config.train.total_steps(dataset.len());
     if args.dry_run {
         let memory = peak_bytes(config, shape, &dataset, &placed)?;
         let text = format!(
-            "would train for {total} steps of {} images on {}\n  data     {}\n  network  {} parameters\n  memory   \
-             about {} at most{}\n",
-            config.train.batch,
+            "would train for {} of {} on {}\n  data     {}\n  network  {} parameters\n  memory   about {} at most{}\n",
+            words::some(total, "step"),
+            words::some(config.train.batch as u64, "image"),
             placed.name(),
             dataset.describe(),
-            network.num_params(),
+            words::count(parameters as u64),
             words::bytes(memory),
             if placed.is_one() { "" } else { " on each" },
         );
         let json = json!({
             "dry_run": true, "steps": total, "device": placed.name(), "images": dataset.len(),
-            "parameters": network.num_params(), "peak_bytes": u64::try_from(memory).ok(), "config": config,
+            "parameters": parameters, "peak_bytes": u64::try_from(memory).ok(), "config": config,
         });
         return Ok(Report::done(text, json));
     }
-    drop(network);
     let stop = signals::listen().context("signals cannot be handled")?;
     let run = match &resumed {
         Some(run) => RunDir::resume(run.path())?,
@@ -82,11 +109,12 @@ pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
     let path = run.path().to_owned();
     let device = placed.name();
     record(&run, config, &device, resumed.is_some())?;
+    let (now, images) = (config.clone(), dataset.len());
     let job = Job {
         validated,
-        dataset: Arc::new(dataset),
+        dataset,
         run,
-        devices: placed.into_devices(),
+        devices: placed.devices(),
         stop: Stop::watching(stop.flag()),
         start: match (&resumed, args.from) {
             (None, _) => Start::Fresh,
@@ -95,7 +123,14 @@ pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
         },
     };
     let mut watcher = Watcher::new(quiet, &device);
-    let outcome = ddpm_train::train(job, &mut |event| watcher.see(&event));
+    let outcome = ddpm_train::train(job, &mut |event| {
+        if let (Event::Started { done, .. }, Some(was)) = (&event, &was)
+            && let Some(change) = learning_rate_change(was, &now, images, *done)
+        {
+            tracing::warn!("{change}");
+        }
+        watcher.see(&event);
+    });
     drop(watcher);
     Ok(report(&path, total, &outcome?))
 }
@@ -118,48 +153,13 @@ fn peak_bytes(
     Ok(MemoryEstimate::on_several(&figures, config, image, kept, count, one).peak())
 }
 
-/// The run that `--resume` means.
-fn find_resumed(args: &TrainArgs) -> Result<Option<RunDir>> {
-    if !args.resume {
-        return Ok(None);
-    }
-    match &args.run {
-        Some(path) => Ok(Some(RunDir::open(path)?)),
-        None => {
-            let latest = if Path::new(RUNS).is_dir() {
-                RunDir::latest(RUNS)?
-            } else {
-                None
-            };
-            match latest {
-                Some(run) => Ok(Some(run)),
-                None => Err(UsageError(format!(
-                    "--resume: there is no run below {RUNS}/; name one with --run, or train without --resume"
-                ))
-                .into()),
-            }
+/// A run's own configuration works from any folder.
+fn keep_paths_absolute(data: &mut DataConfig) {
+    for path in [&mut data.path, &mut data.labels].into_iter().flatten() {
+        if let Ok(absolute) = std::path::absolute(&*path) {
+            *path = absolute;
         }
     }
-}
-
-/// A run goes on only as what it was: architecture, data, seed and objective. Whatever else changed is said.
-fn refuse_another_run(run: &RunDir, config: &Config) -> Result<()> {
-    let was = recipe::read(Some(&run.config_toml()), &[], None)?;
-    let (identity, rest): (Vec<_>, Vec<_>) = differences(&was, config)
-        .into_iter()
-        .partition(|change| change.identity);
-    if !identity.is_empty() {
-        let changes: Vec<String> = identity.iter().map(ToString::to_string).collect();
-        return Err(TrainError::Identity {
-            path: run.path().to_owned(),
-            changes: changes.join(", "),
-        }
-        .into());
-    }
-    for change in rest {
-        tracing::warn!("resuming with a change: {change}");
-    }
-    Ok(())
 }
 
 /// The data set, with progress if that takes long and a warning for each image that was skipped.
@@ -186,46 +186,6 @@ pub fn load(config: &Config, quiet: bool) -> Result<Dataset> {
     Ok(dataset)
 }
 
-fn create(args: &TrainArgs, config: &Config) -> Result<RunWriter> {
-    Ok(match &args.run {
-        Some(path) => RunDir::create(path)?,
-        None => {
-            let name = match &args.config {
-                Some(path) => path.file_stem().map_or_else(
-                    || config.data.kind.name().to_owned(),
-                    |stem| stem.to_string_lossy().into_owned(),
-                ),
-                None => config.data.kind.name().to_owned(),
-            };
-            RunDir::create_in(RUNS, &name)?
-        }
-    })
-}
-
-/// Writes what is needed to know later what this run was.
-fn record(run: &RunWriter, config: &Config, device: &str, resumed: bool) -> Result<()> {
-    run.write_config(
-        &toml::to_string_pretty(config).context("the configuration has no TOML form")?,
-    )?;
-    let command: Vec<String> = std::env::args_os()
-        .map(|argument| argument.to_string_lossy().into_owned())
-        .collect();
-    let started = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| time.as_secs());
-    run.write_run_json(&json!({
-        "ddpm": env!("CARGO_PKG_VERSION"),
-        "burn": "0.22.1",
-        "command": command,
-        "device": device,
-        "seed": config.seed,
-        "threads": std::thread::available_parallelism().map_or(1, usize::from),
-        "started_unix_s": started,
-        "resumed": resumed,
-    }))?;
-    Ok(())
-}
-
 fn report(run: &Path, total: u64, outcome: &Outcome) -> Report {
     let mut text = if outcome.stopped {
         format!(
@@ -234,7 +194,7 @@ fn report(run: &Path, total: u64, outcome: &Outcome) -> Report {
             run.display()
         )
     } else {
-        format!("trained {} steps\n", outcome.step)
+        format!("trained {}\n", words::some(outcome.step, "step"))
     };
     text += &format!("  run         {}\n", run.display());
     text += &format!("  checkpoint  {}\n", outcome.checkpoint.display());
@@ -260,108 +220,6 @@ fn report(run: &Path, total: u64, outcome: &Outcome) -> Report {
         } else {
             Exit::Done
         },
-    }
-}
-
-/// Shows a run's events on stderr.
-struct Watcher<'a> {
-    quiet: bool,
-    device: &'a str,
-    total: u64,
-    steps: Option<Progress>,
-    last: Update,
-    sampling: Option<Progress>,
-}
-
-impl<'a> Watcher<'a> {
-    fn new(quiet: bool, device: &'a str) -> Self {
-        Self {
-            quiet,
-            device,
-            total: 0,
-            steps: None,
-            last: Update::default(),
-            sampling: None,
-        }
-    }
-
-    fn see(&mut self, event: &Event) {
-        match event {
-            Event::Started {
-                data,
-                model,
-                run,
-                done,
-                total,
-            } => {
-                if !self.quiet {
-                    terminal::show(&format!(
-                        "data     {data}\nnetwork  {model}\ndevice   {}\nrun      {}\n",
-                        self.device,
-                        run.display()
-                    ));
-                    if *done > 0 {
-                        terminal::show(&format!("resumed at step {done} of {total}\n"));
-                    }
-                }
-                self.total = *total;
-                self.steps = Some(Progress::start(*done, *total, self.quiet));
-            }
-            Event::Step {
-                report,
-                images_per_s,
-                ..
-            } => {
-                self.last = Update {
-                    step: report.step,
-                    loss: Some(report.loss),
-                    images_per_s: Some(*images_per_s),
-                };
-                if let Some(progress) = &mut self.steps {
-                    progress.update(self.last);
-                }
-            }
-            Event::Skipped {
-                step,
-                cause,
-                value,
-                consecutive,
-            } => {
-                let why = match cause {
-                    Cause::Spike => format!("the loss jumped to {value:.4}"),
-                    cause => format!("the {} is {value}", cause.quantity()),
-                };
-                tracing::warn!(
-                    "step {step}: {why}; its update is left out ({consecutive} in a row)"
-                );
-            }
-            Event::RolledBack { from, to } => {
-                tracing::warn!(
-                    "too many updates left out: from step {from} back to the checkpoint of step {to}"
-                );
-                self.steps = Some(Progress::start(*to, self.total, self.quiet));
-            }
-            Event::Sampling { done, total } => {
-                let (quiet, total) = (self.quiet, *total as u64);
-                let progress = self
-                    .sampling
-                    .get_or_insert_with(|| Progress::start(0, total, quiet));
-                progress.update(Update {
-                    step: *done as u64,
-                    ..Update::default()
-                });
-            }
-            Event::Sampled { images, path } => {
-                self.sampling = None;
-                if !self.quiet {
-                    show(images);
-                    terminal::show(&format!("samples  {}\n", path.display()));
-                }
-            }
-            Event::Saved { path } => {
-                tracing::info!("checkpoint {}", path.display());
-            }
-        }
     }
 }
 

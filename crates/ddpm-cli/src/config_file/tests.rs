@@ -75,7 +75,7 @@ fn read(toml: &str, overrides: &[&str]) -> Result<Config, String> {
     let config = || {
         let mut file = ConfigFile::load(&path)?;
         for argument in overrides {
-            file.set(argument)?;
+            file.set(argument, &["data.path"])?;
         }
         file.read(known)
     };

@@ -189,7 +189,7 @@ fn attention_is_counted_by_level() {
         channels: 16,
         multipliers: vec![1, 2],
         blocks: 1,
-        attention_at: vec![8],
+        attention_at: Some(vec![8]),
         head_dim: Some(8),
         groups: 4,
         ..UnetSection::default()
@@ -287,7 +287,7 @@ fn a_recomputed_network_by_hand() {
         channels: 8,
         multipliers: vec![1, 2],
         blocks: 1,
-        attention_at: vec![],
+        attention_at: Some(vec![]),
         groups: 4,
         dropout: 0.0,
         ..UnetSection::default()

@@ -40,17 +40,29 @@ fn networks_of_ho_et_al_have_the_published_sizes() {
 #[test]
 fn attention_goes_where_the_longer_side_says() {
     use DownBlockKind::{AttnDownBlock2D as Attn, DownBlock2D as Plain};
-    let section = |attention_at: &[usize], pad| UnetSection {
-        attention_at: attention_at.to_vec(),
+    let section = |attention_at: Option<&[usize]>, pad| UnetSection {
+        attention_at: attention_at.map(<[usize]>::to_vec),
         pad,
         ..UnetSection::default()
     };
     for (attention_at, [height, width], pad, expected) in [
-        (&[16][..], [32, 32], false, [Plain, Attn, Plain, Plain]),
-        (&[32, 4], [32, 32], false, [Attn, Plain, Plain, Attn]),
-        (&[], [32, 32], false, [Plain; 4]),
-        (&[8], [16, 32], false, [Plain, Plain, Attn, Plain]),
-        (&[16], [28, 28], true, [Plain, Attn, Plain, Plain]),
+        (
+            Some(&[16][..]),
+            [32, 32],
+            false,
+            [Plain, Attn, Plain, Plain],
+        ),
+        (Some(&[32, 4]), [32, 32], false, [Attn, Plain, Plain, Attn]),
+        (Some(&[]), [32, 32], false, [Plain; 4]),
+        (Some(&[8]), [16, 32], false, [Plain, Plain, Attn, Plain]),
+        (Some(&[16]), [28, 28], true, [Plain, Attn, Plain, Plain]),
+        // Without a word the images' size decides.
+        (None, [32, 32], false, [Plain, Attn, Plain, Plain]),
+        (None, [28, 28], true, [Plain, Attn, Plain, Plain]),
+        (None, [24, 24], false, [Plain, Attn, Plain, Plain]),
+        (None, [8, 8], false, [Attn, Plain, Plain, Plain]),
+        (None, [64, 128], false, [Plain, Plain, Plain, Attn]),
+        (None, [256, 256], false, [Plain; 4]),
     ] {
         let config = section(attention_at, pad)
             .resolve(shape(1, height, width))
@@ -72,7 +84,7 @@ fn sections_that_fit_no_network_are_refused() {
     for (section, [height, width], expected) in [
         (
             UnetSection {
-                attention_at: vec![7],
+                attention_at: Some(vec![7]),
                 ..default()
             },
             [32, 32],

@@ -4,7 +4,7 @@ use anyhow::Result;
 use ddpm_data::{Dataset, PIXEL_MAX, PIXEL_MIN};
 use ddpm_store::ImageBatch;
 
-use super::finding::Finding;
+use super::finding::{Finding, Level};
 use crate::words;
 
 /// How many images are looked at, unless they are large.
@@ -13,8 +13,9 @@ const LOOKED_AT: usize = 8;
 const MOST_NUMBERS: usize = 1 << 24;
 /// Numbers of an image that is too large to look at.
 const TOO_MANY_NUMBERS: usize = 1 << 28;
-/// A smaller span between the darkest and the brightest pixel is no picture.
-const LEAST_SPAN: f32 = 0.1;
+/// A smaller span between the darkest and the brightest pixel, of 2, is no picture: 12 bits in a file of 16 span a
+/// sixteenth, 0.125 and rounding.
+const LEAST_SPAN: f32 = 0.14;
 /// Rounding may lead this far out of the range.
 const SLACK: f32 = 1e-3;
 
@@ -103,6 +104,19 @@ pub fn set(dataset: &Dataset) -> Vec<Finding> {
     found
 }
 
+/// Warns, before a run, of pixels that are not those of pictures.
+///
+/// # Errors   those of decoding
+pub fn warn_of_pixels(dataset: &Dataset, made: bool) -> Result<()> {
+    if let Some(look) = look(dataset, made)? {
+        let finding = pixels(&look.pixels);
+        if finding.level >= Level::Warn {
+            tracing::warn!("{}: {}", finding.topic, finding.text);
+        }
+    }
+    Ok(())
+}
+
 /// Whether the pixels are those of pictures.
 pub fn pixels(pixels: &Pixels) -> Finding {
     let Pixels {
@@ -138,7 +152,6 @@ pub fn pixels(pixels: &Pixels) -> Finding {
 mod tests {
     use ddpm_data::DataConfig;
 
-    use super::super::finding::Level;
     use super::*;
 
     #[test]
@@ -148,6 +161,8 @@ mod tests {
             (-0.5, 0.2, false, Level::Ok),
             (-1.0, -1.0, false, Level::Warn),
             (-1.0, -0.99, false, Level::Warn),
+            // 0 to 4095 of 65535, rounded to 8 bits.
+            (-1.0, -1.0 + 2.0 * 16.0 / 255.0, false, Level::Warn),
             (-1.0, 509.0, false, Level::Warn),
             (-4.1, 3.9, true, Level::Note),
             (-1.0, f32::INFINITY, false, Level::Fail),

@@ -130,7 +130,7 @@ mod tests {
             channels: 16,
             multipliers: vec![1, 2, 2],
             blocks: 1,
-            attention_at: vec![],
+            attention_at: Some(vec![]),
             mid_attention: false,
             groups: 8,
             pad: true,
@@ -186,7 +186,7 @@ mod tests {
     fn attention_over_many_tokens_is_warned_of() {
         for (side, level) in [(32, Level::Ok), (128, Level::Warn)] {
             let model = UnetSection {
-                attention_at: vec![side / 2],
+                attention_at: Some(vec![side / 2]),
                 ..section()
             };
             let found = found(ModelConfig::Unet(model), side);

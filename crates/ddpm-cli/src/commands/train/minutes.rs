@@ -1,0 +1,135 @@
+//! `--minutes`: a run's length from a few measured steps.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use burn::tensor::Device;
+use ddpm_data::Dataset;
+use ddpm_train::{Probe, Validated};
+
+use super::super::measure::measure;
+use crate::exit::UsageError;
+use crate::{terminal, words};
+
+/// Steps that are measured after the first ones.
+const MEASURED_STEPS: usize = 5;
+/// Of the time that is left, what measuring may take.
+const MEASURING_SHARE: f64 = 0.2;
+/// Of the time that is left, what sample grids may take.
+const GRIDS_SHARE: f64 = 0.25;
+/// Sample grids of a run whose time allows them.
+const GRIDS: u64 = 4;
+/// Of the time that is left, what training and sampling are planned for: checkpoints and the end of the run need the
+/// rest.
+const PLANNED_SHARE: f64 = 0.95;
+
+/// How long a run is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Length {
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Sample grids, the last one included.
+    pub grids: u64,
+}
+
+/// The longest run that `seconds` allow.
+pub fn length(seconds: f64, nfe: usize, probe: &Probe) -> Length {
+    let grid_s = probe.evaluation_s.unwrap_or_default() * nfe as f64;
+    let allowed = (seconds * GRIDS_SHARE / grid_s.max(1e-9)).floor();
+    let grids = (allowed as u64).clamp(1, GRIDS);
+    let training_s = seconds * PLANNED_SHARE - grid_s * grids as f64;
+    Length {
+        steps: ((training_s / probe.step_s().max(1e-9)).floor().max(0.0) as u64).max(1),
+        grids,
+    }
+}
+
+/// Refuses what is no time.
+///
+/// # Errors   [`UsageError`] if `minutes` is not a positive number
+pub fn check(minutes: f64) -> Result<(), UsageError> {
+    match minutes > 0.0 && minutes <= 1e6 {
+        true => Ok(()),
+        false => Err(UsageError(format!(
+            "--minutes {minutes}: must be a positive number of minutes, such as 30"
+        ))),
+    }
+}
+
+/// Measures a few steps and gives the run the length that ends `minutes` after `start`.
+///
+/// # Errors   those of training, and of a configuration that is not valid with its new length
+pub fn fit(
+    validated: Validated,
+    dataset: &Arc<Dataset>,
+    devices: &[Device],
+    minutes: f64,
+    start: Instant,
+    quiet: bool,
+) -> Result<Validated> {
+    let all_s = minutes * 60.0;
+    let left = |start: Instant| (all_s - start.elapsed().as_secs_f64()).max(0.0);
+    let budget = Duration::from_secs_f64(left(start) * MEASURING_SHARE);
+    let measured = measure(
+        &validated,
+        dataset.clone(),
+        devices,
+        MEASURED_STEPS,
+        budget,
+        quiet,
+    )?;
+    let Length { steps, grids } = length(left(start), validated.plan.steps().len(), &measured);
+    let mut config = validated.config;
+    let train = &mut config.train;
+    train.steps = Some(steps);
+    train.epochs = None;
+    // As many grids and checkpoints as there is time for, the last at the end.
+    train.sample_every = if grids == 1 { 0 } else { steps.div_ceil(grids) };
+    train.checkpoint_every = steps.div_ceil(GRIDS);
+    config.optim.warmup_steps = config.optim.warmup_steps.min(steps / 10);
+    if !quiet {
+        terminal::show(&format!(
+            "length   {} of {} in {minutes} min: one takes {}\n",
+            words::some(steps, "step"),
+            words::some(config.train.batch as u64, "image"),
+            words::seconds(measured.step_s()),
+        ));
+    }
+    Ok(config.validate()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_run_fills_its_time() {
+        let probe = |step, evaluation_s| Probe {
+            first_step_s: 9.0,
+            steps_s: vec![step],
+            evaluation_s,
+        };
+        let of = |seconds, step, evaluation| length(seconds, 50, &probe(step, evaluation));
+        // Four grids of 50 evaluations of 0.1 s are 20 s, of 570.
+        let expected = Length {
+            steps: 5500,
+            grids: 4,
+        };
+        assert_eq!(of(600.0, 0.1, Some(0.1)), expected);
+        // Two grids of 50 s are all that a quarter of 400 s holds.
+        let slow = of(400.0, 1.0, Some(1.0));
+        assert_eq!((slow.steps, slow.grids), (280, 2));
+        // No time at all still is a run.
+        assert_eq!(of(0.0, 1.0, Some(1.0)), Length { steps: 1, grids: 1 });
+        assert_eq!(of(100.0, 1.0, None).steps, 95);
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for minutes in [0.0, -3.0, f64::NAN, f64::INFINITY] {
+            assert!(check(minutes).is_err(), "{minutes}");
+        }
+        assert!(check(0.5).is_ok());
+    }
+}
