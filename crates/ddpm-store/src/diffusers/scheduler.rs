@@ -19,7 +19,8 @@ pub struct SchedulerSettings {
     pub schedule: ScheduleConfig,
     /// `prediction_type`.
     pub prediction: Prediction,
-    /// `variance_type`; the `_log` kinds are the same figures.
+    /// `variance_type`; `fixed_small_log` is the same figures as `fixed_small`, and `fixed_large_log`, of which diffusers
+    /// makes the root of a negative number, is refused.
     pub variance: VarianceKind,
     /// `clip_sample`: whether x̂0 is clamped.
     pub clip: bool,
@@ -83,7 +84,7 @@ impl SchedulerSettings {
             prediction: read_prediction(&mut keys)?,
             variance: match keys.text("variance_type")?.as_deref() {
                 None | Some("fixed_small" | "fixed_small_log") => VarianceKind::Small,
-                Some("fixed_large" | "fixed_large_log") => VarianceKind::Large,
+                Some("fixed_large") => VarianceKind::Large,
                 Some(other) => {
                     let supported = match other {
                         "learned" | "learned_range" => {

@@ -180,6 +180,7 @@ fn every_key_of_every_class_is_heeded_or_refused() {
         ("set_alpha_to_one", json!(false), Changes),
         ("variance_type", json!("fixed_large"), Changes),
         ("variance_type", json!("fixed_small_log"), Nothing),
+        ("variance_type", json!("fixed_large_log"), Refused),
         ("variance_type", json!("learned"), Refused),
         ("variance_type", json!("learned_range"), Refused),
         ("skip_prk_steps", json!(true), Nothing),
