@@ -2,6 +2,7 @@
 
 pub mod faults;
 pub mod hostile;
+pub mod shown;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -206,4 +207,33 @@ pub fn repository() -> PathBuf {
         .parent()
         .expect("the repository")
         .to_owned()
+}
+
+/// `--set` arguments that give a recipe a few images in place of those that are not shipped.
+pub fn stand_in(place: &Workplace, recipe: &str) -> Vec<String> {
+    match recipe {
+        "ddpm-cifar10" => {
+            for i in 1..=5 {
+                place.file(&format!("cifar/data_batch_{i}.bin"), vec![1; 3 * 3073]);
+            }
+            vec![format!("data.path={}", place.path("cifar").display())]
+        }
+        "fashion-mnist" => {
+            let mut file = vec![0, 0, 8, 3];
+            for extent in [3u32, 28, 28] {
+                file.extend(extent.to_be_bytes());
+            }
+            file.resize(16 + 3 * 784, 9);
+            place.file("fashion/train-images-idx3-ubyte", file);
+            vec![format!("data.path={}", place.path("fashion").display())]
+        }
+        "ddpm-256" => vec![
+            format!(
+                "data.path={}",
+                repository().join("configs/data/sprites-32.zip").display()
+            ),
+            "data.kind=zip".to_owned(),
+        ],
+        _ => Vec::new(),
+    }
 }

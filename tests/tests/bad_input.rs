@@ -11,6 +11,20 @@ fn idx(magic: [u8; 4], count: u32, bytes: usize) -> Vec<u8> {
     file
 }
 
+/// A `.npy` of `<f4`.
+fn floats(shape: &str, values: impl Iterator<Item = f32>) -> Vec<u8> {
+    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
+    while (10 + header.len() + 1) % 64 != 0 {
+        header.push(' ');
+    }
+    header.push('\n');
+    let mut file = b"\x93NUMPY\x01\x00".to_vec();
+    file.extend((header.len() as u16).to_le_bytes());
+    file.extend(header.bytes());
+    file.extend(values.flat_map(f32::to_le_bytes));
+    file
+}
+
 /// The first bytes of a PNG of 8×8 grey pixels, cut off inside its data.
 const TRUNCATED_PNG: &[u8] = &[
     0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0,
@@ -25,6 +39,7 @@ fn configurations() {
     place.file("type.toml", "[train]\nbatch = \"many\"\n");
     place.file("syntax.toml", "[train\n");
     place.file("kind.toml", "[data]\nkind = \"imagenet\"\n");
+    place.file("both.toml", "[train]\nsteps = 3\nepochs = 3\n");
     let long = "x".repeat(2 << 20);
     place.file("long.toml", long);
     let cases: &[(&[&str], &[&str])] = &[
@@ -45,7 +60,7 @@ fn configurations() {
             &["--set", "train.accumulate=7"],
             &["train.accumulate", "train.batch"],
         ),
-        (&["--set", "train.epochs=1"], &["steps", "epochs"]),
+        (&["both.toml"], &["steps", "epochs"]),
         (&["--set", "schedule.steps=0"], &["schedule"]),
         (&["--set", "schedule.beta_end=1.5"], &["schedule"]),
         (&["--set", "schedule.zero_terminal_snr=true"], &["zero"]),
@@ -94,7 +109,17 @@ fn data() {
     place.file("part.bin", vec![1; 3073 + 5]);
     place.file("no.zip", "not a zip");
     place.file("plain-file", "x");
+    // Resizing overshoots; one image or many.
+    let ramp = |count: usize| (0..count).map(move |i| i as f32 / count as f32 * 1.12 - 0.06);
+    place.file("over.npy", floats("(4, 8, 8)", ramp(256)));
+    place.file("one.npy", floats("(8, 8, 3)", ramp(192)));
     let cases: &[(&str, &str, &[&str])] = &[
+        ("npy", "over.npy", &["over.npy", "data.range"]),
+        (
+            "npy",
+            "one.npy",
+            &["one.npy", "one image of 8x8x3", "8 images"],
+        ),
         ("folder", "missing", &["missing"]),
         ("folder", "empty", &["empty"]),
         ("folder", "plain-file", &["plain-file"]),

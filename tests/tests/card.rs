@@ -40,6 +40,7 @@ fn close(got: &[f64], expected: &[f64], tolerance: f64) {
 /// The card leaves a bad update out by itself, while the steps after it are under way: they are done again, and the
 /// run is that of the processor, which waits for every step.
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn a_bad_batch_is_left_out_there_too() {
     let place = Workplace::new();
     let run = |name: &str, device: &str| {
@@ -62,6 +63,7 @@ fn a_bad_batch_is_left_out_there_too() {
 /// The same seed is the same noise on every device: the losses differ by rounding, which f32 keeps small over a few
 /// steps. What was trained there can be gone on with on the processor, and drawn from.
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn a_run_is_that_of_the_processor() {
     let place = Workplace::new();
     place.train_tiny("cpu", &[]).done();
@@ -91,6 +93,7 @@ fn a_run_is_that_of_the_processor() {
 
 /// Half precision learns too: its losses are those of f32 to about 10 bits.
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn half_precision_trains() {
     let place = Workplace::new();
     place.train_tiny("cpu", &[]).done();
@@ -100,6 +103,7 @@ fn half_precision_trains() {
 }
 
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn what_a_device_lacks_is_said() {
     let place = Workplace::new();
     for (device, precision, words) in [

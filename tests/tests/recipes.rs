@@ -1,35 +1,6 @@
 //! Every recipe resolves, and fits the data it is for.
 
-use ddpm_tests::{Workplace, repository};
-
-/// One CIFAR record, or a folder with one picture, in place of what is not shipped.
-fn stand_in(place: &Workplace, recipe: &str) -> Vec<String> {
-    match recipe {
-        "ddpm-cifar10" => {
-            for i in 1..=5 {
-                place.file(&format!("cifar/data_batch_{i}.bin"), vec![1; 3 * 3073]);
-            }
-            vec![format!("data.path={}", place.path("cifar").display())]
-        }
-        "fashion-mnist" => {
-            let mut file = vec![0, 0, 8, 3];
-            for extent in [3u32, 28, 28] {
-                file.extend(extent.to_be_bytes());
-            }
-            file.resize(16 + 3 * 784, 9);
-            place.file("fashion/train-images-idx3-ubyte", file);
-            vec![format!("data.path={}", place.path("fashion").display())]
-        }
-        "ddpm-256" => vec![
-            format!(
-                "data.path={}",
-                repository().join("configs/data/sprites-32.zip").display()
-            ),
-            "data.kind=zip".to_owned(),
-        ],
-        _ => Vec::new(),
-    }
-}
+use ddpm_tests::{Workplace, repository, stand_in};
 
 #[test]
 fn recipes_are_valid() {

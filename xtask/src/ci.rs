@@ -4,30 +4,25 @@ use std::path::Path;
 
 use crate::step::{Step, say};
 
-/// What compiles in the kernels of graphics cards, and the tests of them on the processor posing as one.
-const CARDS: &str = "ddpm-kernels/wgpu,ddpm-unet/wgpu,ddpm-train/wgpu,ddpm-tests/wgpu";
-
-/// The steps, cheapest first. All but one have the same features, so that the dependencies are built twice only:
-/// once to check (lints and documentation read the same metadata) and once to run.
+/// The steps, cheapest first. The package of end-to-end tests switches the kernels of GPUs on in the whole workspace, so
+/// that the dependencies are built twice only: once to check (lints and documentation read the same metadata) and once to
+/// run.
 fn steps() -> Vec<Step> {
-    let cards =
-        |name, arguments: &str| Step::cargo(name, &format!("{arguments} --features {CARDS}"));
     vec![
         Step::cargo("format", "fmt --all --check"),
         Step::cargo("tidy", "run --quiet --package xtask -- tidy"),
         Step::cargo(
             "lints",
-            &format!("clippy --workspace --all-targets --locked --features {CARDS} -- -D warnings"),
+            "clippy --workspace --all-targets --locked -- -D warnings",
         ),
-        // What people build: without the faults that the tests switch on in it, and without cards.
+        // What people build: without the faults that the tests switch on in it, and without GPUs.
         Step::cargo(
             "lints of the program alone",
             "clippy --package ddpm-cli --locked -- -D warnings",
         ),
-        cards("documentation", "doc --workspace --no-deps --locked")
+        Step::cargo("documentation", "doc --workspace --no-deps --locked")
             .with(&[("RUSTDOCFLAGS", "-D warnings")]),
-        cards("examples in the documentation", "test --doc --workspace"),
-        cards("tests", "nextest run --workspace"),
+        Step::cargo("tests", "test --workspace -- --include-ignored"),
     ]
 }
 
@@ -46,4 +41,22 @@ pub fn run(root: &Path) -> anyhow::Result<()> {
     let total: f64 = seconds.iter().map(|(_, seconds)| seconds).sum();
     say(&format!("{total:8.1} s  in all"));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_test_command_that_readme_shows_is_a_step() {
+        let readme = include_str!("../../README.md");
+        let (_, section) = readme.split_once("\n## Test\n").unwrap();
+        let shown = section
+            .lines()
+            .filter_map(|line| line.split('#').next())
+            .find(|line| line.contains("--include-ignored"))
+            .unwrap();
+        let typed: Vec<String> = steps().iter().map(Step::typed).collect();
+        assert!(typed.contains(&shown.trim().to_owned()), "{shown}: {typed:?}");
+    }
 }

@@ -70,3 +70,38 @@ fn root() -> anyhow::Result<PathBuf> {
         .map(Path::to_owned)
         .context("xtask lies in no workspace; build it where it is used")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Commands of this crate in a Markdown text, in blocks and in inline code.
+    fn shown(text: &str) -> impl Iterator<Item = &str> {
+        text.lines().flat_map(|line| {
+            let pieces: Vec<&str> = match line.starts_with("cargo xtask ") {
+                true => vec![line.split(" #").next().unwrap_or(line)],
+                false => line.split('`').skip(1).step_by(2).collect(),
+            };
+            pieces
+                .into_iter()
+                .filter_map(|piece| piece.strip_prefix("cargo xtask "))
+        })
+    }
+
+    #[test]
+    fn commands_that_documents_show_are_understood() {
+        let mut count = 0;
+        for document in ["README.md", "ARCHITECTURE.md", "docs/gpu.md"] {
+            let text = std::fs::read_to_string(root().unwrap().join(document)).unwrap();
+            for command in shown(&text) {
+                let words = command
+                    .split_whitespace()
+                    .map(|word| word.trim_matches('\''));
+                let parsed = Arguments::try_parse_from(std::iter::once("xtask").chain(words));
+                assert!(parsed.is_ok(), "{document}: cargo xtask {command}");
+                count += 1;
+            }
+        }
+        assert!(count > 5, "{count}");
+    }
+}

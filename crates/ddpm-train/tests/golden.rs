@@ -175,11 +175,13 @@ mod card {
     }
 
     #[test]
+    #[ignore = "needs a GPU, or Vulkan in software"]
     fn eps_prediction() {
         check("epsilon", ObjectiveConfig::default(), card(), false);
     }
 
     #[test]
+    #[ignore = "needs a GPU, or Vulkan in software"]
     fn v_prediction_with_accumulation_and_blocks_computed_twice() {
         check("v_minsnr_accum2", v_objective(), card(), true);
     }

@@ -194,26 +194,31 @@ mod card {
     }
 
     #[test]
+    #[ignore = "needs a GPU, or Vulkan in software"]
     fn ho_cifar_like() {
         check("ho_cifar_like", card());
     }
 
     #[test]
+    #[ignore = "needs a GPU, or Vulkan in software"]
     fn class_scale_shift_gray() {
         check("class_scale_shift_gray", card());
     }
 
     #[test]
+    #[ignore = "needs a GPU, or Vulkan in software"]
     fn library_defaults() {
         check("library_defaults", card());
     }
 
     #[test]
+    #[ignore = "needs a GPU, or Vulkan in software"]
     fn resnet_resampling_many_heads() {
         check("resnet_resampling_many_heads", card());
     }
 
     #[test]
+    #[ignore = "needs a GPU, or Vulkan in software"]
     fn fourier_score_class_number() {
         check("fourier_score_class_number", card());
     }

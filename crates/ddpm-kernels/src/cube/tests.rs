@@ -108,6 +108,7 @@ fn flat(x: &Tensor<4>) -> Tensor<2> {
 }
 
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn normalisation() {
     for seed in 0..10 {
         let groups = [1, 2, 3, 8][draw(seed, 0, 4)];
@@ -203,6 +204,7 @@ fn convolve(case: &Case, given: &[Tensor<4>]) -> Tensor<4> {
 }
 
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn convolutions() {
     for seed in 0..16 {
         let case = convolution_case(seed);
@@ -218,6 +220,7 @@ fn convolutions() {
 
 /// A network passes images on with channels last: what comes out of one operation goes into the next as it is.
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn a_chain_of_operations() {
     let shapes = vec![
         [2, 8, 6, 6],
@@ -268,6 +271,7 @@ fn a_chain_of_operations() {
 }
 
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn attentions() {
     for (seed, (heads, dim, side)) in [
         (1, 4, [3, 5]),
@@ -288,6 +292,7 @@ fn attentions() {
 }
 
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn resizing_and_joining() {
     for (a, b) in [(4, 8), (3, 2), (1, 6)] {
         let shapes = vec![[2, a, 3, 5], [2, b, 3, 5]];
@@ -305,6 +310,7 @@ fn resizing_and_joining() {
 }
 
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn fully_connected() {
     // The last in tiles of the other size.
     for rows in [5, 130, 4200] {
@@ -318,6 +324,7 @@ fn fully_connected() {
 
 /// Half precision rounds each result to 10 bits of mantissa; what a kernel adds to that must be small.
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn half_precision() {
     if crate::Precision::F16.choose(&card()).is_err() {
         assert!(!card_has_f16(), "f16 must not be refused where it is there");

@@ -179,6 +179,7 @@ fn threads_change_no_bit_with_accumulation() {
 /// Each rank replays its own recording, the one of a step before which an update was left out too.
 #[cfg(feature = "wgpu")]
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn ranks_on_a_card_do_what_they_recorded() {
     use burn::tensor::DeviceKind;
     let start = |record| start_on(Device::wgpu(DeviceKind::Cpu), 2, 1, true, record);

@@ -6,6 +6,7 @@ use crate::cube::{of_dimensions, primitive};
 
 /// How many are taken at a time changes nothing.
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn attention_by_parts_of_a_batch() {
     for (batch, heads, side, dim) in [(5, 1, 5, 7), (5, 3, 4, 8), (2, 2, 1, 3)] {
         let of = |index, channels| {

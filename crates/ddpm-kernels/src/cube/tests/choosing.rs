@@ -16,6 +16,7 @@ fn tensor(data: &[f32]) -> burn_cubecl::tensor::CubeTensor {
 
 /// A kernel that comes to something else, or to nothing, is not chosen, however fast it is.
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn only_a_right_kernel_is_chosen() {
     let right = random(5, 300);
     // Off by a roundings' worth, and by as much as it is large.
@@ -46,6 +47,7 @@ fn only_a_right_kernel_is_chosen() {
 
 /// Ours come first, and end the search when one is right.
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn others_are_tried_only_if_ours_fail() {
     let right = tensor(&random(5, 300));
     let wrong = tensor(&random(6, 300));
@@ -72,6 +74,7 @@ fn others_are_tried_only_if_ours_fail() {
 
 /// Another's kernel is compared at every size, ours has only to run.
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn a_kernel_known_for_its_kind_is_looked_at_again() {
     let right = random(5, 300);
     let wrong: Vec<f32> = right.iter().map(|x| x * 1.01).collect();
@@ -97,6 +100,7 @@ fn a_kernel_known_for_its_kind_is_looked_at_again() {
 /// In the first steps from zeros, gradients are zero, and a wrong kernel makes zeros of them too: nothing is chosen then,
 /// the ordinary units do the work, and the wrong kernel is found out in the first step that tells.
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn kernels_are_not_chosen_by_zeros() {
     // A planted kernel that comes to twice what is right.
     let [planted, sound] = [PRODUCTS[0], PRODUCTS[1]];
@@ -148,6 +152,7 @@ fn kernels_are_not_chosen_by_zeros() {
 
 /// Work that stays zero is not looked at for ever: the ordinary units do it.
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn work_that_stays_zero_is_left_to_the_ordinary_units() {
     let asked = std::cell::Cell::new(0);
     let zeros = tensor(&[0.0; 100]);
@@ -173,6 +178,7 @@ fn work_that_stays_zero_is_left_to_the_ordinary_units() {
 
 /// What the processor computes in does not decide for the cards.
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn the_processor_does_not_forbid_tf32() {
     allow_tf32(true);
     Precision::F32.choose(&Device::flex()).unwrap();
@@ -183,6 +189,7 @@ fn the_processor_does_not_forbid_tf32() {
 
 /// The measure that kernels are chosen by.
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn the_distance_of_two_tensors() {
     let right = random(3, 9001);
     let mut wrong = right.clone();

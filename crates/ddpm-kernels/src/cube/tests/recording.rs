@@ -37,6 +37,7 @@ fn recorded(attempt: Attempt) -> Recording {
 /// A recorded network of a few layers gives what it gives when it is run, for every batch of its shape, and other work
 /// between two replays does not meet its memory.
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn a_recording_does_what_it_recorded() {
     let device = card();
     let tensor = |i: u64, shape: [usize; 4]| {
@@ -91,6 +92,7 @@ fn a_recording_does_what_it_recorded() {
 
 /// What cannot be recorded, a number sent to the card here, is not.
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn what_is_no_recording_is_refused() {
     let device = card();
     let x = Tensor::<4>::ones([1, 1, 1, 4], &device);
@@ -108,6 +110,7 @@ fn what_is_no_recording_is_refused() {
 }
 
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn memory_is_told_apart() {
     let x = Tensor::<1>::ones([4], &card());
     assert!(same_memory(&x, &x.clone()));

@@ -64,6 +64,7 @@ fn geometry(seed: u64) -> (usize, Geometry) {
 }
 
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn convolutions_by_tiles() {
     for seed in 0..24 {
         let (batch, g) = geometry(seed);
@@ -84,6 +85,7 @@ fn convolutions_by_tiles() {
 }
 
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn what_is_added_to_convolutions_by_tiles() {
     for seed in 0..6 {
         let (batch, g) = geometry(seed);

@@ -4,6 +4,7 @@ use super::*;
 use crate::{AdamState, AdamStep, Clip, Flatten, Halt, adam_steps, adam_steps_unseen, measure};
 
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn all_parameters_move_as_one_by_one() {
     let lengths = [1usize, 63, 64, 1000, 5];
     let step = AdamStep {
@@ -62,6 +63,7 @@ fn all_parameters_move_as_one_by_one() {
 /// The card's own judgement against the host's: clipped or not, with bad numbers among losses and gradients, and
 /// once halted nothing moves before it is cleared.
 #[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
 fn a_card_judges_as_the_host_does() {
     let lengths = [70usize, 300];
     let step = AdamStep {
