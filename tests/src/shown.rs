@@ -12,7 +12,7 @@ pub struct Shown {
 }
 
 /// Every command in the `sh` blocks of a Markdown text, after a `$` in its other blocks, and in inline code that begins
-/// with `ddpm` and is a whole command.
+/// with `ddpm` and has arguments.
 pub fn commands(text: &str) -> Vec<Shown> {
     let mut found = Vec::new();
     let mut block: Option<&str> = None;
@@ -56,7 +56,9 @@ pub fn commands(text: &str) -> Vec<Shown> {
 fn is_whole(code: &str) -> bool {
     let argument = code.strip_prefix("ddpm ");
     argument.is_some_and(|rest| {
-        !rest.contains(['[', '|', '…', '{']) && !rest.split_whitespace().any(is_placeholder)
+        rest.contains(' ')
+            && !rest.contains(['[', '|', '…', '{'])
+            && !rest.split_whitespace().any(is_placeholder)
     })
 }
 
@@ -110,7 +112,7 @@ mod tests {
     #[test]
     fn commands_are_found_with_what_they_print() {
         let text = "\
-A `ddpm sample --n 4`, a `ddpm train [CONFIG]`, a `ddpm inspect PATH`, a `ddpm`.
+A `ddpm sample --n 4`, a `ddpm predict`, a `ddpm train [CONFIG]`, a `ddpm inspect PATH`, a `ddpm`.
 ```sh
 OUT=x cargo run 'a b' --set k=\"v w\"   # why
 ```

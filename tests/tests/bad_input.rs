@@ -111,7 +111,7 @@ fn data() {
     place.file("plain-file", "x");
     // Resizing overshoots; one image or many.
     let ramp = |count: usize| (0..count).map(move |i| i as f32 / count as f32 * 1.12 - 0.06);
-    place.file("over.npy", floats("(4, 8, 8)", ramp(256)));
+    place.file("over.npy", floats("(9, 8, 8)", ramp(576)));
     place.file("one.npy", floats("(8, 8, 3)", ramp(192)));
     let cases: &[(&str, &str, &[&str])] = &[
         ("npy", "over.npy", &["over.npy", "data.range"]),

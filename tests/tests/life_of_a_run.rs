@@ -283,7 +283,7 @@ fn inspect_and_predict() {
         "step-6: good",
         "parameters",
         "8x8",
-        "linear, 1000 steps",
+        "linear, 1,000 steps",
         "eps",
         "residual 8",
     ] {

@@ -57,6 +57,9 @@ mod tests {
             .find(|line| line.contains("--include-ignored"))
             .unwrap();
         let typed: Vec<String> = steps().iter().map(Step::typed).collect();
-        assert!(typed.contains(&shown.trim().to_owned()), "{shown}: {typed:?}");
+        assert!(
+            typed.contains(&shown.trim().to_owned()),
+            "{shown}: {typed:?}"
+        );
     }
 }

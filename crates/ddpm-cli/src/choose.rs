@@ -85,19 +85,6 @@ pub fn overrides(path: &Path, size: Option<Size>) -> Result<Vec<String>> {
     Ok(set)
 }
 
-/// `64`, or `48x64` as height x width.
-///
-/// # Errors   [`UsageError`] for anything else
-pub fn parse_size(text: &str) -> Result<Size, UsageError> {
-    let (height, width) = text.split_once('x').unwrap_or((text, text));
-    match (height.parse(), width.parse()) {
-        (Ok(height @ 1..=16384), Ok(width @ 1..=16384)) => Ok(Size { height, width }),
-        _ => Err(UsageError(format!(
-            "--size {text}: write 64, or 48x64 (height x width)"
-        ))),
-    }
-}
-
 /// What lies at `path`, as `[data]`, with the overrides of that section.
 fn data(path: &Path, size: Option<Size>, set: &[String]) -> Result<DataConfig> {
     let found = DataConfig {
@@ -224,6 +211,7 @@ impl<'a> Draft<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::size::parse_size;
 
     fn in_repository(path: &str) -> std::path::PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -238,7 +226,7 @@ mod tests {
             ("configs/data/sprites-32.zip", None, [4, 32, 32]),
             ("configs/data/sprites-32.zip", Some("20x48"), [4, 20, 48]),
             // Pictures of many sizes and modes.
-            ("tests/fixtures/images", None, [4, 8, 8]),
+            ("tests/fixtures/images", None, [3, 16, 16]),
         ] {
             for on in [On::Cpu, On::Gpu] {
                 let path = in_repository(path);
@@ -275,18 +263,5 @@ mod tests {
         assert_eq!(config.train.batch, 16, "left to the whole recipe");
         let bad = ["data.chanels=1".to_owned()];
         assert!(Draft::new(&path, None, &bad, On::Cpu).is_err());
-    }
-
-    #[test]
-    fn sizes_are_read_as_people_write_them() {
-        assert_eq!(parse_size("64").unwrap(), Size::square(64));
-        let wide = Size {
-            height: 48,
-            width: 64,
-        };
-        assert_eq!(parse_size("48x64").unwrap(), wide);
-        for text in ["", "0", "-1", "64x", "1x2x3", "99999"] {
-            assert!(parse_size(text).is_err(), "{text}");
-        }
     }
 }

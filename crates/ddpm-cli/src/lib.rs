@@ -17,6 +17,7 @@ mod models;
 mod placed;
 mod recipe;
 mod signals;
+mod size;
 mod terminal;
 mod threads;
 mod words;

@@ -13,6 +13,7 @@ use toml::{Table, Value};
 use crate::args::ConfigArgs;
 use crate::config_file::{ConfigFile, Known, leaves};
 use crate::exit::UsageError;
+use crate::size::parse_size;
 use crate::{choose, terminal};
 
 /// What `ddpm train` does without a configuration.
@@ -70,7 +71,7 @@ pub fn read(path: Option<&Path>, set: &[String], seed: Option<u64>) -> Result<Re
 ///
 /// # Errors   [`UsageError`] as [`read`]; those of looking at the images
 pub fn of(args: &ConfigArgs, device: Option<&Picked>, quiet: bool) -> Result<Recipe> {
-    let size = args.size.as_deref().map(choose::parse_size).transpose()?;
+    let size = args.size.as_deref().map(parse_size).transpose()?;
     let (Some(path), Some(device)) = (&args.data, device) else {
         return Ok(read(args.config.as_deref(), &args.set, args.seed)?);
     };
@@ -171,9 +172,9 @@ impl Recipe {
             Err(UnetError::Config { key, .. }) if key == ATTENTION_KEY
         );
         if self.attention_gives_way && fits_no_level {
+            let dropped = section.attention_at.take().unwrap_or_default();
             tracing::warn!(
-                "`{ATTENTION_KEY}` = {:?} of the configuration is for images of another size; the default for {}x{} is taken",
-                section.attention_at.take().unwrap_or_default(),
+                "`{ATTENTION_KEY}` = {dropped:?} of the configuration is for images of another size; the default for {}x{} is taken",
                 shape.height,
                 shape.width
             );

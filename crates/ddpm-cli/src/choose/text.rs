@@ -64,11 +64,7 @@ impl Draft<'_> {
     /// What was found and chosen, a line each.
     pub(super) fn why(&self) -> String {
         let survey = &self.survey;
-        let mut text = format!(
-            "images   {} in {}\n",
-            survey.describe(),
-            self.path.display()
-        );
+        let mut text = format!("images   {} ({})\n", survey.describe(), self.path.display());
         if !survey.bad.is_empty() {
             text += &format!(
                 "bad      {}: left out (`data.on_bad = \"skip\"`)\n",

@@ -46,16 +46,26 @@ const MEASURING_BUDGET: Duration = Duration::from_secs(120);
 pub fn doctor(args: &DoctorArgs, common: Common) -> Result<Report> {
     let quiet = common.quiet > 0;
     let mut doctor = Doctor::default();
-    let placed = Placed::new(args.device, args.devices.as_ref());
+    let placed = match (
+        Placed::new(args.device, args.devices.as_ref()),
+        &args.config.data,
+    ) {
+        // What is chosen for --data depends on the device.
+        (Err(error), Some(_)) => return Err(error.into()),
+        (placed, _) => placed,
+    };
     let mut recipe = recipe::of(&args.config, placed.as_ref().ok().map(Placed::first), quiet)?;
+    let schedule = doctor.schedule(&recipe.config);
+    let mut validated = doctor.configuration(&recipe.config);
+    let placed = doctor.devices(placed, &recipe.config);
     let dataset = doctor.data(&recipe.config, quiet);
     if let Some(dataset) = &dataset {
         recipe.fit_attention(model_shape(&recipe.config, dataset));
     }
     let config = recipe.config;
-    let schedule = doctor.schedule(&config);
-    let validated = doctor.configuration(&config);
-    let placed = doctor.devices(placed, &config);
+    if let Some(validated) = &mut validated {
+        validated.config.model.clone_from(&config.model);
+    }
     let largest = match &dataset {
         Some(dataset) => doctor.pixels(&config.data, dataset, quiet),
         None => None,

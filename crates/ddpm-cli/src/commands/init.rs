@@ -9,9 +9,10 @@ use serde_json::json;
 
 use super::{Report, shown};
 use crate::args::{Common, InitArgs};
-use crate::choose::{choose, parse_size};
+use crate::choose::choose;
 use crate::exit::UsageError;
 use crate::recipe;
+use crate::size::parse_size;
 
 /// Writes the recipe that `ddpm train --data` would train by.
 ///

@@ -20,6 +20,7 @@ use self::room::Need;
 use super::{RUNS, Report, shown};
 use crate::args::{Common, SampleArgs, SamplerName};
 use crate::exit::{Exit, UsageError};
+use crate::size::parse_size;
 use crate::{models, signals, words};
 
 /// Images unless `--n` says otherwise.
@@ -30,7 +31,7 @@ const IMAGES: usize = 64;
 /// # Errors   usage, format, device and memory errors with their exit codes
 pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
     asked::check_counts(args)?;
-    let size = args.size.as_deref().map(asked::parse_size).transpose()?;
+    let size = args.size.as_deref().map(parse_size).transpose()?;
     let path = match &args.model {
         Some(path) => models::find(path)?,
         None => latest_run()?,
@@ -43,6 +44,7 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
     if let Some(warning) = &opened.warning {
         tracing::warn!("{warning}");
     }
+    let size = size.map(|size| [size.height, size.width]);
     let (size, figures) = asked::size(size, &opened)?;
     let class = asked::class(args.class, opened.model.conditioning())?;
     opened.check_sampling(args.sampler.is_some())?;

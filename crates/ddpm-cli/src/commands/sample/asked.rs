@@ -12,7 +12,7 @@ use crate::words;
 
 /// Images a call, at most: as many as have five digits in their names, and some.
 const MAX_IMAGES: usize = 1_000_000;
-const MAX_SIDE: usize = 16_384;
+
 /// Share of the image's signal at the first time step from which on starting with pure noise shows.
 const MUCH_SIGNAL: f64 = 0.1;
 
@@ -35,24 +35,6 @@ pub fn check_counts(args: &SampleArgs) -> Result<(), UsageError> {
         ));
     }
     Ok(())
-}
-
-/// `[height, width]` of `--size`.
-///
-/// # Errors   [`UsageError`]
-pub fn parse_size(text: &str) -> Result<[usize; 2], UsageError> {
-    let (height, width) = text.split_once('x').unwrap_or((text, text));
-    let side = |text: &str| {
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let side: usize = digits.then(|| text.parse().ok()).flatten()?;
-        (1..=MAX_SIDE).contains(&side).then_some(side)
-    };
-    match (side(height), side(width)) {
-        (Some(height), Some(width)) => Ok([height, width]),
-        _ => Err(UsageError(format!(
-            "--size {text}: write 32, or 24x32 (height x width), with sides of 1 to {MAX_SIDE} pixels"
-        ))),
-    }
 }
 
 /// The size of the images, with a warning if the network has learned quite another one, and its figures.
@@ -180,33 +162,6 @@ mod tests {
     use ddpm_schedule::{Prediction, ScheduleConfig, Spacing};
 
     use super::*;
-
-    #[test]
-    fn sizes_are_read_strictly() {
-        for (text, expected) in [
-            ("32", Some([32, 32])),
-            ("24x32", Some([24, 32])),
-            ("1x16384", Some([1, 16384])),
-            ("0", None),
-            ("", None),
-            ("x", None),
-            ("32x", None),
-            ("x32", None),
-            ("+32", None),
-            ("-1", None),
-            ("32x32x3", None),
-            ("32 x 32", None),
-            ("16385", None),
-            ("99999999999999999999", None),
-        ] {
-            assert_eq!(parse_size(text).ok(), expected, "{text}");
-        }
-        let refused = parse_size("big").unwrap_err().to_string();
-        assert!(
-            refused.starts_with("--size big: write 32, or 24x32"),
-            "{refused}"
-        );
-    }
 
     #[test]
     fn far_sizes_are_told_with_both() {
