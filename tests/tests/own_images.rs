@@ -185,3 +185,30 @@ fn what_is_no_set_of_images_is_said() {
     let resumed = ["train", "--resume", "--data", "empty"];
     place.ddpm(resumed).failed(2, &["--data", "data.path"]);
 }
+
+/// The digits 0 and 1 of a mask, and 12 bits in a file of 16, are almost black as they are.
+#[test]
+fn pixels_that_are_scaled_wrongly_are_warned_of_before_training() {
+    let place = Workplace::new();
+    for (name, most, warned) in [
+        ("mask", 1, true),
+        ("twelve-bits", 16, true),
+        ("whole", 255, false),
+    ] {
+        let pixels = (0..4 * 9 * 9).map(|i| if i % 7 < 3 { most } else { 0 });
+        let mut file = vec![0, 0, 8, 3];
+        for extent in [4u32, 9, 9] {
+            file.extend(extent.to_be_bytes());
+        }
+        file.extend(pixels);
+        let path = place.file(&format!("{name}-idx3-ubyte"), file);
+        let args = ["train", "--dry-run", "--device", "cpu", "--data"];
+        let ended = place.ddpm(
+            args.iter()
+                .map(|arg| arg.as_ref())
+                .chain([path.as_os_str()]),
+        );
+        let said = ended.done().stderr;
+        assert_eq!(said.contains("almost one colour"), warned, "{name}: {said}");
+    }
+}
