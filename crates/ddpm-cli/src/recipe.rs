@@ -9,6 +9,7 @@ use ddpm_train::Config;
 use ddpm_unet::{ATTENTION_KEY, ModelConfig, ModelShape, PlainSection, UnetError, UnetSection};
 use serde::Deserialize;
 use toml::{Table, Value};
+use tracing::subscriber::{NoSubscriber, with_default};
 
 use crate::args::ConfigArgs;
 use crate::config_file::{ConfigFile, Known, leaves};
@@ -80,7 +81,10 @@ pub fn of(args: &ConfigArgs, device: Option<&Picked>, quiet: bool) -> Result<Rec
         set.extend_from_slice(&args.set);
         return Ok(read(Some(config), &set, args.seed)?);
     }
-    let chosen = choose::choose(path, size, &args.set, device)?;
+    // What is to be warned of is said again when the images are loaded.
+    let chosen = with_default(NoSubscriber::new(), || {
+        choose::choose(path, size, &args.set, device)
+    })?;
     if !quiet {
         terminal::show(&chosen.why);
     }
