@@ -30,6 +30,8 @@ const OPTIONAL: &[&str] = &[
     "data.background",
     "data.count",
     "data.split",
+    "data.range",
+    "data.transpose",
     "model.kind",
     "schedule.betas",
     "objective.weighting",
@@ -387,6 +389,38 @@ mod tests {
                 error.contains("seed") && error.contains("18446744073709551615"),
                 "{error}"
             );
+        }
+    }
+
+    /// A key that is left unwritten where it is as usual would be unknown, if nobody thought of it here.
+    #[test]
+    fn every_key_of_every_section_is_known() {
+        let known = configuration_keys(false).unwrap();
+        let sections = [
+            "data",
+            "schedule",
+            "objective",
+            "optim",
+            "ema",
+            "guard",
+            "train",
+            "sample",
+        ];
+        for section in sections {
+            let unknown = toml::from_str::<Config>(&format!("[{section}]\nzz = 1")).unwrap_err();
+            let (_, expected) = unknown.message().split_once("expected ").unwrap();
+            let names: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+            assert!(names.len() > 1, "{unknown}");
+            for name in names {
+                let key = format!("{section}.{name}");
+                let holder = format!("{key}.");
+                assert!(
+                    known
+                        .iter()
+                        .any(|known| *known == key || known.starts_with(&holder)),
+                    "{key}"
+                );
+            }
         }
     }
 
