@@ -46,7 +46,7 @@ enum Store {
     /// Decoded anew each time: the set is larger than `cache_bytes`.
     OnDemand {
         decoder: Box<Decoder>,
-        /// The numbers in the source of the images that are not left out.
+        /// The numbers in the source of the images that are not skipped.
         kept: Vec<usize>,
     },
     Synthetic(Synthetic),
@@ -125,7 +125,7 @@ impl Dataset {
         load::load(config, seed, progress)
     }
 
-    /// How many images there are, without those left out.
+    /// How many images there are, without those skipped.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
@@ -173,13 +173,13 @@ impl Dataset {
         self.labels.as_deref()
     }
 
-    /// The images that `on_bad = "skip"` left out, in the order of the source.
+    /// The images that `on_bad = "skip"` skipped, in the order of the source.
     #[must_use]
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
     }
 
-    /// Files that lie beside the images and are not read, by kind, and what was left out with them.
+    /// Files that lie beside the images and are not read, by kind, and what was skipped with them.
     #[must_use]
     pub fn passed_over(&self) -> &PassedOver {
         &self.passed_over
@@ -213,8 +213,8 @@ impl Dataset {
         };
         let skipped = match self.skipped.len() {
             0 => String::new(),
-            1 => ", 1 bad one left out".to_owned(),
-            count => format!(", {count} bad ones left out"),
+            1 => ", 1 bad one skipped".to_owned(),
+            count => format!(", {count} bad ones skipped"),
         };
         format!(
             "{}: {} of {channels}×{height}×{width}{classes}, {place}{skipped}",

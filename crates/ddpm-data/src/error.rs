@@ -188,7 +188,7 @@ fn but_for(passed_over: &PassedOver) -> String {
         passed_over.describe_unread(),
         passed_over
             .describe_hidden()
-            .map(|hidden| format!("{hidden} left out")),
+            .map(|hidden| format!("{hidden} skipped")),
     ];
     let found: Vec<String> = found.into_iter().flatten().collect();
     match found.as_slice() {
@@ -214,7 +214,7 @@ pub(crate) fn excerpt(text: &str) -> String {
     shown
 }
 
-/// An image that `on_bad = "skip"` left out of the set.
+/// An image that `on_bad = "skip"` took out of the set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
     /// The image, as in [`DataError::Image`].

@@ -213,7 +213,7 @@ pub(crate) fn is_pickle(head: &[u8]) -> bool {
 }
 
 /// Files that were passed over because they are of kinds that are not read, and what hidden and system files and
-/// folders were left out.
+/// folders were skipped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PassedOver {
     kinds: BTreeMap<&'static str, usize>,
@@ -257,7 +257,7 @@ impl PassedOver {
         self.kinds.iter().map(|(&name, &count)| (name, count))
     }
 
-    /// How many hidden and system files and folders were left out.
+    /// How many hidden and system files and folders were skipped.
     #[must_use]
     pub fn hidden(&self) -> usize {
         self.hidden

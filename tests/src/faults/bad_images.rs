@@ -175,7 +175,7 @@ fn refused(place: &Workplace, first: &Path) -> Result<()> {
     Ok(())
 }
 
-/// With `on_bad = "skip"`: the rest in its order, and the exact count of what is left out.
+/// With `on_bad = "skip"`: the rest in its order, and the exact count of what is skipped.
 fn left_out(place: &Workplace, whole: &Dataset, expected: &[PathBuf]) -> Result<()> {
     let rest = load(&config(&place.path("set"), OnBad::Skip))?;
     let skipped: Vec<&Path> = rest
@@ -185,7 +185,7 @@ fn left_out(place: &Workplace, whole: &Dataset, expected: &[PathBuf]) -> Result<
         .collect();
     ensure!(
         skipped == expected,
-        "expected {} left out, got {}: {skipped:?}",
+        "expected {} skipped, got {}: {skipped:?}",
         expected.len(),
         skipped.len()
     );
@@ -207,7 +207,7 @@ fn left_out(place: &Workplace, whole: &Dataset, expected: &[PathBuf]) -> Result<
     );
     let told = [
         format!("{} images of 3×8×8", whole.len()),
-        format!(", {} bad ones left out", expected.len()),
+        format!(", {} bad ones skipped", expected.len()),
     ];
     ensure!(
         ended.code == Some(0) && told.iter().all(|told| ended.stdout.contains(told)),

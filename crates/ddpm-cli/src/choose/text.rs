@@ -67,7 +67,7 @@ impl Draft<'_> {
         let mut text = format!("images   {} ({})\n", survey.describe(), self.path.display());
         if !survey.bad.is_empty() {
             text += &format!(
-                "bad      {}: left out (`data.on_bad = \"skip\"`)\n",
+                "bad      {}: skipped (`data.on_bad = \"skip\"`)\n",
                 words::some(survey.bad.len() as u64, "image")
             );
         }

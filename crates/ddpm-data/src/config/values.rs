@@ -15,7 +15,7 @@ pub enum DataKind {
     /// if every image lies in one. One top folder that holds everything is left out of account. Folders `train` and
     /// `test` (or `val`) at the top are splits, with classes below. StyleGAN's `dataset.json` and Hugging Face's
     /// `metadata.jsonl` or `metadata.csv` (columns `file_name` and `label` or alike) say the classes where they lie,
-    /// instead of folders; what is broken in them is an error. Hidden and system files and folders are left out.
+    /// instead of folders; what is broken in them is an error. Hidden and system files and folders are skipped.
     Folder,
     /// A zip archive, read like a folder.
     Zip,
@@ -30,7 +30,7 @@ pub enum DataKind {
     ///
     /// `[n, h, w]` is grey images, `[n, h, w, c]` and `[n, c, h, w]` have c = 1 to 4 channels. What can be read in
     /// two ways is refused: `[h, w, c]` and `[c, h, w]` with a c of 1 to 4 (the latter of 2 to 4), which may be one
-    /// image, and four axes whose second and last are both 1 to 4. Labels that an `.npz` archive has are left out
+    /// image, and four axes whose second and last are both 1 to 4. Labels that an `.npz` archive has are skipped
     /// with a warning if they are not numbers or one-hot rows, one an image; those of `labels` are then an error.
     Npy,
 }

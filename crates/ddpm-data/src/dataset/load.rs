@@ -52,7 +52,7 @@ fn say_beside(config: &DataConfig, source: &Source) {
         tracing::warn!("{path}: passed over {unread}");
     }
     if let Some(hidden) = passed_over.describe_hidden() {
-        tracing::info!("{path}: left out {hidden}");
+        tracing::info!("{path}: skipped {hidden}");
     }
     if config.kind == DataKind::Idx && !config.transpose && source::is_emnist(source) {
         tracing::warn!("{path}: EMNIST's images are stored transposed; set data.transpose = true");

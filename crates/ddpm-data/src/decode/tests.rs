@@ -234,7 +234,7 @@ fn a_webp_must_have_the_bytes_that_it_states() {
     let stated = |bytes: &[u8]| 8 + u32::from_le_bytes(*bytes[4..].first_chunk().unwrap()) as usize;
     assert_eq!(stated(&whole), whole.len());
     assert!(webp_is_whole(&whole) && webp_is_whole(&[whole.as_slice(), b"more"].concat()));
-    // The byte that makes a length even is left out by some writers.
+    // The byte that makes a length even is skipped by some writers.
     assert!(webp_is_whole(&whole[..whole.len() - 1]));
     assert!(!webp_is_whole(&whole[..whole.len() - 2]));
     assert!(!webp_is_whole(b"RIFF"));

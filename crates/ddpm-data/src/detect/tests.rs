@@ -301,7 +301,7 @@ fn what_is_known_and_not_read_says_what_to_do() {
         ),
         (
             "hidden",
-            "no images found, but 1 hidden or system file or folder (.cache) left out",
+            "no images found, but 1 hidden or system file or folder (.cache) skipped",
         ),
         ("words", "no images found; PNG, JPEG, WebP"),
         ("nothing", "is an empty folder; put images into it"),

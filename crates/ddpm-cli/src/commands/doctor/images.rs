@@ -88,7 +88,7 @@ pub fn set(dataset: &Dataset) -> Vec<Finding> {
         found.push(Finding::warn(
             "data",
             format!(
-                "{} left out, the first {}, because it {}; repair or remove what is bad",
+                "{} skipped, the first {}, because it {}; repair or remove what is bad",
                 words::some(dataset.skipped().len() as u64, "bad image"),
                 first.path.display(),
                 first.reason

@@ -126,7 +126,7 @@ fn skipping_counts_exactly_and_keeps_the_order() {
         assert_eq!(set.labels().unwrap(), [1; 20]);
         assert_eq!(set.num_classes(), Some(2));
         assert!(
-            set.describe().contains("6 bad ones left out"),
+            set.describe().contains("6 bad ones skipped"),
             "{}",
             set.describe()
         );

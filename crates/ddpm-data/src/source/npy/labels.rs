@@ -77,14 +77,14 @@ fn describe(row: &[f32], index: usize) -> String {
     }
 }
 
-/// Labels that nobody asked for: those that cannot be read are left out with a warning, since training needs none.
+/// Labels that nobody asked for: those that cannot be read are skipped with a warning, since training needs none.
 ///
 /// # Errors   those of reading the file
 pub(super) fn or_none(labels: Result<Classes, DataError>) -> Result<Classes, DataError> {
     match labels {
         Err(error @ DataError::Io { .. }) => Err(error),
         Err(error) => {
-            tracing::warn!("the labels are left out: {error}");
+            tracing::warn!("the labels are skipped: {error}");
             Ok(Classes::default())
         }
         read => read,

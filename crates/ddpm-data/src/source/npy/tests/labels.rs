@@ -138,7 +138,7 @@ fn labels_that_nobody_asked_for_are_left_out_with_a_warning() {
             "{hint}"
         );
         assert_eq!(said.len(), 1, "{said:?}");
-        assert!(said[0].starts_with("the labels are left out: "), "{said:?}");
+        assert!(said[0].starts_with("the labels are skipped: "), "{said:?}");
         assert!(
             said[0].contains("labels.npy: ") && said[0].contains(hint),
             "{hint}: {said:?}"
