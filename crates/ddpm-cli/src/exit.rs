@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::process::ExitCode;
 
 use ddpm_data::DataError;
 use ddpm_device::{ChoiceError, DeviceError};
@@ -48,12 +47,6 @@ impl Exit {
             // `EX_TEMPFAIL` of sysexits.h: try again later.
             Self::Stopped => 75,
         }
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.code())
     }
 }
 

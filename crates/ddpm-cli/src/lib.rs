@@ -24,7 +24,6 @@ mod words;
 
 use std::io::{self, Write};
 use std::panic;
-use std::process::ExitCode;
 
 use clap::Parser;
 
@@ -35,17 +34,21 @@ use args::{Cli, Command};
 use commands::Report;
 use exit::Exit;
 
-/// Runs the command line of this process to its end.
-pub fn main() -> ExitCode {
+/// Runs the command line of this process to its end, and ends the process.
+///
+/// What libraries have registered for the end of a process does not run: a driver of Vulkan takes its state apart there
+/// while its own threads still use it, and once in a thousand times, on a busy machine, dies of that.
+pub fn main() -> ! {
     allocator::keep_freed_memory();
     display::say_nothing_of_it();
     let cli = Cli::parse();
     bug::keep_quiet();
-    match panic::catch_unwind(|| run(&cli)) {
-        Ok(Ok(exit)) => exit.into(),
-        Ok(Err(error)) => exit::report(&error).into(),
-        Err(_) => exit::report(&bug::found()).into(),
-    }
+    let exit = match panic::catch_unwind(|| run(&cli)) {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(error)) => exit::report(&error),
+        Err(_) => exit::report(&bug::found()),
+    };
+    signal_hook::low_level::exit(exit.code().into())
 }
 
 fn run(cli: &Cli) -> anyhow::Result<Exit> {

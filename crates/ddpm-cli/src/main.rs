@@ -1,7 +1,5 @@
 //! The `ddpm` command.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
+fn main() {
     ddpm_cli::main()
 }
