@@ -73,9 +73,9 @@ pub fn read(path: Option<&Path>, set: &[String], seed: Option<u64>) -> Result<Re
 /// device, or the digits; then the overrides.
 ///
 /// # Errors   [`UsageError`] as [`read`]; those of looking at the images
-pub fn of(args: &ConfigArgs, device: Option<&Picked>, quiet: bool) -> Result<Recipe> {
+pub fn of(args: &ConfigArgs, device: &Picked, quiet: bool) -> Result<Recipe> {
     let size = args.size.as_deref().map(parse_size).transpose()?;
-    let (Some(path), Some(device)) = (&args.data, device) else {
+    let Some(path) = &args.data else {
         return Ok(read(args.config.as_deref(), &args.set, args.seed)?);
     };
     if let Some(config) = &args.config {

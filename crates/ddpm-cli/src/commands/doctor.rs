@@ -29,7 +29,7 @@ use self::time::Work;
 use super::measure::measure;
 use super::train::{load, show};
 use super::{RUNS, Report};
-use crate::args::{Common, DoctorArgs};
+use crate::args::{Common, ConfigArgs, DoctorArgs};
 use crate::machine::{self, Memory};
 use crate::placed::Placed;
 use crate::recipe;
@@ -54,7 +54,16 @@ pub fn doctor(args: &DoctorArgs, common: Common) -> Result<Report> {
         (Err(error), Some(_)) => return Err(error.into()),
         (placed, _) => placed,
     };
-    let mut recipe = recipe::of(&args.config, placed.as_ref().ok().map(Placed::first), quiet)?;
+    let mut recipe = match &placed {
+        Ok(placed) => recipe::of(&args.config, placed.first(), quiet)?,
+        // That it is not there is a line of the report.
+        Err(_) => {
+            let ConfigArgs {
+                config, set, seed, ..
+            } = &args.config;
+            recipe::read(config.as_deref(), set, *seed)?
+        }
+    };
     let schedule = doctor.schedule(&recipe.config);
     let mut validated = doctor.configuration(&recipe.config);
     let placed = doctor.devices(placed, &recipe.config);

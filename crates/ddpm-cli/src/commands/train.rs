@@ -38,7 +38,7 @@ pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
     let clock = Instant::now();
     let quiet = common.quiet > 0;
     if let Some(minutes) = args.minutes {
-        minutes::check(minutes)?;
+        minutes::check(minutes, &args.config.set)?;
     }
     let resumed = find_resumed(args)?;
     let placed = Placed::new(args.device, args.devices.as_ref())?;
@@ -46,7 +46,7 @@ pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
         (Some(run), None) => {
             recipe::read(Some(&run.config_toml()), &args.config.set, args.config.seed)?
         }
-        _ => recipe::of(&args.config, Some(placed.first()), quiet)?,
+        _ => recipe::of(&args.config, placed.first(), quiet)?,
     };
     keep_paths_absolute(&mut recipe.config.data);
     let was = match &resumed {
@@ -79,7 +79,15 @@ pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
     let dataset = Arc::new(dataset);
     if let Some(minutes) = args.minutes {
         let devices = placed.devices();
-        validated = minutes::fit(validated, &dataset, &devices, minutes, clock, quiet)?;
+        validated = minutes::fit(
+            validated,
+            &dataset,
+            &devices,
+            minutes,
+            &args.config.set,
+            clock,
+            quiet,
+        )?;
     }
     let config = &validated.config;
     let total = config.train.total_steps(dataset.len());

@@ -45,10 +45,17 @@ pub fn length(seconds: f64, nfe: usize, probe: &Probe) -> Length {
     }
 }
 
-/// Refuses what is no time.
+/// Refuses what is no time, and a length that `set`, the `--set` arguments, gives besides.
 ///
-/// # Errors   [`UsageError`] if `minutes` is not a positive number
-pub fn check(minutes: f64) -> Result<(), UsageError> {
+/// # Errors   [`UsageError`] if `minutes` is not a positive number, or is not the only length
+pub fn check(minutes: f64, set: &[String]) -> Result<(), UsageError> {
+    for key in ["train.steps", "train.epochs"] {
+        if is_set(set, key) {
+            return Err(UsageError(format!(
+                "--minutes {minutes}: `{key}` is set too; leave one of them out"
+            )));
+        }
+    }
     match minutes > 0.0 && minutes <= 1e6 {
         true => Ok(()),
         false => Err(UsageError(format!(
@@ -57,7 +64,13 @@ pub fn check(minutes: f64) -> Result<(), UsageError> {
     }
 }
 
-/// Measures a few steps and gives the run the length that ends `minutes` after `start`.
+/// Whether one of the `--set` arguments is of `key`.
+fn is_set(set: &[String], key: &str) -> bool {
+    set.iter()
+        .any(|argument| argument.split('=').next().map(str::trim) == Some(key))
+}
+
+/// Measures a few steps and gives the run the length that ends `minutes` after `start`; what `set`, the `--set` arguments, says stands.
 ///
 /// # Errors   those of training, and of a configuration that is not valid with its new length
 pub fn fit(
@@ -65,6 +78,7 @@ pub fn fit(
     dataset: &Arc<Dataset>,
     devices: &[Device],
     minutes: f64,
+    set: &[String],
     start: Instant,
     quiet: bool,
 ) -> Result<Validated> {
@@ -84,10 +98,16 @@ pub fn fit(
     let train = &mut config.train;
     train.steps = Some(steps);
     train.epochs = None;
-    // As many grids and checkpoints as there is time for, the last at the end.
-    train.sample_every = if grids == 1 { 0 } else { steps.div_ceil(grids) };
-    train.checkpoint_every = steps.div_ceil(GRIDS);
-    config.optim.warmup_steps = config.optim.warmup_steps.min(steps / 10);
+    // As many grids and checkpoints as there is time for, the last at the end, unless they are set.
+    if !is_set(set, "train.sample_every") {
+        train.sample_every = if grids == 1 { 0 } else { steps.div_ceil(grids) };
+    }
+    if !is_set(set, "train.checkpoint_every") {
+        train.checkpoint_every = steps.div_ceil(GRIDS);
+    }
+    if !is_set(set, "optim.warmup_steps") {
+        config.optim.warmup_steps = config.optim.warmup_steps.min(steps / 10);
+    }
     if !quiet {
         terminal::show(&format!(
             "length   {} of {} in {minutes} min: one takes {}\n",
@@ -128,8 +148,12 @@ mod tests {
     #[test]
     fn what_is_no_time_is_refused() {
         for minutes in [0.0, -3.0, f64::NAN, f64::INFINITY] {
-            assert!(check(minutes).is_err(), "{minutes}");
+            assert!(check(minutes, &[]).is_err(), "{minutes}");
         }
-        assert!(check(0.5).is_ok());
+        let set = |argument: &str| [argument.to_owned()];
+        assert!(check(0.5, &set("train.batch=4")).is_ok());
+        for length in ["train.steps=4", "train.epochs =2"] {
+            assert!(check(0.5, &set(length)).is_err(), "{length}");
+        }
     }
 }
