@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 pub use table::table;
+pub use toy::choose as choose_objective;
 
 /// How often each fault is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -62,7 +62,15 @@ fn configurations() {
         ),
         (&["both.toml"], &["steps", "epochs"]),
         (&["--set", "schedule.steps=0"], &["schedule"]),
-        (&["--set", "schedule.beta_end=1.5"], &["schedule"]),
+        (
+            &[
+                "--set",
+                "schedule.kind=linear",
+                "--set",
+                "schedule.beta_end=1.5",
+            ],
+            &["schedule"],
+        ),
         (&["--set", "schedule.zero_terminal_snr=true"], &["zero"]),
         (&["--set", "sample.steps=2000"], &["2000"]),
         (&["--set", "model.groups=5"], &["groups", "5"]),

@@ -148,8 +148,18 @@ fn what_can_be_known_without_the_images_is_told() {
 fn each_mistake_is_a_line_that_says_what_to_change() {
     let place = Workplace::new();
     let cases: &[(&[&str], i32, &str, &[&str])] = &[
-        (&["schedule.steps=100"], 2, "schedule", &["scale_ends"]),
-        (&["schedule.beta_end=1.5"], 2, "schedule", &["beta_end"]),
+        (
+            &["schedule.kind=linear", "schedule.steps=100"],
+            2,
+            "schedule",
+            &["scale_ends"],
+        ),
+        (
+            &["schedule.kind=linear", "schedule.beta_end=1.5"],
+            2,
+            "schedule",
+            &["beta_end"],
+        ),
         (
             &["schedule.zero_terminal_snr=true"],
             2,
@@ -277,7 +287,11 @@ fn what_the_device_does_not_compute_in_is_found() {
 fn doubtful_choices_are_warnings() {
     let place = Workplace::new();
     let cases: &[(&[&str], &str, &str)] = &[
-        (&["schedule.steps=300"], "schedule", "scale_ends"),
+        (
+            &["schedule.kind=linear", "schedule.steps=300"],
+            "schedule",
+            "scale_ends",
+        ),
         (
             &["optim.warmup_steps=400"],
             "optimiser",

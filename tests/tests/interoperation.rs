@@ -48,28 +48,40 @@ fn a_scheduler_is_heeded_or_refused() {
     let model = |name: &str, keys: Value| scheduled(&place, name, &keys);
     for (name, keys, code, words) in [
         (
-            "thresholding",
-            json!({"thresholding": true}),
+            "inverted",
+            json!({"_class_name": "FlowMatchEulerDiscreteScheduler", "invert_sigmas": true}),
             4,
-            ["scheduler_config.json: `thresholding` is true", ""],
+            ["scheduler_config.json: `invert_sigmas` is true", ""],
         ),
         (
-            "flow",
-            json!({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}),
+            "ve",
+            json!({"_class_name": "ScoreSdeVeScheduler"}),
             4,
-            ["`_class_name`", "FlowMatchEulerDiscreteScheduler"],
+            ["`_class_name`", "ScoreSdeVeScheduler"],
         ),
         (
-            "pndm",
-            json!({"_class_name": "PNDMScheduler"}),
+            "sa",
+            json!({"_class_name": "SASolverScheduler"}),
             4,
-            ["PNDMScheduler", "--sampler ddim"],
+            ["SASolverScheduler", "--sampler ddim"],
+        ),
+        (
+            "sde",
+            json!({"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver"}),
+            4,
+            ["`algorithm_type`", "sde-dpmsolver++"],
+        ),
+        (
+            "negated",
+            json!({"_class_name": "EDMEulerScheduler", "prediction_type": "v_prediction"}),
+            4,
+            ["`prediction_type`", "epsilon"],
         ),
         (
             "learned",
             json!({"variance_type": "learned_range"}),
             4,
-            ["`variance_type`", "learned variance"],
+            ["`out_channels` is 1", "learned variance"],
         ),
         (
             "offset",
@@ -88,8 +100,10 @@ fn a_scheduler_is_heeded_or_refused() {
     }
     // A sampler that is chosen is taken, and time steps that are fewer leave room for the offset.
     let few = ["--steps", "4"];
-    let pndm = place.path("pndm");
-    sample(&place, &pndm, &["--sampler", "ddim", "--steps", "4"]).done();
+    for chosen in ["sa", "sde"] {
+        let chosen = place.path(chosen);
+        sample(&place, &chosen, &["--sampler", "ddim", "--steps", "4"]).done();
+    }
     let plain = picture(&place, &model("plain", json!({})), &few);
     assert_ne!(picture(&place, &place.path("offset"), &few), plain);
     sample(
@@ -107,6 +121,81 @@ fn a_scheduler_is_heeded_or_refused() {
         drawn,
         picture(&place, &zero, &["--steps", "4", "--spacing", "trailing"])
     );
+}
+
+#[test]
+fn every_class_draws_by_its_own_sampler() {
+    let place = Workplace::new();
+    for (class, sampler, steps) in [
+        ("PNDMScheduler", "pndm", 50),
+        ("DEISMultistepScheduler", "deis", 50),
+        ("DPMSolverMultistepScheduler", "dpm_solver", 50),
+        ("DPMSolverSinglestepScheduler", "dpm_singlestep", 50),
+        ("UniPCMultistepScheduler", "unipc", 50),
+        ("EulerDiscreteScheduler", "euler", 50),
+        ("EulerAncestralDiscreteScheduler", "euler_ancestral", 50),
+        ("HeunDiscreteScheduler", "heun", 50),
+        ("LMSDiscreteScheduler", "lms", 50),
+        ("KDPM2DiscreteScheduler", "dpm2", 50),
+        ("KDPM2AncestralDiscreteScheduler", "dpm2_ancestral", 50),
+        ("EDMEulerScheduler", "euler", 50),
+        ("EDMDPMSolverMultistepScheduler", "dpm_solver", 50),
+        ("FlowMatchEulerDiscreteScheduler", "euler", 50),
+        ("FlowMatchHeunDiscreteScheduler", "heun", 50),
+    ] {
+        let model = scheduled(&place, class, &json!({"_class_name": class}));
+        for (more, steps) in [(&[][..], steps), (&["--steps", "5"], 5)] {
+            let said = sample(&place, &model, more).done().json();
+            let found = (&said["sample"]["sampler"]["kind"], &said["sample"]["steps"]);
+            assert_eq!(found, (&sampler.into(), &steps.into()), "{class}");
+        }
+    }
+    // Levels that are listed for a number of steps are listed anew for another.
+    let keys = json!({"_class_name": "EulerDiscreteScheduler", "use_beta_sigmas": true});
+    let listed = scheduled(&place, "listed", &keys);
+    let said = sample(&place, &listed, &["--steps", "3"]).done().json();
+    let sigmas = said["sample"]["spacing"]["sigmas"].as_array().unwrap();
+    assert_eq!(sigmas.len(), 3);
+}
+
+#[test]
+fn a_checkpoint_is_a_pipeline_that_draws_alike() {
+    let place = Workplace::new();
+    for (name, sets, class) in [
+        (
+            "ddpm",
+            &["sample.sampler='ddpm'", "sample.steps=5"][..],
+            "DDPMScheduler",
+        ),
+        (
+            "ddim",
+            &["sample.sampler={kind='ddim',eta=0.5}", "sample.steps=5"],
+            "DDIMScheduler",
+        ),
+        (
+            "solver",
+            &["sample.sampler='dpm_solver'", "sample.steps=5"],
+            "DPMSolverMultistepScheduler",
+        ),
+    ] {
+        let sets = sets.iter().flat_map(|set| ["--set", *set]);
+        place.train_tiny(name, &sets.collect::<Vec<_>>()).done();
+        let checkpoint = place.path(name).join("checkpoints/step-6");
+        let pipeline = format!("{name}-pipeline");
+        for file in [
+            "unet/config.json",
+            &format!("unet/{WEIGHTS}"),
+            "scheduler/scheduler_config.json",
+            "model_index.json",
+        ] {
+            let bytes = fs::read(checkpoint.join(file)).unwrap();
+            place.file(&format!("{pipeline}/{file}"), bytes);
+        }
+        let index = fs::read_to_string(checkpoint.join("model_index.json")).unwrap();
+        assert!(index.contains(class), "{index}");
+        let own = picture(&place, &checkpoint, &["--weights", "raw"]);
+        assert!(own == picture(&place, &place.path(pipeline), &[]), "{name}");
+    }
 }
 
 #[test]
@@ -147,12 +236,12 @@ fn the_class_chooses_the_sampler_and_its_steps() {
     let keys = |class: &str| json!({"_class_name": class, "num_train_timesteps": 60});
     let ddim = scheduled(&place, "ddim", &keys("DDIMScheduler"));
     let said = sample(&place, &ddim, &[]).done().json();
-    assert_eq!(said["sample"]["sampler"], "ddim", "{said}");
+    assert_eq!(said["sample"]["sampler"]["kind"], "ddim", "{said}");
     let own = fs::read(place.path("grid.png")).unwrap();
     assert_eq!(own, picture(&place, &ddim, &["--steps", "50"]));
     let ddpm = scheduled(&place, "ddpm", &keys("DDPMScheduler"));
     let said = sample(&place, &ddpm, &[]).done().json();
-    assert_eq!(said["sample"]["sampler"], "ddpm", "{said}");
+    assert_eq!(said["sample"]["sampler"]["kind"], "ddpm", "{said}");
     assert_eq!(
         fs::read(place.path("grid.png")).unwrap(),
         picture(&place, &ddpm, &["--steps", "60"])
@@ -160,7 +249,7 @@ fn the_class_chooses_the_sampler_and_its_steps() {
 }
 
 #[test]
-fn latent_pipelines_and_learned_variances_are_refused_by_name() {
+fn latent_pipelines_and_variances_that_nobody_reads_are_refused_by_name() {
     let place = Workplace::new();
     let folder = network(&place, "latent");
     let index = |index: Value| place.file("latent/model_index.json", index.to_string());
@@ -186,6 +275,9 @@ fn latent_pipelines_and_learned_variances_are_refused_by_name() {
     }
     file.write(&folder.join(WEIGHTS)).unwrap();
     sample(&place, &folder, &[]).failed(4, &["`out_channels` is 2", "learned variance"]);
+    let learned = json!({"variance_type": "learned_range"});
+    place.file("learned/scheduler_config.json", learned.to_string());
+    sample(&place, &folder, &["--steps", "4"]).done();
     // The network itself can be evaluated.
     let tensor = |name: &str, shape: &[usize]| NamedTensor {
         name: name.into(),
@@ -325,9 +417,7 @@ fn predict_is_what_diffusers_computed() {
         "class_scale_shift_gray",
         "library_defaults",
     ] {
-        let folder = repository()
-            .join("crates/ddpm-unet/tests/fixtures")
-            .join(name);
+        let folder = repository().join("tests/golden/data/unet").join(name);
         let input = folder.join("io.safetensors");
         let [folder, io] = [&folder, &input].map(|path| path.to_str().unwrap());
         place
@@ -359,7 +449,7 @@ fn predict_is_what_diffusers_computed() {
 #[test]
 fn sample_and_inspect_read_a_diffusers_directory() {
     let place = Workplace::new();
-    let folder = repository().join("crates/ddpm-unet/tests/fixtures/library_defaults");
+    let folder = repository().join("tests/golden/data/unet/library_defaults");
     let folder = folder.to_str().unwrap();
     let text = place.ddpm(["inspect", folder]).done().stdout;
     assert!(
@@ -381,7 +471,7 @@ fn sample_and_inspect_read_a_diffusers_directory() {
             "g.png",
         ])
         .done();
-    let classes = repository().join("crates/ddpm-unet/tests/fixtures/class_scale_shift_gray");
+    let classes = repository().join("tests/golden/data/unet/class_scale_shift_gray");
     place
         .ddpm(["sample", "--model", classes.to_str().unwrap(), "-n", "1"])
         .failed(2, &["--class", "10"]);

@@ -283,7 +283,7 @@ fn inspect_and_predict() {
         "step-6: good",
         "parameters",
         "8x8",
-        "linear, 1,000 steps",
+        "cosine, 1,000 steps",
         "eps",
         "residual 8",
     ] {

@@ -80,7 +80,8 @@ fn at_home() -> Workplace {
     let short = short.iter().flat_map(|set| ["--set", set]);
     place.ddpm(photos.into_iter().chain(short)).done();
     // The latest run, which `sample` and `--resume` mean.
-    place.train_tiny("runs/digits-001", &[]).done();
+    let tracked = ["--set", "ema.power_function=[0.05,0.1]"];
+    place.train_tiny("runs/digits-001", &tracked).done();
     place
 }
 
@@ -207,4 +208,34 @@ fn every_command_of_cargo_names_what_there_is() {
             }
         }
     }
+}
+
+/// docs/samplers.md lists the samplers of this program, and its pictures are there, all of them and no others.
+#[test]
+fn the_page_of_samplers_is_of_this_program() {
+    let page = fs::read_to_string(repository().join("docs/samplers.md")).unwrap();
+    let listed = Workplace::new().ddpm(["samplers", "--json"]).done().json();
+    let samplers = listed["samplers"].as_array().unwrap();
+    assert!(samplers.len() > 10);
+    for sampler in samplers {
+        let text = |key: &str| sampler[key].as_str().unwrap();
+        let first = format!("| `{}` ({}) |", text("kind"), text("source"));
+        let line = page.lines().find(|line| line.starts_with(&first));
+        assert!(
+            line.is_some_and(|line| line.contains(text("good_for"))),
+            "make the page anew: {first}"
+        );
+    }
+    let mut linked: Vec<&str> = page
+        .split("](samplers/")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+        .collect();
+    linked.sort_unstable();
+    let pictures = fs::read_dir(repository().join("docs/samplers")).unwrap();
+    let mut pictures: Vec<_> = pictures
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    pictures.sort_unstable();
+    assert_eq!(linked, pictures);
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use clap::Args;
 
-use crate::step::say;
+use crate::step::{print, say};
 
 mod criterion;
 mod device;
@@ -16,7 +16,7 @@ mod kernels;
 mod machine;
 mod ours;
 mod peer;
-mod places;
+pub mod places;
 mod process;
 mod report;
 mod row;
@@ -113,7 +113,7 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
         let start = SystemTime::now();
         criterion::run(root, filter, effort, threads)?;
         if !options.test {
-            end_to_end::print(&kernels::table(&root.join("target"), start))?;
+            print(&kernels::table(&root.join("target"), start))?;
         }
     }
     if options.kernels_only || options.test {

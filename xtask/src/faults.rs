@@ -13,6 +13,9 @@ pub struct Options {
     /// Try each a few times only, as the tests do
     #[arg(long)]
     quick: bool,
+    /// Try the rows whose runs are trained and gone on with once for each process and objective
+    #[arg(long)]
+    each_objective: bool,
     /// Only this row of the table; may be repeated
     #[arg(long)]
     row: Vec<u8>,
@@ -31,6 +34,9 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     let mut command = vec![harness.display().to_string()];
     if options.quick {
         command.push("--quick".to_owned());
+    }
+    if options.each_objective {
+        command.push("--each-objective".to_owned());
     }
     for row in &options.row {
         command.extend(["--row".to_owned(), row.to_string()]);

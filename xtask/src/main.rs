@@ -1,4 +1,4 @@
-//! Developer commands of the workspace: `cargo xtask ci|tidy|bench|gpu-bundle|faults|cuda-offline`.
+//! Developer commands of the workspace: `cargo xtask ci|tidy|bench|golden|gallery|objectives|gpu-bundle|faults|cuda-offline`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,6 +12,10 @@ mod ci;
 #[cfg(unix)]
 mod cuda_offline;
 mod faults;
+mod gallery;
+mod golden;
+mod objectives;
+mod programs;
 mod step;
 mod tidy;
 
@@ -33,6 +37,12 @@ enum Task {
     Bench(bench::Options),
     /// Pack programs, recipes and a script that checks, trains and measures on a rented machine with a graphics card.
     GpuBundle(bundle::Options),
+    /// Compare with the reference figures of other programs, and print how near ours come
+    Golden(golden::Options),
+    /// Draw with every sampler from a network of each process, and write docs/samplers.md
+    Gallery(gallery::Options),
+    /// Train the digits by every objective for the same time, and measure what they draw
+    Objectives(objectives::Options),
     /// Try every fault and hostile input that must do no harm, and print the table of them.
     Faults(faults::Options),
     /// Build programs for NVIDIA cards on a machine that cannot download LLVM.
@@ -57,6 +67,9 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Tidy => tidy::run(&root),
         Task::Bench(options) => bench::run(&root, &options),
         Task::GpuBundle(options) => bundle::run(&root, &options),
+        Task::Golden(options) => golden::run(&root, &options),
+        Task::Gallery(options) => gallery::run(&root, &options),
+        Task::Objectives(options) => objectives::run(&root, &options),
         Task::Faults(options) => faults::run(&root, &options),
         #[cfg(unix)]
         Task::CudaOffline(options) => cuda_offline::run(&root, &options),

@@ -1,6 +1,6 @@
 //! One command with its name and its time.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -78,6 +78,15 @@ impl Step {
 pub fn say(line: &str) {
     // With stderr gone there is nobody left to tell.
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Writes to stdout; that its reader has gone is no failure.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub struct Inputs {
     /// The noise added to them, of the same shape.
     pub eps: Tensor<4>,
     /// The time step of each image.
-    pub t: Vec<usize>,
+    pub t: Vec<f64>,
 }
 
 impl Inputs {
@@ -33,7 +33,7 @@ impl Inputs {
             eps: draw(Stream::TrainNoise),
             t: indices
                 .clone()
-                .map(|row| below(SEED, Stream::TrainTime, 0, row, 1000) as usize)
+                .map(|row| below(SEED, Stream::TrainTime, 0, row, 1000) as f64)
                 .collect(),
         })
     }
@@ -44,6 +44,9 @@ impl Inputs {
             x0: self.x0.clone(),
             eps: self.eps.clone(),
             t: self.t.clone(),
+            input_noise: None,
+            counts: None,
+            uncertainty: None,
             labels: None,
             first_row: 0,
         }

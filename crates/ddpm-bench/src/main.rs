@@ -153,6 +153,8 @@ mod tests {
             channels: 1,
             height: 8,
             width: 8,
+            learned_variance: false,
+            self_condition: false,
             steps: 1000,
         };
         let (read, unknown) =

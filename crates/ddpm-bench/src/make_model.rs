@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::Args;
-use ddpm_store::diffusers::write_pipeline;
-use ddpm_store::{NamedTensor, SchedulerSettings};
+use ddpm_store::NamedTensor;
+use ddpm_store::diffusers::{Scheduler, write_pipeline};
 use ddpm_unet::params;
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ pub fn run(args: &MakeModelArgs) -> anyhow::Result<Value> {
         &args.to,
         &model.to_json(),
         &weights,
-        &SchedulerSettings::default(),
+        &Scheduler::from_json(&args.to, serde_json::Map::new())?,
     )?;
     let parameters: usize = weights.iter().map(|tensor| tensor.data.len()).sum();
     Ok(json!({ "model": args.to, "parameters": parameters }))

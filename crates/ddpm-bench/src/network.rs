@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow, ensure};
 use burn::tensor::Tensor;
 use clap::{Args, ValueEnum};
-use ddpm_diffusion::Denoiser;
+use ddpm_diffusion::{Condition, Network};
 use ddpm_kernels::Halt;
-use ddpm_train::{AHEAD, ModelDenoiser, Recipe, TrainState, Unseen};
+use ddpm_train::{AHEAD, Recipe, SamplingNetwork, TrainState, Unseen};
 use ddpm_unet::{Model, params};
 use serde_json::{Map, Value, json};
 
@@ -199,9 +199,9 @@ fn check(unseen: Option<Unseen>) -> anyhow::Result<()> {
 fn forward(model: &Model, inputs: &Inputs, place: &Place, pace: &Pace) -> anyhow::Result<Measured> {
     let (x0, t) = (inputs.x0.clone(), inputs.t());
     // As a sampler asks: on a card, the second pass is recorded and those after it replay that.
-    let network = ModelDenoiser::new(model, place.precision);
+    let network = SamplingNetwork::new(model, place.precision);
     let (output, measured) = pace.measure(place, None, |_| {
-        let output = network.predict(x0.clone(), t.clone(), None);
+        let output = network.forward(x0.clone(), t.clone(), &Condition::default());
         Ok(Some(output.map_err(|error| anyhow!("{error}"))?))
     })?;
     // A kernel that did not start would be fast, and shows only in what it should have written.

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use clap::Args;
 use ddpm_device::{Choice, Picked, resolve};
 use ddpm_diffusion::ObjectiveConfig;
-use ddpm_schedule::ScheduleConfig;
+use ddpm_schedule::{Process, ScheduleConfig};
 use ddpm_train::{EmaConfig, OptimConfig, OptimKind, Recipe};
 use ddpm_unet::Precision;
 
@@ -78,10 +78,11 @@ impl Place {
     ///
     /// # Errors   none that a default configuration has
     pub fn recipe(&self, lr: f64) -> anyhow::Result<Recipe> {
+        let process = Process::Discrete(ScheduleConfig::default().build()?);
         Ok(Recipe {
             seed: SEED,
-            schedule: ScheduleConfig::default().build()?,
-            objective: ObjectiveConfig::default().build()?,
+            objective: ObjectiveConfig::default().build(&process)?,
+            process,
             optim: OptimConfig {
                 kind: OptimKind::Adam,
                 lr,

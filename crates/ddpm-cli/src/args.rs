@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::PossibleValuesParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use ddpm_device::{Choice, ChoiceError, parse_list};
+use ddpm_diffusion::Sampler;
 use ddpm_schedule::Spacing;
 use ddpm_store::checkpoint::Weights;
 use ddpm_unet::Precision;
@@ -65,6 +67,12 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Draw images with a trained network
     Sample(SampleArgs),
+    /// Say how good a model is: bits per dimension
+    Eval(EvalArgs),
+    /// List the samplers: what each is good for, its order, network evaluations and options
+    Samplers,
+    /// Make a model with another average of the weights, after training
+    Ema(EmaArgs),
     /// Say what a run, checkpoint, model directory or safetensors file holds
     Inspect(InspectArgs),
     /// Evaluate a network once: x, t (and class_labels) in, y out, as safetensors
@@ -192,34 +200,9 @@ pub struct DoctorArgs {
     pub devices: Option<Devices>,
 }
 
-/// A sampler's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SamplerName {
-    /// Ancestral sampling (Ho et al. 2020)
-    Ddpm,
-    /// Song et al. 2021
-    Ddim,
-}
-
-/// A spacing's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SpacingName {
-    /// Multiples of T/steps from 0, never the last step unless all are taken
-    Leading,
-    /// Equal distances from 0 to the last step
-    Linspace,
-    /// Distances of T/steps down from the last step
-    Trailing,
-}
-
-impl From<SpacingName> for Spacing {
-    fn from(name: SpacingName) -> Self {
-        match name {
-            SpacingName::Leading => Self::Leading,
-            SpacingName::Linspace => Self::Linspace,
-            SpacingName::Trailing => Self::Trailing,
-        }
-    }
+/// The names of all samplers.
+fn sampler_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(Sampler::all().iter().map(Sampler::name))
 }
 
 /// `ddpm sample`.
@@ -247,18 +230,21 @@ pub struct SampleArgs {
     /// The number of the first image in the seed's set, to go on with one; earlier images in --out stay
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub first: u64,
-    /// The sampler; without it, the model's own setting
-    #[arg(long)]
-    pub sampler: Option<SamplerName>,
-    /// Network evaluations per image; without it, the model's own setting
+    /// The sampler (`ddpm samplers` says what each is good for); without it, the model's own setting
+    #[arg(long, value_name = "KIND", value_parser = sampler_names(), hide_possible_values = true)]
+    pub sampler: Option<String>,
+    /// Steps of the sampler; without it, the model's own setting
     #[arg(long)]
     pub steps: Option<usize>,
-    /// How the steps are spread over the schedule; without it, the model's own setting
-    #[arg(long)]
-    pub spacing: Option<SpacingName>,
-    /// DDIM's noise: 0 is deterministic, 1 is as much as DDPM's; the DDPM sampler has none to choose
+    /// How the steps are spread over the noise levels; without it, the model's own setting
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(Spacing::NAMES))]
+    pub spacing: Option<String>,
+    /// The sampler's fresh noise, where it has any to choose: 0 is deterministic, 1 is as much as DDPM's
     #[arg(long)]
     pub eta: Option<f64>,
+    /// A key of [sample], such as sampler.s_churn=40, spacing.rho=5 or clip=false; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -348,6 +334,32 @@ impl From<WeightsName> for Weights {
     }
 }
 
+/// `ddpm ema`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ddpm train --set ema.power_function=[0.05,0.1] --set ema.snapshot_every=50
+  ddpm ema --sigma-rel 0.07
+  ddpm ema --run runs/digits-001 --sigma-rel 0.15 --step 1000 --out wide
+  ddpm sample --model wide
+
+A run with `ema.power_function` tracks those averages and keeps snapshots of them below RUN/ema: at
+every checkpoint, or every `ema.snapshot_every` steps. Any other power-function average is made of
+the snapshots (Karras et al. 2024): the more there are, the better it fits.")]
+pub struct EmaArgs {
+    /// A run; without it, the latest run below runs/
+    #[arg(long, value_name = "DIR")]
+    pub run: Option<PathBuf>,
+    /// Length of the average: the standard deviation of its profile, as a share of the training until then
+    #[arg(long, value_name = "SHARE")]
+    pub sigma_rel: f64,
+    /// The average after this step, which must have a snapshot; without it, after the last one
+    #[arg(long, value_name = "STEP")]
+    pub step: Option<u64>,
+    /// The model directory to write; without it, RUN-ema-SHARE beside the run
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
 /// `ddpm inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
@@ -372,6 +384,67 @@ pub struct PredictArgs {
     /// Safetensors file to write y to
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
+    /// auto, cpu, cuda:0, wgpu:0, vulkan:0, vulkan:cpu, metal:0 or rocm:0
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: Choice,
+}
+
+/// `ddpm eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// Which figure.
+    #[command(subcommand)]
+    pub figure: Figure,
+}
+
+/// The figures.
+#[derive(Debug, Subcommand)]
+pub enum Figure {
+    /// Bits per dimension: the variational bound on the negative log-likelihood, term by term
+    Bpd(BpdArgs),
+}
+
+/// `ddpm eval bpd`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ddpm eval bpd --model runs/digits-001 -n 16
+  ddpm eval bpd --model runs/digits-001 --set split=test
+  ddpm eval bpd --model my-model --data photos --size 32
+
+The bound takes as many network evaluations an image as the schedule has steps. Lower is better; figures of different
+image sizes or channels do not compare.")]
+pub struct BpdArgs {
+    /// A run, a checkpoint, a diffusers directory, or OWNER/NAME in the Hugging Face cache; without it, the latest run
+    /// below runs/
+    #[arg(long, value_name = "RUN|DIR")]
+    pub model: Option<PathBuf>,
+    /// Which weights; without it, ema of a run or checkpoint, and unet/ of a diffusers directory
+    #[arg(long)]
+    pub weights: Option<WeightsName>,
+    /// Images to measure on; without it, those that the run was trained on
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// With --data: the size of the images; without it, the network's
+    #[arg(long, value_name = "SIZE", requires = "data")]
+    pub size: Option<String>,
+    /// A key of [data], such as split=test; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// How many images, from the first on; without it, 64
+    #[arg(long, short = 'n')]
+    pub n: Option<usize>,
+    /// Images at a time; without it, 64
+    #[arg(long)]
+    pub batch: Option<usize>,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Do not clip the predicted image to the range of pixels, which makes the bound looser
+    #[arg(long)]
+    pub no_clip: bool,
+    /// What the network computes in: f32, tf32, bf16 or f16
+    #[arg(long, default_value_t = Precision::F32)]
+    pub precision: Precision,
     /// auto, cpu, cuda:0, wgpu:0, vulkan:0, vulkan:cpu, metal:0 or rocm:0
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: Choice,

@@ -187,6 +187,8 @@ impl<'a> Draft<'a> {
             channels: self.channels,
             height: self.size.height,
             width: self.size.width,
+            learned_variance: false,
+            self_condition: false,
             steps,
         }
     }
@@ -194,7 +196,7 @@ impl<'a> Draft<'a> {
     /// Whether the run fits into the free memory of its device.
     fn fits(&self, device: &Picked) -> Result<bool> {
         let config: Config = recipe::configuration("the recipe", &self.text(), &[])?;
-        let shape = self.shape(config.schedule.steps);
+        let shape = self.shape(config.network_steps());
         let image = (self.channels * self.size.height * self.size.width) as u128;
         let data = (image * self.survey.images as u128).min(u128::from(config.data.cache_bytes));
         let (Ok(figures), Some(memory)) = (

@@ -18,6 +18,19 @@ const MAX_BYTES: u64 = 1 << 20;
 /// Of a dotted key; a table within a table for each, so many of them overflow the stack.
 const MAX_PARTS: usize = 8;
 
+/// Keys whose value is a kind with options, or the name of the kind alone.
+pub const CHOICES: &[&str] = &[
+    "process",
+    "process.times",
+    "objective.weighting",
+    "objective.error",
+    "objective.bound",
+    "ema.law",
+    "sample.sampler",
+    "sample.spacing",
+    "sample.grid.within",
+];
+
 /// The keys that a configuration may have.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
@@ -92,6 +105,14 @@ impl ConfigFile {
         self.table.get(section)?.get(key)?.as_str()
     }
 
+    /// The kind that a choice names, alone or in its table.
+    pub fn kind(&self, choice: &str) -> Option<&str> {
+        match self.table.get(choice)? {
+            Value::String(kind) => Some(kind),
+            table => table.get("kind")?.as_str(),
+        }
+    }
+
     /// Gives `section.key` a value where it has none.
     pub fn default_to(&mut self, section: &str, key: &str, value: &str) {
         let table = self
@@ -158,14 +179,22 @@ impl ConfigFile {
         };
         let mut table = &mut self.table;
         for (depth, name) in tables.iter().enumerate() {
-            table = table
+            let holder = key[..=depth].join(".");
+            let value = table
                 .entry(name.as_str())
-                .or_insert_with(|| Value::Table(Table::new()))
+                .or_insert_with(|| Value::Table(Table::new()));
+            // `sampler = "heun"` is short for a table.
+            if let Value::String(kind) = value
+                && CHOICES.contains(&holder.as_str())
+            {
+                *value = Value::Table(Table::from_iter([(
+                    "kind".to_owned(),
+                    Value::String(kind.clone()),
+                )]));
+            }
+            table = value
                 .as_table_mut()
-                .ok_or_else(|| {
-                    let holder = key[..=depth].join(".");
-                    refuse(&format!("`{holder}` is a value, so nothing is below it"))
-                })?;
+                .ok_or_else(|| refuse(&format!("`{holder}` is a value, so nothing is below it")))?;
         }
         table.insert(last.clone(), value);
         self.set.push(Override {
@@ -209,6 +238,13 @@ impl ConfigFile {
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             });
             match (defaults.get(name), value) {
+                (_, Value::Table(table)) if is_nameless(&key, table) => {
+                    let usual = defaults.get(name).and_then(Value::as_table);
+                    let problem = misspelt(&key, table, usual).unwrap_or_else(|| {
+                        format!("`{key}` has no `kind`; write {name} = {{ kind = \"…\", … }}")
+                    });
+                    return Err(UsageError(format!("{}: {problem}", self.origin(at))));
+                }
                 _ if optional => {}
                 (Some(Value::Table(defaults)), Value::Table(table)) => {
                     self.check(table, defaults, known, at)?;
@@ -246,6 +282,24 @@ impl ConfigFile {
             (None, None) => "the configuration".to_owned(),
         }
     }
+}
+
+/// Whether a table that says one of several kinds does not say which.
+fn is_nameless(key: &str, table: &Table) -> bool {
+    CHOICES.contains(&key) && !table.contains_key("kind")
+}
+
+/// What is wrong with a table without a `kind` that has a key near to it, or to a key of the usual kind.
+fn misspelt(key: &str, table: &Table, usual: Option<&Table>) -> Option<String> {
+    let kind = format!("{key}.kind");
+    let options = usual.into_iter().flat_map(Table::keys);
+    let mut real: Vec<String> = options.map(|name| format!("{key}.{name}")).collect();
+    real.push(kind);
+    let mut written = table.keys().map(|name| format!("{key}.{name}"));
+    written.find_map(|name| {
+        let near = nearest(&name, real.iter().map(String::as_str)).filter(|near| *near != name)?;
+        Some(format!("unknown key `{name}`; did you mean `{near}`?"))
+    })
 }
 
 /// A value as people write one on the command line: TOML, or a number without a digit before or after its point, or a
@@ -304,7 +358,6 @@ fn hint(at: &[String], defaults: &Table, known: Known<'_>) -> String {
     }
 }
 
-/// The dotted keys of every value below a table.
 /// The dotted keys of all values in a table whose own key is `holder`.
 pub fn leaves(table: &Table, holder: &str, into: &mut Vec<String>) {
     for (name, value) in table {

@@ -95,7 +95,7 @@ fn of_training(error: &TrainError) -> Exit {
         TrainError::Data(error) => of_data(error),
         TrainError::Store(error) => of_store(error),
         TrainError::Format { .. } => Exit::Format,
-        TrainError::Diffusion(DiffusionError::Denoiser { .. } | DiffusionError::Stopped { .. }) => {
+        TrainError::Diffusion(DiffusionError::Network { .. } | DiffusionError::Stopped { .. }) => {
             Exit::Other
         }
         TrainError::Diffusion(error) => of_sampling(error),

@@ -3,7 +3,11 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use ddpm_store::StoreError;
+use anyhow::Result;
+use ddpm_store::{RunDir, StoreError};
+
+use crate::commands::RUNS;
+use crate::exit::UsageError;
 
 /// The path itself, or the cached repository that `OWNER/NAME` names where no such path is there.
 ///
@@ -63,6 +67,26 @@ fn cache() -> Option<PathBuf> {
         None => env::home_dir()?.join(".cache"),
     };
     Some(caches.join("huggingface").join("hub"))
+}
+
+/// Where a model lies: the one that is named, or the latest run.
+///
+/// # Errors   [`UsageError`] if there is neither
+pub fn named_or_latest(name: Option<&Path>) -> Result<PathBuf> {
+    if let Some(name) = name {
+        return Ok(find(name)?);
+    }
+    let latest = match Path::new(RUNS).is_dir() {
+        true => RunDir::latest(RUNS)?,
+        false => None,
+    };
+    match latest {
+        Some(run) => Ok(run.path().to_owned()),
+        None => Err(UsageError(format!(
+            "there is no run below {RUNS}/; train one with `ddpm train`, or name a model with --model"
+        ))
+        .into()),
+    }
 }
 
 #[cfg(test)]

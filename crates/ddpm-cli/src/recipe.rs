@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use ddpm_data::DataKind;
 use ddpm_device::Picked;
+use ddpm_diffusion::SampleConfig;
 use ddpm_train::Config;
 use ddpm_unet::{ATTENTION_KEY, ModelConfig, ModelShape, PlainSection, UnetError, UnetSection};
 use serde::Deserialize;
@@ -33,13 +34,34 @@ const OPTIONAL: &[&str] = &[
     "data.range",
     "data.transpose",
     "model.kind",
+    "process",
     "schedule.betas",
+    "objective.prediction",
     "objective.weighting",
+    "objective.error",
+    "objective.variance",
+    "objective.bound",
+    "objective.offset_noise",
+    "objective.input_perturbation",
+    "objective.self_condition",
+    "objective.importance",
+    "objective.uncertainty",
+    "ema.law",
+    "ema.update_after_step",
+    "ema.power_function",
+    "ema.snapshot_every",
     "train.steps",
     "train.epochs",
+    "sample.sampler",
     "sample.steps",
     "sample.spacing",
     "sample.offset",
+    "sample.grid",
+    "sample.threshold",
+    // Options of samplers, as they were written before samplers had tables.
+    "sample.eta",
+    "sample.variance",
+    "sample.allow_large_respaced",
     "sample.ddim",
 ];
 
@@ -106,6 +128,23 @@ pub fn configuration(name: &str, text: &str, set: &[String]) -> Result<Config, U
     Ok(overridden(ConfigFile::parse(name, text)?, set, None)?.config)
 }
 
+/// `[sample]` with overrides of it, `sample.KEY=VALUE` each.
+///
+/// # Errors   [`UsageError`] naming the override, the key and what to write instead
+pub fn sampling(own: &SampleConfig, set: &[String]) -> Result<SampleConfig, UsageError> {
+    let written = Config {
+        sample: own.clone(),
+        ..Config::default()
+    };
+    let text = toml::to_string(&written);
+    let text = text.map_err(|error| UsageError(format!("[sample] has no TOML form: {error}")))?;
+    let mut file = ConfigFile::parse("the model's own settings", &text)?;
+    for argument in set {
+        file.set(argument, TEXTS)?;
+    }
+    Ok(finish(file)?.sample)
+}
+
 /// A file with its overrides in their order.
 ///
 /// # Errors   [`UsageError`] naming the override, the key and what to write instead
@@ -130,12 +169,32 @@ pub fn overridden(
     if file.is_set("data.kind") && file.text("data", "kind") != kind.as_deref() {
         drop_keys_of_another_kind(&mut file);
     }
+    if ["process", "process.kind"]
+        .iter()
+        .any(|key| file.is_set(key))
+    {
+        drop_schedule_of_another_process(&mut file);
+    }
     let attention_gives_way =
         SIDES.iter().any(|key| file.is_set(key)) && !file.is_set(ATTENTION_KEY);
     Ok(Recipe {
         config: finish(file)?,
         attention_gives_way,
     })
+}
+
+/// Takes out the file's own `[schedule]`, the table of its own process, unless the overrides have one too.
+fn drop_schedule_of_another_process(file: &mut ConfigFile) {
+    let discrete = file.kind("process").is_none_or(|kind| kind == "discrete");
+    let keys = file.keys_of("schedule");
+    let by_hand = keys
+        .iter()
+        .any(|key| file.is_set(&format!("schedule.{key}")));
+    if !discrete && !by_hand && file.remove("schedule").is_some() {
+        tracing::info!(
+            "the process has no table of noise levels, so [schedule] of the configuration is dropped"
+        );
+    }
 }
 
 /// Keys of `[data]` that say something of one source, and nothing of a source of another kind.
@@ -343,6 +402,8 @@ mod tests {
             channels: 1,
             height: side,
             width: side,
+            learned_variance: false,
+            self_condition: false,
             steps: 10,
         };
         let attention = |text: &str, set: &[&str], side| {
@@ -432,6 +493,8 @@ mod tests {
             channels: 1,
             height: 8,
             width: 8,
+            learned_variance: false,
+            self_condition: false,
             steps: 1000,
         };
         assert!(ddpm_unet::Figures::of(&config.model, shape).is_ok());

@@ -1,86 +1,186 @@
 //! What a person writes under `[sample]`.
 
-use ddpm_schedule::{
-    Prediction, Respaced, Schedule, Spacing, VarianceKind, check_objective, timesteps,
-};
+use ddpm_schedule::{GridConfig, GridRules, Process, Spacing, VarianceKind, named};
 use serde::{Deserialize, Serialize};
 
+use crate::plan::{Hold, Meaning};
+use crate::sampler::{ddim, ddpm};
 use crate::{DiffusionError, Plan, Sampler};
-
-/// How many steps DDIM takes unless told.
-const DEFAULT_DDIM_STEPS: usize = 50;
-
-/// Which sampler draws the images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SamplerKind {
-    /// Ancestral sampling (Ho et al. 2020, algorithm 2).
-    #[default]
-    Ddpm,
-    /// DDIM (Song et al. 2021), deterministic unless `eta` is above 0.
-    Ddim,
-}
 
 /// The `[sample]` section of a configuration; [`SampleConfig::plan`] validates it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(try_from = "Written")]
 pub struct SampleConfig {
-    /// The sampler.
-    pub sampler: SamplerKind,
-    /// Network evaluations an image; unset: all T for DDPM, 50 for DDIM (at most T).
+    /// The sampler and its options.
+    pub sampler: Sampler,
+    /// Steps; unset: what is usual for the sampler.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
-    /// How much fresh noise DDIM adds, from 0 (none) to 1 (as much as DDPM); DDPM has no use for it.
-    pub eta: f64,
-    /// The variance of DDPM's noise; DDIM has no use for it.
-    pub variance: VarianceKind,
-    /// Use the large variance even when steps are skipped, where it makes noisy images.
-    pub allow_large_respaced: bool,
-    /// Clamp the predicted image at every step.
-    pub clip: bool,
-    /// To ± this, in pixels of [-1, 1].
-    pub clip_range: f64,
-    /// How the steps are spread; unset: leading, or trailing where the schedule ends without signal.
+    /// How they are spread; unset: what is usual for process and sampler.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spacing: Option<Spacing>,
     /// Added to every time step of the leading spacing.
     #[serde(skip_serializing_if = "is_default")]
     pub offset: usize,
-    /// DDIM as diffusers has it; DDPM has no use for it.
+    /// Where other programs spread steps differently.
     #[serde(skip_serializing_if = "is_default")]
-    pub ddim: DdimRules,
+    pub grid: GridRules,
+    /// Clamp the predicted image at every step.
+    pub clip: bool,
+    /// To ± this, in pixels of [-1, 1].
+    pub clip_range: f64,
+    /// Dynamic thresholding instead of clipping.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<ThresholdConfig>,
     /// How many images, unless told elsewhere.
     pub count: usize,
+}
+
+/// Dynamic thresholding (Saharia et al. 2022, section 2.3).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ThresholdConfig {
+    /// The quantile of |x̂0| over each image that becomes 1.
+    pub ratio: f64,
+    /// The largest that is divided by.
+    pub most: f64,
+}
+
+impl Default for ThresholdConfig {
+    fn default() -> Self {
+        Self {
+            ratio: 0.995,
+            most: 1.0,
+        }
+    }
 }
 
 impl Default for SampleConfig {
     fn default() -> Self {
         Self {
-            sampler: SamplerKind::Ddpm,
+            sampler: Sampler::default(),
             steps: None,
-            eta: 0.0,
-            variance: VarianceKind::Small,
-            allow_large_respaced: false,
-            clip: true,
-            clip_range: 1.0,
             spacing: None,
             offset: 0,
-            ddim: DdimRules::default(),
+            grid: GridRules::default(),
+            clip: true,
+            clip_range: 1.0,
+            threshold: None,
             count: 64,
         }
     }
 }
 
-/// Where other programs' DDIM differs from ours; all off is ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// The section as it is written, with the keys that samplers' options had beside it before they had tables of their own.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct DdimRules {
-    /// Every step spans ⌊T/steps⌋ time steps, whichever is visited next.
-    pub fixed_stride: bool,
-    /// The last step ends at the first time step's ᾱ instead of 1.
-    pub to_first: bool,
-    /// ε̂ stays the network's where x̂0 is clipped.
-    pub keep_eps: bool,
+struct Written {
+    #[serde(deserialize_with = "named::deserialize")]
+    sampler: Sampler,
+    steps: Option<usize>,
+    #[serde(deserialize_with = "named::deserialize_some")]
+    spacing: Option<Spacing>,
+    offset: usize,
+    grid: GridRules,
+    clip: bool,
+    clip_range: f64,
+    threshold: Option<ThresholdConfig>,
+    count: usize,
+    eta: Option<f64>,
+    variance: Option<VarianceKind>,
+    allow_large_respaced: Option<bool>,
+    ddim: Option<OldDdim>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct OldDdim {
+    fixed_stride: bool,
+    to_first: bool,
+    keep_eps: bool,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        let SampleConfig {
+            sampler,
+            steps,
+            spacing,
+            offset,
+            grid,
+            clip,
+            clip_range,
+            threshold,
+            count,
+        } = SampleConfig::default();
+        Self {
+            sampler,
+            steps,
+            spacing,
+            offset,
+            grid,
+            clip,
+            clip_range,
+            threshold,
+            count,
+            eta: None,
+            variance: None,
+            allow_large_respaced: None,
+            ddim: None,
+        }
+    }
+}
+
+impl TryFrom<Written> for SampleConfig {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let mut config = Self {
+            sampler: written.sampler,
+            steps: written.steps,
+            spacing: written.spacing,
+            offset: written.offset,
+            grid: written.grid,
+            clip: written.clip,
+            clip_range: written.clip_range,
+            threshold: written.threshold,
+            count: written.count,
+        };
+        match &mut config.sampler {
+            Sampler::Ddpm(ddpm) => {
+                ddpm.variance = written.variance.or(ddpm.variance);
+                ddpm.allow_large_respaced |= written.allow_large_respaced.unwrap_or_default();
+            }
+            Sampler::Ddim(ddim) => {
+                ddim.eta = written.eta.unwrap_or(ddim.eta);
+                let old = written.ddim.unwrap_or_default();
+                ddim.keep_eps |= old.keep_eps;
+                config.grid.fixed_stride |= old.fixed_stride;
+                config.grid.to_first |= old.to_first;
+            }
+            // Files of before know no other sampler.
+            other => {
+                for (key, given) in [
+                    ("eta", written.eta.is_some()),
+                    ("variance", written.variance.is_some()),
+                    (
+                        "allow_large_respaced",
+                        written.allow_large_respaced.is_some(),
+                    ),
+                    ("ddim", written.ddim.is_some()),
+                ] {
+                    if given {
+                        let name = other.name();
+                        return Err(format!(
+                            "`{key}` beside the sampler \"{name}\": options of a sampler stand in its table, \
+                             sampler = {{ kind = \"{name}\", … }}"
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(config)
+    }
 }
 
 /// Whether a key may be left unwritten: what was written before there was such a key stays as it was.
@@ -89,280 +189,92 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl SampleConfig {
-    /// Everything that a sampler needs to know of this section, a schedule and a network's prediction.
+    /// Everything that a sampler needs to know of this section, a process and a network's output.
     ///
-    /// Warns, and takes the small variance, where the large one meets skipped steps unasked
-    /// (Nichol & Dhariwal 2021, section 4: FID 46 instead of 11 at 100 of 1000 steps).
-    ///
-    /// # Errors   [`DiffusionError::Config`] for a value without meaning, [`DiffusionError::Schedule`] for an impossible number of steps or an objective that the schedule cannot serve
+    /// # Errors   [`DiffusionError::Config`] for a value without meaning, [`DiffusionError::Sampler`] for a sampler that
+    /// does not serve the process, [`DiffusionError::Schedule`] for an impossible number of steps or a prediction that
+    /// the process cannot serve
     pub fn plan(
         &self,
-        schedule: &Schedule,
-        prediction: Prediction,
+        process: &Process,
+        meaning: impl Into<Meaning>,
     ) -> Result<Plan, DiffusionError> {
-        self.check()?;
-        let total = schedule.len();
+        if self.count == 0 {
+            return Err(DiffusionError::Config {
+                key: "count",
+                got: "0".into(),
+                expected: "at least 1",
+            });
+        }
         let spacing = self
             .spacing
-            .unwrap_or(match schedule.is_zero_terminal_snr() {
-                true => Spacing::Trailing,
-                false => Spacing::Leading,
-            });
-        let steps = self.steps.unwrap_or(match self.sampler {
-            SamplerKind::Ddpm => total,
-            SamplerKind::Ddim => DEFAULT_DDIM_STEPS.min(total),
-        });
-        let visited = timesteps(total, steps, spacing, self.offset)?;
-        let first = visited.first().copied().unwrap_or_default();
-        check_objective(schedule, prediction, spacing, first)?;
-        let respaced = match (self.sampler, self.ddim.fixed_stride) {
-            (SamplerKind::Ddim, true) => {
-                Respaced::strided(schedule, visited, total / steps, self.end(schedule))?
-            }
-            _ => Respaced::new(schedule, visited)?,
+            .clone()
+            .unwrap_or_else(|| self.usual_spacing(process));
+        let grid = GridConfig {
+            spacing,
+            steps: self.steps.unwrap_or_else(|| self.usual_steps(process)),
+            offset: self.offset,
+            rules: self.grid.clone(),
         };
-        let sampler = match self.sampler {
-            SamplerKind::Ddpm => Sampler::Ddpm {
-                variance: self.variance_for(steps, total),
+        let hold = match self.threshold {
+            Some(ThresholdConfig { ratio, most }) => Hold::Threshold { ratio, most },
+            None if self.clip => Hold::Clip(self.clip_range),
+            None => Hold::Free,
+        };
+        let meaning = meaning.into();
+        // Before the grid, whose objection to zero terminal SNR would be the lesser one.
+        meaning.prediction.check(process.noisiest())?;
+        let grid = grid.build(process)?;
+        Plan::new(process.clone(), meaning, grid, self.sampler.clone(), hold)
+    }
+
+    fn usual_steps(&self, process: &Process) -> usize {
+        let table = process.schedule().map(ddpm_schedule::Schedule::len);
+        match self.sampler.about().usual_steps {
+            0 => table.unwrap_or(ALL_STEPS),
+            steps => steps.min(table.unwrap_or(steps)),
+        }
+    }
+
+    fn usual_spacing(&self, process: &Process) -> Spacing {
+        match process {
+            Process::Edm(_) => Spacing::Karras {
+                rho: 7.0,
+                sigma_min: None,
+                sigma_max: None,
             },
-            SamplerKind::Ddim => Sampler::Ddim { eta: self.eta },
-        };
-        let clip = self.clip.then_some(self.clip_range);
-        let plan = Plan::new(respaced, prediction, sampler, clip)?;
-        Ok(plan.keeping_eps(self.ddim.keep_eps))
-    }
-
-    /// ᾱ after DDIM's last step.
-    fn end(&self, schedule: &Schedule) -> f64 {
-        match self.ddim.to_first {
-            true => schedule.alpha_bar(0),
-            false => 1.0,
+            Process::Discrete(schedule) => {
+                let leads = matches!(
+                    self.sampler,
+                    Sampler::Ddpm(_) | Sampler::Ddim(_) | Sampler::Pndm(_)
+                );
+                match leads && !schedule.is_zero_terminal_snr() {
+                    true => Spacing::Leading {},
+                    false => Spacing::Trailing {},
+                }
+            }
+            Process::Vp(_) | Process::Flow(_) => Spacing::Trailing {},
         }
     }
 
-    fn variance_for(&self, steps: usize, total: usize) -> VarianceKind {
-        if self.variance == VarianceKind::Large && steps < total && !self.allow_large_respaced {
-            tracing::warn!(
-                steps,
-                total,
-                "the large variance makes noisy images when steps are skipped; using the small one (sample.allow_large_respaced = true keeps the large one)"
-            );
-            return VarianceKind::Small;
+    /// The DDIM options, where that is the sampler.
+    #[must_use]
+    pub fn ddim(&self) -> Option<&ddim::Ddim> {
+        match &self.sampler {
+            Sampler::Ddim(ddim) => Some(ddim),
+            _ => None,
         }
-        self.variance
     }
 
-    fn check(&self) -> Result<(), DiffusionError> {
-        let refuse =
-            |key, got: String, expected| Err(DiffusionError::Config { key, got, expected });
-        if self.count == 0 {
-            return refuse("count", "0".into(), "at least 1");
+    /// The DDPM options, where that is the sampler.
+    #[must_use]
+    pub fn ddpm(&self) -> Option<&ddpm::Ddpm> {
+        match &self.sampler {
+            Sampler::Ddpm(ddpm) => Some(ddpm),
+            _ => None,
         }
-        if self.ddim.to_first && !self.ddim.fixed_stride {
-            let expected = "false unless sample.ddim.fixed_stride is true";
-            return refuse("ddim.to_first", "true".into(), expected);
-        }
-        Ok(())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use ddpm_schedule::ScheduleConfig;
-
-    use super::*;
-
-    fn schedule(steps: usize, zero_terminal_snr: bool) -> Schedule {
-        ScheduleConfig {
-            steps,
-            zero_terminal_snr,
-            ..Default::default()
-        }
-        .build()
-        .unwrap()
-    }
-
-    fn visited(config: &SampleConfig, schedule: &Schedule) -> Vec<usize> {
-        config
-            .plan(schedule, Prediction::V)
-            .unwrap()
-            .steps()
-            .iter()
-            .map(|step| step.t)
-            .collect()
-    }
-
-    #[test]
-    fn defaults_depend_on_sampler_and_schedule() {
-        let ddpm = SampleConfig::default();
-        let ddim = SampleConfig {
-            sampler: SamplerKind::Ddim,
-            ..Default::default()
-        };
-        assert_eq!(visited(&ddpm, &schedule(1000, false)).len(), 1000);
-        assert_eq!(visited(&ddim, &schedule(1000, false))[..2], [980, 960]);
-        assert_eq!(visited(&ddim, &schedule(1000, true))[..2], [999, 979]);
-        assert_eq!(visited(&ddim, &schedule(20, false)).len(), 20);
-        assert_eq!(visited(&ddpm, &schedule(1, false)), [0]);
-        let moved = SampleConfig { offset: 7, ..ddim };
-        assert_eq!(visited(&moved, &schedule(1000, false))[..2], [987, 967]);
-        // Both start at the last step, as zero terminal SNR needs.
-        for (spacing, steps) in [(Spacing::Linspace, Some(10)), (Spacing::Leading, None)] {
-            let config = SampleConfig {
-                spacing: Some(spacing),
-                steps,
-                ..Default::default()
-            };
-            assert_eq!(visited(&config, &schedule(100, true))[0], 99);
-        }
-    }
-
-    #[test]
-    fn large_variance_gives_way_when_steps_are_skipped() {
-        let schedule = schedule(100, false);
-        for (steps, allow_large_respaced, expected) in [
-            (None, false, VarianceKind::Large),
-            (Some(100), false, VarianceKind::Large),
-            (Some(99), false, VarianceKind::Small),
-            (Some(99), true, VarianceKind::Large),
-        ] {
-            let config = SampleConfig {
-                variance: VarianceKind::Large,
-                steps,
-                allow_large_respaced,
-                ..Default::default()
-            };
-            let plan = config.plan(&schedule, Prediction::Eps).unwrap();
-            assert_eq!(
-                plan.sampler(),
-                Sampler::Ddpm { variance: expected },
-                "{steps:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        let base = SampleConfig::default;
-        let ddim = || SampleConfig {
-            sampler: SamplerKind::Ddim,
-            ..base()
-        };
-        for (config, zero, prediction, words) in [
-            (
-                SampleConfig { count: 0, ..base() },
-                false,
-                Prediction::V,
-                "sample.count is 0",
-            ),
-            (
-                SampleConfig {
-                    clip_range: 0.0,
-                    ..base()
-                },
-                false,
-                Prediction::V,
-                "sample.clip_range is 0",
-            ),
-            (
-                SampleConfig {
-                    clip_range: f64::NAN,
-                    ..base()
-                },
-                false,
-                Prediction::V,
-                "sample.clip_range is NaN",
-            ),
-            (
-                SampleConfig { eta: 1.5, ..ddim() },
-                false,
-                Prediction::V,
-                "sample.eta is 1.5",
-            ),
-            (
-                SampleConfig {
-                    steps: Some(0),
-                    ..base()
-                },
-                false,
-                Prediction::V,
-                "0 sampling steps",
-            ),
-            (
-                SampleConfig {
-                    steps: Some(101),
-                    ..ddim()
-                },
-                false,
-                Prediction::V,
-                "must be ≤ 100",
-            ),
-            (base(), true, Prediction::Eps, "zero terminal SNR"),
-            (
-                SampleConfig {
-                    spacing: Some(Spacing::Leading),
-                    steps: Some(50),
-                    ..base()
-                },
-                true,
-                Prediction::V,
-                "trailing",
-            ),
-            (
-                SampleConfig {
-                    offset: 2,
-                    ..base()
-                },
-                false,
-                Prediction::V,
-                "use fewer steps",
-            ),
-            (
-                SampleConfig {
-                    ddim: DdimRules {
-                        to_first: true,
-                        ..Default::default()
-                    },
-                    ..ddim()
-                },
-                false,
-                Prediction::V,
-                "sample.ddim.to_first",
-            ),
-        ] {
-            let message = config
-                .plan(&schedule(100, zero), prediction)
-                .unwrap_err()
-                .to_string();
-            assert!(message.contains(words), "{message}");
-        }
-    }
-
-    #[test]
-    fn files() {
-        let parsed: SampleConfig =
-            serde_json::from_str(r#"{"sampler": "ddim", "spacing": "trailing", "steps": 7}"#)
-                .unwrap();
-        let expected = SampleConfig {
-            sampler: SamplerKind::Ddim,
-            spacing: Some(Spacing::Trailing),
-            steps: Some(7),
-            ..Default::default()
-        };
-        assert_eq!(parsed, expected);
-        let written = serde_json::to_string(&parsed).unwrap();
-        assert_eq!(
-            serde_json::from_str::<SampleConfig>(&written).unwrap(),
-            parsed
-        );
-        assert!(
-            !serde_json::to_string(&SampleConfig::default())
-                .unwrap()
-                .contains("null")
-        );
-        let message = serde_json::from_str::<SampleConfig>(r#"{"sampler": "dpm"}"#)
-            .unwrap_err()
-            .to_string();
-        assert!(message.contains("ddim"), "{message}");
-    }
-}
+/// What stands for all steps of a process that has no table.
+const ALL_STEPS: usize = 1000;

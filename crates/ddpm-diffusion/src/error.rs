@@ -2,7 +2,7 @@
 
 use ddpm_schedule::ScheduleError;
 
-use crate::denoiser::DenoiserError;
+use crate::network::NetworkError;
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,16 @@ pub enum DiffusionError {
     /// A key of the `[sample]` section has no meaning.
     #[error("sample.{key} is {got}; it must be {expected}")]
     Config {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        got: String,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// A key of the `[objective]` section has no meaning.
+    #[error("objective.{key} is {got}; it must be {expected}")]
+    Objective {
         /// The key.
         key: &'static str,
         /// Its value.
@@ -40,21 +50,21 @@ pub enum DiffusionError {
         /// The length of the list.
         got: usize,
     },
-    /// A time step outside the schedule.
-    #[error("time step {t} lies beyond the schedule, whose last step is {last}")]
+    /// A time that is no step of the table.
+    #[error("time {t} is no step of the table, whose steps are 0 to {last}")]
     Step {
-        /// The step.
-        t: usize,
-        /// The largest one there is.
+        /// The time.
+        t: f64,
+        /// The last step.
         last: usize,
     },
     /// The network failed.
     #[error("the network failed at time step {t}: {source}")]
-    Denoiser {
-        /// The time step it was asked about.
-        t: usize,
+    Network {
+        /// The time it was asked about.
+        t: f64,
         /// Its own account.
-        source: DenoiserError,
+        source: NetworkError,
     },
     /// The network gave NaN or an infinity.
     #[error(
@@ -66,8 +76,25 @@ pub enum DiffusionError {
         step: usize,
         /// Steps planned.
         of: usize,
-        /// The time step that it was asked about.
-        t: usize,
+        /// The time that it was asked about.
+        t: f64,
+    },
+    /// A sampler that does not serve the process, the grid or the network.
+    #[error("the sampler {sampler} {problem}")]
+    Sampler {
+        /// Its name.
+        sampler: &'static str,
+        /// Why not, and what to do.
+        problem: String,
+    },
+    /// A likelihood of a process that has no table of steps.
+    #[error(
+        "the bound on the likelihood is a sum over the steps of a table, and the process {process} has none; take a model \
+         of the process \"discrete\""
+    )]
+    Likelihood {
+        /// The process.
+        process: &'static str,
     },
     /// The observer asked to stop.
     #[error("sampling was stopped after step {step} of {of}")]

@@ -1,31 +1,60 @@
-//! The diffusion engine: forward process, objectives and samplers over any denoiser.
+//! The diffusion engine: forward process, objectives, denoisers and samplers over any network.
 //!
-//! - [`Denoiser`]: the one thing the engine asks of a network
+//! - [`Network`]: the one thing the engine asks of a network, its raw output
+//! - [`Denoiser`]: what samplers ask, x̂0; [`NetworkDenoiser`], [`clip`] and [`threshold`] are denoisers
 //! - [`q_sample`]: the forward process, which noises images
 //! - [`Objective`]: what the network is trained to output, and the loss
-//! - [`SampleConfig`] → [`Plan`] → [`sample`]: the reverse process
+//! - [`sampler`]: one file a sampler; [`Walk`]: what a sampler's steps may ask
+//! - [`SampleConfig`] → [`Plan`] → [`sample()`]: the reverse process
+//! - [`Likelihood`]: bits per dimension, term by term
 //! - [`randn_images`]: noise made on the host, the same bits on every device
 //!
 //! The engine knows no network, no file and no data set. Every figure comes from
 //! `ddpm_schedule` in f64 and is cast once, when it meets a tensor. Layout is NCHW, pixels
-//! lie in [-1, 1], and time steps are indices `0..T`.
+//! lie in [-1, 1].
 
+mod bound;
+pub mod clip;
+mod condition;
 mod config;
 mod denoiser;
 mod error;
+mod finite;
 mod forward;
+mod likelihood;
+mod network;
 mod noise;
 mod objective;
+mod plan;
+mod progress;
 mod rows;
+mod sample;
 pub mod sampler;
+mod self_condition;
+pub mod threshold;
+mod walk;
 
-pub use config::{DdimRules, SampleConfig, SamplerKind};
-pub use denoiser::{Denoiser, DenoiserError};
+pub use bound::BoundRows;
+pub use condition::Condition;
+pub use config::{SampleConfig, ThresholdConfig};
+pub use denoiser::{Denoiser, Estimate, LearnedVariance, Output};
 pub use error::DiffusionError;
 pub use forward::q_sample;
+pub use likelihood::{BitsPerDim, Likelihood};
+pub use network::{Network, NetworkDenoiser, NetworkError};
 pub use noise::randn_images;
-pub use objective::{Goal, LossOut, Objective, ObjectiveConfig};
-pub use sampler::{ImageBatch, Plan, Progress, Sampler, sample, sample_from};
+pub use objective::{
+    Bound, BoundRules, BoundTarget, ErrorKind, ImportanceConfig, Learned, LossOut, Objective,
+    ObjectiveConfig, Target, UncertaintyConfig, Variance,
+};
+pub use plan::{Hold, Meaning, Plan, VarianceOutput};
+pub use progress::Progress;
+pub use sample::{ImageBatch, Observer, sample, sample_from, walk};
+pub use sampler::{About, Evaluations, Sampler};
+pub use self_condition::SelfConditioned;
+pub use walk::{NoiseAt, Walk};
 
 #[cfg(test)]
 mod test_support;
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,6 @@
 //! One number for each image of a batch, and the checks that there is one.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ddpm_schedule::Schedule;
 
 use crate::DiffusionError;
 
@@ -12,20 +11,28 @@ pub(crate) fn per_row(values: impl Iterator<Item = f64>, device: &Device) -> Ten
     Tensor::from_data(TensorData::new(values, [rows, 1, 1, 1]), device)
 }
 
-/// `c_a·a + c_b·b`, with the coefficients of each image taken at its own ᾱ.
+/// `c_a·a + c_b·b`, with the coefficients of each image.
 ///
-/// # Shapes   `a`, `b`: `[batch, channels, height, width]`; `t`: one step an image; returns the shape of `a`
+/// # Shapes   `a`, `b`: `[batch, channels, height, width]`; `coefs`: one pair an image; returns the shape of `a`
 pub(crate) fn combine_rows(
     a: Tensor<4>,
     b: Tensor<4>,
-    t: &[usize],
-    schedule: &Schedule,
-    coefs: impl Fn(f64) -> (f64, f64),
+    coefs: impl Iterator<Item = (f64, f64)>,
 ) -> Tensor<4> {
     let device = a.device();
-    let (for_a, for_b): (Vec<f64>, Vec<f64>) =
-        t.iter().map(|&t| coefs(schedule.alpha_bar(t))).unzip();
+    let (for_a, for_b): (Vec<f64>, Vec<f64>) = coefs.unzip();
     a * per_row(for_a.into_iter(), &device) + b * per_row(for_b.into_iter(), &device)
+}
+
+/// `c_a·a + c_b·b`, leaving out what is multiplied by 0.
+pub(crate) fn combine(c_a: f64, a: &Tensor<4>, c_b: f64, b: &Tensor<4>) -> Tensor<4> {
+    match (c_a == 0.0, c_b == 0.0) {
+        (true, _) if c_b == 1.0 => b.clone(),
+        (true, _) => b.clone() * c_b,
+        (_, true) if c_a == 1.0 => a.clone(),
+        (_, true) => a.clone() * c_a,
+        _ => a.clone() * c_a + b.clone() * c_b,
+    }
 }
 
 pub(crate) fn check_like(
@@ -43,21 +50,17 @@ pub(crate) fn check_like(
     }
 }
 
-pub(crate) fn check_steps(
-    t: &[usize],
+pub(crate) fn check_count(
+    what: &'static str,
+    got: usize,
     batch: usize,
-    schedule: &Schedule,
 ) -> Result<(), DiffusionError> {
-    if t.len() != batch {
-        return Err(DiffusionError::Batch {
-            what: "time steps",
+    match got == batch {
+        true => Ok(()),
+        false => Err(DiffusionError::Batch {
+            what,
             expected: batch,
-            got: t.len(),
-        });
-    }
-    let last = schedule.len() - 1;
-    match t.iter().find(|&&t| t > last) {
-        Some(&t) => Err(DiffusionError::Step { t, last }),
-        None => Ok(()),
+            got,
+        }),
     }
 }

@@ -1,193 +1,251 @@
-//! The reverse process: images from noise.
+//! Samplers: each is a file with its parameters, its history and its step.
 //!
-//! A sampler is one function from x_t, the predicted image and fresh noise to the next x_t,
-//! in a file of its own. The loop here is the same for all of them: ask the denoiser,
-//! convert its answer to x̂0 and ε̂, clip, step.
+//! To add one, write its file and its line in `samplers!`; nothing else knows how many there are.
 
-pub mod ddim;
-pub mod ddpm;
-mod finite;
-mod plan;
-mod progress;
+mod exponential;
+mod ode;
 
-use std::ops::ControlFlow;
+use burn::tensor::Tensor;
+use ddpm_schedule::{Grid, Leg, Process, VarianceKind};
+use serde::{Deserialize, Serialize};
 
-use burn::tensor::{Device, Int, Tensor};
-use ddpm_schedule::{Prediction, RespacedStep, noise::Stream, prediction};
+use crate::{DiffusionError, Walk};
 
-use self::finite::FiniteCheck;
-use crate::{Denoiser, DiffusionError, randn_images, rows::check_like};
-
-pub use plan::{Plan, Sampler};
-pub use progress::Progress;
-
-/// Which images of a seed to draw, and where.
-#[derive(Debug, Clone)]
-pub struct ImageBatch {
-    /// Batch, channels, height, width.
-    pub shape: [usize; 4],
-    /// The seed that names the whole set of images.
-    pub seed: u64,
-    /// The number of the first image in that set; the others follow.
-    pub first_index: u64,
-    /// One class an image, `[batch]`, for a conditional network.
-    pub labels: Option<Tensor<1, Int>>,
-    /// Where to compute: the denoiser's device.
-    pub device: Device,
+/// What a sampler is, whatever its parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct About {
+    /// When to take it.
+    pub good_for: &'static str,
+    /// Its order of convergence; 0 for one whose steps are noisy whatever their number.
+    pub order: usize,
+    /// Network evaluations a step.
+    pub evaluations: Evaluations,
+    /// Steps unless told; 0 for all of a table.
+    pub usual_steps: usize,
+    /// Whether it adds noise, so that another seed of the noise gives another image.
+    pub stochastic: bool,
+    /// Whom to cite.
+    pub source: &'static str,
 }
 
-/// Draws a batch of images.
-///
-/// All noise is addressed by (seed, step, number of the image), so that an image does not
-/// depend on the batch that it is drawn in, up to the rounding of the denoiser's kernels.
-/// `observer` is called after every step and may end the work.
-///
-/// # Shapes   returns `batch.shape`
-/// # Units    pixels in [-1, 1] if the plan clips
-/// # Errors   [`DiffusionError::Denoiser`] if the network fails, [`DiffusionError::NonFinite`] if it gives NaN or an
-/// infinity (found within 32 steps), [`DiffusionError::Stopped`] if the observer says so, [`DiffusionError::Shape`] and [`DiffusionError::Batch`] for what does not fit
-pub fn sample(
-    denoiser: &(impl Denoiser + ?Sized),
-    plan: &Plan,
-    batch: ImageBatch,
-    observer: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-) -> Result<Tensor<4>, DiffusionError> {
-    let ImageBatch {
-        shape: [rows, channels, height, width],
-        seed,
-        first_index,
-        labels,
-        device,
-    } = batch;
-    let draw = |stream, step| {
-        let indices = (0..rows as u64).map(|row| first_index.wrapping_add(row));
-        randn_images(
-            seed,
-            stream,
-            step,
-            indices,
-            [channels, height, width],
-            &device,
-        )
-    };
-    let start = draw(Stream::SampleInit, 0);
-    let mut noise = |step: usize| draw(Stream::SampleStep, step as u64);
-    sample_from(denoiser, plan, start, labels, &mut noise, observer)
+/// How often a step asks the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evaluations {
+    /// Once.
+    One,
+    /// Twice, but once where the step leads to the image itself.
+    Two,
+    /// Once, and some steps at the start more often: so many more in all.
+    OneAndMoreAtFirst(usize),
+    /// As often as its errors ask for.
+    Adaptive,
 }
 
-/// Draws images from a given x_T, with given noise: `noise(k)` is asked for at the sampler's
-/// k-th step, counted from 0, if that step adds any.
-///
-/// # Shapes   `start`, every `noise(k)` and the result: `[batch, channels, height, width]`; `labels`: `[batch]`
-/// # Errors   as [`sample`]
-pub fn sample_from(
-    denoiser: &(impl Denoiser + ?Sized),
-    plan: &Plan,
-    start: Tensor<4>,
-    labels: Option<Tensor<1, Int>>,
-    noise: &mut dyn FnMut(usize) -> Tensor<4>,
-    observer: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-) -> Result<Tensor<4>, DiffusionError> {
-    let shape = start.dims();
-    check_labels(labels.as_ref(), shape[0])?;
-    let of = plan.steps().len();
-    let mut xt = start;
-    let mut check = FiniteCheck::default();
-    for (k, step) in plan.steps().iter().enumerate() {
-        let output = predict(denoiser, step, &xt, labels.clone())?;
-        // Before it is clipped: a clamp may turn NaN into black.
-        check.see(&output, step.t, of)?;
-        let estimate = estimate(plan, step, &xt, &output);
-        let mut draw = || {
-            let z = noise(k);
-            check_like("the noise of a sampling step", &z, shape).map(|()| z)
-        };
-        let x0 = estimate.x0.clone();
-        xt = match plan.sampler() {
-            Sampler::Ddpm { variance } => ddpm::step(xt, estimate.x0, step, variance, &mut draw)?,
-            Sampler::Ddim { eta } => ddim::step(estimate, step, eta, &mut draw)?,
-        };
-        let progress = Progress {
-            step: k + 1,
-            of,
-            t: step.t,
-            xt: &xt,
-            x0: &x0,
-        };
-        if observer(progress).is_break() {
-            return Err(DiffusionError::Stopped { step: k + 1, of });
+impl Evaluations {
+    /// Evaluations of a grid; none if only the images tell.
+    #[must_use]
+    pub fn of(self, grid: &Grid) -> Option<usize> {
+        let legs = grid.legs();
+        // Legs that lead nowhere are passed over.
+        let real = legs.iter().filter(|leg| leg.from.level != leg.to.level);
+        let (count, to_image) = real.fold((0, 0), |(count, to_image), leg| {
+            (count + 1, to_image + usize::from(leg.to.level.is_clean()))
+        });
+        match self {
+            Self::One => Some(count),
+            Self::Two => Some(2 * count - to_image),
+            Self::OneAndMoreAtFirst(more) => Some(count + more),
+            Self::Adaptive => None,
         }
     }
-    Ok(xt)
 }
 
-/// What the denoiser makes of x_t.
-#[derive(Debug, Clone)]
-pub struct Estimate {
-    /// x̂0, clipped if the plan says so: `[batch, channels, height, width]`.
-    pub x0: Tensor<4>,
-    /// The ε̂ that leads from this x̂0 to x_t, or the network's own if the plan keeps it: the same shape.
-    pub eps: Tensor<4>,
+/// A sampler's parameters.
+pub trait Method {
+    /// What it is.
+    fn about(&self) -> About;
+
+    /// Refuses parameters without meaning, and processes and grids that it does not serve.
+    ///
+    /// # Errors   [`DiffusionError::Config`] naming the key, [`DiffusionError::Sampler`] with the reason
+    fn check(&self, process: &Process, grid: &Grid) -> Result<(), DiffusionError>;
+
+    /// Whether it steps in σ or λ, which are infinite at pure noise, and so begins beside it.
+    fn needs_signal(&self) -> bool {
+        true
+    }
+
+    /// Whether its steps depend on all images of a batch, which are then sampled one by one.
+    fn one_by_one(&self) -> bool {
+        false
+    }
+
+    /// The legs that it makes of a grid.
+    fn reshape(&self, grid: Grid) -> Grid {
+        grid
+    }
+
+    /// A sampler before its first step.
+    fn start(&self, process: &Process, grid: &Grid) -> Box<dyn Step>;
 }
 
-fn predict(
-    denoiser: &(impl Denoiser + ?Sized),
-    step: &RespacedStep,
-    xt: &Tensor<4>,
-    labels: Option<Tensor<1, Int>>,
-) -> Result<Tensor<4>, DiffusionError> {
-    let times = vec![step.t as f32; xt.dims()[0]];
-    let t = Tensor::<1>::from_floats(times.as_slice(), &xt.device());
-    let output = denoiser
-        .predict(xt.clone(), t, labels)
-        .map_err(|source| DiffusionError::Denoiser { t: step.t, source })?;
-    check_like("the network's output", &output, xt.dims())?;
-    Ok(output)
+/// A sampler at work.
+pub trait Step {
+    /// Leads a batch along one leg.
+    ///
+    /// # Shapes   `x`: `[batch, channels, height, width]`; returns the same
+    /// # Errors   those of [`Walk::denoise`] and [`Walk::noise`]
+    fn step(
+        &mut self,
+        walk: &mut Walk<'_>,
+        x: Tensor<4>,
+        leg: Leg,
+    ) -> Result<Tensor<4>, DiffusionError>;
 }
 
-fn estimate(plan: &Plan, step: &RespacedStep, xt: &Tensor<4>, output: &Tensor<4>) -> Estimate {
-    let from = |(c_xt, c_out), output: &Tensor<4>| combine(c_xt, xt, c_out, output);
-    let x0 = from(
-        prediction::x0_coefs(plan.prediction(), step.alpha_bar),
-        output,
-    );
-    let x0 = match plan.clip() {
-        None => x0,
-        Some(range) => x0.clamp(-range, range),
-    };
-    let eps = match plan.clip() {
-        // A clipped x̂0 belongs to another ε̂; the old one would lead beside the data.
-        Some(_) if !plan.keeps_eps() => {
-            from(prediction::eps_coefs(Prediction::X0, step.alpha_bar), &x0)
+/// Makes the enum of all samplers, tagged by `kind` in files.
+macro_rules! samplers {
+    ($($(#[$doc:meta])* $module:ident::$name:ident,)*) => {
+        $(pub mod $module;)*
+
+        /// Every sampler there is, with its parameters.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind", rename_all = "snake_case")]
+        pub enum Sampler {
+            $($(#[$doc])* $name($module::$name),)*
         }
-        _ => from(
-            prediction::eps_coefs(plan.prediction(), step.alpha_bar),
-            output,
-        ),
+
+        impl Sampler {
+            fn method(&self) -> &dyn Method {
+                match self {
+                    $(Self::$name(method) => method,)*
+                }
+            }
+
+            /// The word for it in files, its `kind`: the name of its file too.
+            #[must_use]
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$name(_) => stringify!($module),)*
+                }
+            }
+
+            /// Every sampler with its default parameters.
+            #[must_use]
+            pub fn all() -> Vec<Self> {
+                vec![$(Self::$name($module::$name::default()),)*]
+            }
+        }
     };
-    Estimate { x0, eps }
 }
 
-/// `c_a·a + c_b·b`, leaving out what is multiplied by 0.
-fn combine(c_a: f64, a: &Tensor<4>, c_b: f64, b: &Tensor<4>) -> Tensor<4> {
-    match (c_a == 0.0, c_b == 0.0) {
-        (true, _) if c_b == 1.0 => b.clone(),
-        (true, _) => b.clone() * c_b,
-        (_, true) => a.clone() * c_a,
-        _ => a.clone() * c_a + b.clone() * c_b,
+samplers! {
+    /// Ancestral sampling (Ho et al. 2020, algorithm 2).
+    ddpm::Ddpm,
+    /// DDIM (Song et al. 2021).
+    ddim::Ddim,
+    /// Euler's method on the probability flow, with EDM's churn.
+    euler::Euler,
+    /// Euler's method with fresh noise at every step (k-diffusion).
+    euler_ancestral::EulerAncestral,
+    /// Heun's method with churn (Karras et al. 2022, algorithm 2).
+    heun::Heun,
+    /// The midpoint method in ln σ (Karras et al. 2022, as k-diffusion's DPM2).
+    dpm2::Dpm2,
+    /// The same with fresh noise at every step.
+    dpm2_ancestral::Dpm2Ancestral,
+    /// Linear multistep: Adams–Bashforth in σ (k-diffusion).
+    lms::Lms,
+    /// Pseudo linear multistep (Liu et al. 2022).
+    pndm::Pndm,
+    /// Diffusion exponential integrator, in ln ρ (Zhang & Chen 2023).
+    deis::Deis,
+    /// DPM-Solver and DPM-Solver++, multistep, also as an SDE (Lu et al. 2022).
+    dpm_solver::DpmSolver,
+    /// DPM-Solver and DPM-Solver++, single step (Lu et al. 2022).
+    dpm_singlestep::DpmSinglestep,
+    /// DPM-Solver++ of two evaluations a step, with fresh noise (k-diffusion).
+    dpmpp2s_ancestral::Dpmpp2sAncestral,
+    /// DPM-Solver++ as an SDE, of two evaluations a step (k-diffusion).
+    dpmpp_sde::DpmppSde,
+    /// UniPC (Zhao et al. 2023).
+    unipc::Unipc,
+    /// DPM-Solver with steps as long as the error allows (k-diffusion).
+    dpm_adaptive::DpmAdaptive,
+}
+
+impl Default for Sampler {
+    fn default() -> Self {
+        Self::Ddpm(ddpm::Ddpm::default())
     }
 }
 
-fn check_labels(labels: Option<&Tensor<1, Int>>, batch: usize) -> Result<(), DiffusionError> {
-    match labels.map(|labels| labels.dims()[0]) {
-        Some(got) if got != batch => Err(DiffusionError::Batch {
-            what: "class labels",
-            expected: batch,
-            got,
+impl Sampler {
+    /// What it is.
+    #[must_use]
+    pub fn about(&self) -> About {
+        self.method().about()
+    }
+
+    /// # Errors   as [`Method::check`]
+    pub(crate) fn check(&self, process: &Process, grid: &Grid) -> Result<(), DiffusionError> {
+        self.method().check(process, grid)
+    }
+
+    /// # Errors   [`DiffusionError::Sampler`] if it needs a variance that the network has not learned
+    pub(crate) fn check_variance(&self, learned: bool) -> Result<(), DiffusionError> {
+        match self {
+            Self::Ddpm(ddpm) if !learned && ddpm.variance == Some(VarianceKind::Learned) => {
+                Err(ddpm::no_variance())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn reshape(&self, grid: Grid) -> Grid {
+        self.method().reshape(grid)
+    }
+
+    pub(crate) fn needs_signal(&self) -> bool {
+        self.method().needs_signal()
+    }
+
+    pub(crate) fn one_by_one(&self) -> bool {
+        self.method().one_by_one()
+    }
+
+    pub(crate) fn start(&self, process: &Process, grid: &Grid) -> Box<dyn Step> {
+        self.method().start(process, grid)
+    }
+}
+
+/// # Errors   [`DiffusionError::Config`] naming `sample.sampler.KEY` unless it `holds`
+fn check(
+    key: &'static str,
+    got: impl ToString,
+    holds: bool,
+    expected: &'static str,
+) -> Result<(), DiffusionError> {
+    match holds {
+        true => Ok(()),
+        false => Err(DiffusionError::Config {
+            key,
+            got: got.to_string(),
+            expected,
         }),
-        _ => Ok(()),
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// # Errors   [`DiffusionError::Config`] unless η and the scale of noise are what ancestral steps can do
+fn check_noise(eta: f64, s_noise: f64) -> Result<(), DiffusionError> {
+    let fine = eta >= 0.0 && eta.is_finite();
+    check("sampler.eta", eta, fine, "at least 0 (0 is deterministic)")?;
+    let fine = s_noise >= 0.0 && s_noise.is_finite();
+    check(
+        "sampler.s_noise",
+        s_noise,
+        fine,
+        "at least 0 (1 is the noise of the theory)",
+    )
+}

@@ -22,6 +22,16 @@ impl Halt {
     pub fn clear(&mut self) {
         self.0 = self.0.zeros_like();
     }
+
+    /// `moved`, or `kept` bit for bit if updates are not made: for what follows an update by other operations. The
+    /// device chooses, and nothing is waited for.
+    ///
+    /// # Shapes   both `[values]`, on the device of this, without autodiff; returns the same
+    #[must_use]
+    pub fn unless(&self, moved: Tensor<1>, kept: Tensor<1>) -> Tensor<1> {
+        let halted = self.0.clone().not_equal_elem(0.0).expand(moved.dims());
+        moved.mask_where(halted, kept)
+    }
 }
 
 /// Whether a device judges its steps itself; elsewhere the functions of this file do it on the host, at once.

@@ -1,7 +1,5 @@
 //! What can be wrong with a schedule, a choice of steps or an objective.
 
-use crate::timesteps::Spacing;
-
 /// Everything this crate refuses, with what to change.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ScheduleError {
@@ -76,11 +74,19 @@ pub enum ScheduleError {
     )]
     SpacingAtZeroSnr {
         /// The spacing asked for.
-        spacing: Spacing,
+        spacing: &'static str,
         /// Where it starts.
         first: usize,
         /// The last step of the schedule.
         last: usize,
+    },
+    /// A section that the chosen process does not read.
+    #[error("[{section}] has settings, but {why}")]
+    Unused {
+        /// The section.
+        section: &'static str,
+        /// Whose it is, and what to do.
+        why: &'static str,
     },
     /// A parameter of a sampling step or a loss weight has no meaning.
     #[error("{name} is {value}; it must be {expected}")]

@@ -1,34 +1,47 @@
-//! Noise schedules, time steps, conversions and counter-based noise of diffusion models, in f64.
+//! Noise levels, diffusion processes, conversions and counter-based noise of diffusion models, in f64.
 //!
 //! Nothing here knows tensors or files: every function maps numbers to numbers, so the
 //! whole crate can be checked against the papers. Tensors meet these figures once, cast
 //! to f32, in the crates above.
 //!
-//! - [`schedule`]: β and ᾱ of a noise schedule, and its configuration
-//! - [`mod@timesteps`]: which steps a sampler visits, and respacing to them
-//! - [`ending`]: what is left of an image at the last step
-//! - [`posterior`]: mean coefficients and variances of q(x_{t-1} | x_t, x0)
-//! - [`prediction`]: conversions among ε, x0 and v
+//! - [`level`]: x = signal·x0 + noise·ε, the one notion of how noisy an image is
+//! - [`process`]: which levels there are, how training draws them, what a network is told of them
+//! - [`schedule`]: β and ᾱ of a table, and its configuration
+//! - [`prediction`]: what a network predicts, as coefficients of a level
 //! - [`weighting`]: loss weights as functions of the signal-to-noise ratio
+//! - [`importance`]: steps drawn by their losses
+//! - [`spacing`], [`grid`]: which levels a sampler visits
+//! - [`posterior`]: mean coefficients and variances of q(x' | x, x0)
 //! - [`solver`]: coefficients of one sampling step
+//! - [`ending`]: what is left of an image at the last step of a table
 //! - [`noise`]: random numbers as a pure function of (seed, stream, step, index)
+//! - [`named`]: choices in a file by their name alone or with options
 //!
-//! Steps are indices `t = 0..T`; the papers count them from 1.
+//! Steps of a table are indices `t = 0..T`; the papers count them from 1.
 
 pub mod ending;
 pub mod error;
+pub mod grid;
+pub mod importance;
+pub mod level;
+pub mod named;
 pub mod noise;
 pub mod posterior;
 pub mod prediction;
+pub mod process;
 pub mod schedule;
 pub mod solver;
-pub mod timesteps;
+pub mod spacing;
 pub mod weighting;
 
 pub use ending::Ending;
 pub use error::ScheduleError;
+pub use grid::{Grid, GridConfig, GridRules, Leg, Stop, Told};
+pub use importance::Importance;
+pub use level::Level;
 pub use posterior::{Posterior, VarianceKind};
-pub use prediction::{Prediction, check_objective};
+pub use prediction::{Coefs, Prediction};
+pub use process::{Axis, Edm, Flow, Process, ProcessConfig, TimeLaw, Vp};
 pub use schedule::{Schedule, ScheduleConfig, ScheduleKind};
-pub use timesteps::{Respaced, RespacedStep, Spacing, timesteps};
+pub use spacing::Spacing;
 pub use weighting::Weighting;

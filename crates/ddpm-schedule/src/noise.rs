@@ -41,6 +41,16 @@ pub enum Stream {
     Synthetic = 9,
     /// Class labels drawn for conditional samples.
     Labels = 10,
+    /// Noise that all pixels of a channel share, in training.
+    OffsetNoise = 11,
+    /// Noise in what the network is shown, and not in what it is to output.
+    InputNoise = 12,
+    /// Whether a step of training tells the network what it expected.
+    SelfCondition = 14,
+    /// What the learned uncertainty of noise levels is a function of: index 0 = frequencies, 1 = phases.
+    Uncertainty = 15,
+    /// The noise of a likelihood; step = time step, index = number of the image.
+    Likelihood = 13,
 }
 
 /// The Philox key of one (seed, stream, step), for devices that draw by themselves.

@@ -1,16 +1,11 @@
-//! What a network predicts, and the linear maps among ε, x0 and v.
+//! What a network predicts, and the linear maps from its output to x0.
 //!
-//! All follow from x_t = √ᾱ·x0 + √(1-ᾱ)·ε (Ho et al. 2020, eq. 4) and
-//! v = √ᾱ·ε - √(1-ᾱ)·x0 (Salimans & Ho 2022). Each function returns the pair
-//! (c_xt, c_out) with `wanted = c_xt·x_t + c_out·output`, for 0 < ᾱ < 1.
-//!
-//! At ᾱ = 0 (zero terminal SNR) x_t is pure noise: ε says nothing about x0, and the pairs
-//! from [`Prediction::Eps`] to x0 and v are infinite. [`check_objective`] refuses that
-//! combination; x0 and v stay finite.
+//! Every kind is three coefficients of a [`Level`]: x̂0 = c_skip·x + c_out·F(c_in·x), Karras et al. 2022, eq. 7.
+//! The target of training is what F would have to be for x̂0 = x0.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Schedule, ScheduleError, Spacing};
+use crate::{Level, ScheduleError};
 
 /// The quantity that a network is trained to output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -21,81 +16,111 @@ pub enum Prediction {
     Eps,
     /// The image x0.
     X0,
-    /// The velocity v (Salimans & Ho 2022).
+    /// v = signal·ε - noise·x0 (Salimans & Ho 2022).
     V,
+    /// What is left of x0 after c_skip·x, at unit scale (Karras et al. 2022, table 1).
+    Edm,
+    /// The velocity ε - x0 of rectified flow (Liu et al. 2022).
+    Velocity,
 }
 
-/// (c_xt, c_out) that give x0 from x_t and an output.
-#[must_use]
-pub fn x0_coefs(prediction: Prediction, alpha_bar: f64) -> (f64, f64) {
-    let (signal, noise) = scales(alpha_bar);
-    match prediction {
-        Prediction::Eps => (1.0 / signal, -noise / signal),
-        Prediction::X0 => (0.0, 1.0),
-        Prediction::V => (signal, -noise),
+/// x̂0 = `c_skip`·x + `c_out`·F(`c_in`·x).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Coefs {
+    /// What x is multiplied by before the network sees it.
+    pub c_in: f64,
+    /// How much of x is in x̂0.
+    pub c_skip: f64,
+    /// How much of the output is in x̂0.
+    pub c_out: f64,
+}
+
+impl Prediction {
+    /// The coefficients at a noise level; infinite for ε where there is no signal.
+    ///
+    /// ε, x0 and v are those of x at unit variance, x/√(signal² + noise²), whatever the process.
+    ///
+    /// # Units   `sigma_data`: the deviation of the pixels that [`Prediction::Edm`] is scaled for; others ignore it
+    #[must_use]
+    pub fn coefs(self, level: Level, sigma_data: f64) -> Coefs {
+        let Level { signal, noise } = level;
+        let norm = norm(level);
+        match self {
+            Self::Eps => Coefs {
+                c_in: 1.0 / norm,
+                c_skip: 1.0 / signal,
+                c_out: -noise / signal,
+            },
+            Self::X0 => Coefs {
+                c_in: 1.0 / norm,
+                c_skip: 0.0,
+                c_out: 1.0,
+            },
+            Self::V => Coefs {
+                c_in: 1.0 / norm,
+                c_skip: signal / (norm * norm),
+                c_out: -noise / norm,
+            },
+            Self::Edm => {
+                // σ² + σ_data² in units of signal², so that pure noise is a number too.
+                let scale = noise.hypot(signal * sigma_data);
+                Coefs {
+                    c_in: 1.0 / scale,
+                    c_skip: signal * (sigma_data / scale).powi(2),
+                    c_out: noise * sigma_data / scale,
+                }
+            }
+            Self::Velocity => Coefs {
+                c_in: 1.0,
+                c_skip: 1.0 / (signal + noise),
+                c_out: -noise / (signal + noise),
+            },
+        }
+    }
+
+    /// (c_x0, c_eps) that give the training target from x0 and ε.
+    #[must_use]
+    pub fn target(self, level: Level, sigma_data: f64) -> (f64, f64) {
+        let norm = norm(level);
+        match self {
+            Self::Eps => (0.0, 1.0),
+            Self::X0 => (1.0, 0.0),
+            Self::V => (-level.noise / norm, level.signal / norm),
+            Self::Velocity => (-1.0, 1.0),
+            // (x0 - c_skip·x)/c_out with x put in, freed of the division by the noise.
+            Self::Edm => {
+                let scale = level.noise.hypot(level.signal * sigma_data);
+                (
+                    level.noise / (scale * sigma_data),
+                    -level.signal * sigma_data / scale,
+                )
+            }
+        }
+    }
+
+    /// (∂x̂0/∂F)², by which a weight on the error of x0 becomes one on that of the output.
+    #[must_use]
+    pub fn gain(self, level: Level, sigma_data: f64) -> f64 {
+        self.coefs(level, sigma_data).c_out.powi(2)
+    }
+
+    /// Refuses a network that says nothing of the image at a level that sampling or training visits.
+    ///
+    /// # Errors   [`ScheduleError::EpsAtZeroSnr`] for ε prediction of pure noise (Lin et al. 2023, section 3)
+    pub fn check(self, noisiest: Level) -> Result<(), ScheduleError> {
+        match self == Self::Eps && noisiest.signal == 0.0 {
+            true => Err(ScheduleError::EpsAtZeroSnr),
+            false => Ok(()),
+        }
     }
 }
 
-/// (c_xt, c_out) that give ε from x_t and an output.
-#[must_use]
-pub fn eps_coefs(prediction: Prediction, alpha_bar: f64) -> (f64, f64) {
-    let (signal, noise) = scales(alpha_bar);
-    match prediction {
-        Prediction::Eps => (0.0, 1.0),
-        Prediction::X0 => (1.0 / noise, -signal / noise),
-        Prediction::V => (noise, signal),
-    }
-}
-
-/// (c_xt, c_out) that give v from x_t and an output.
-#[must_use]
-pub fn v_coefs(prediction: Prediction, alpha_bar: f64) -> (f64, f64) {
-    let (signal, noise) = scales(alpha_bar);
-    match prediction {
-        Prediction::Eps => (-noise / signal, 1.0 / signal),
-        Prediction::X0 => (signal / noise, -1.0 / noise),
-        Prediction::V => (0.0, 1.0),
-    }
-}
-
-/// (c_x0, c_eps) that give the training target from x0 and ε.
-#[must_use]
-pub fn target_coefs(prediction: Prediction, alpha_bar: f64) -> (f64, f64) {
-    let (signal, noise) = scales(alpha_bar);
-    match prediction {
-        Prediction::Eps => (0.0, 1.0),
-        Prediction::X0 => (1.0, 0.0),
-        Prediction::V => (-noise, signal),
-    }
-}
-
-fn scales(alpha_bar: f64) -> (f64, f64) {
-    (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt())
-}
-
-/// Refuses objectives and starts that a zero-terminal-SNR schedule makes meaningless (Lin et al. 2023, section 3).
-///
-/// `first` is the step that sampling starts at, which `spacing` chose.
-///
-/// # Errors
-/// With zero terminal SNR: [`ScheduleError::EpsAtZeroSnr`] for ε prediction,
-/// [`ScheduleError::SpacingAtZeroSnr`] for any start but the last step.
-pub fn check_objective(
-    schedule: &Schedule,
-    prediction: Prediction,
-    spacing: Spacing,
-    first: usize,
-) -> Result<(), ScheduleError> {
-    let last = schedule.len() - 1;
-    match (schedule.is_zero_terminal_snr(), prediction) {
-        (false, _) => Ok(()),
-        (true, Prediction::Eps) => Err(ScheduleError::EpsAtZeroSnr),
-        (true, _) if first == last => Ok(()),
-        (true, _) => Err(ScheduleError::SpacingAtZeroSnr {
-            spacing,
-            first,
-            last,
-        }),
+/// √(signal² + noise²): 1 of a variance-preserving process, exactly.
+fn norm(level: Level) -> f64 {
+    let norm = level.signal.hypot(level.noise);
+    match (norm - 1.0).abs() < 1e-12 {
+        true => 1.0,
+        false => norm,
     }
 }
 
@@ -104,96 +129,77 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{ScheduleConfig, timesteps};
 
-    const ALL: [Prediction; 3] = [Prediction::Eps, Prediction::X0, Prediction::V];
-
-    fn apply((a, b): (f64, f64), x: f64, y: f64) -> f64 {
-        a * x + b * y
-    }
+    const ALL: [Prediction; 5] = [
+        Prediction::Eps,
+        Prediction::X0,
+        Prediction::V,
+        Prediction::Edm,
+        Prediction::Velocity,
+    ];
 
     proptest! {
-        /// Every conversion agrees with the definitions, and so every round trip closes.
+        /// The target, put where the network's output goes, gives x0 back: at any level of any process.
         #[test]
-        fn conversions_agree(alpha_bar in 1e-4f64..0.9999, x0 in -1.0f64..1.0, eps in -4.0f64..4.0) {
-            let xt = alpha_bar.sqrt() * x0 + (1.0 - alpha_bar).sqrt() * eps;
-            for from in ALL {
-                let out = apply(target_coefs(from, alpha_bar), x0, eps);
-                prop_assert!((apply(x0_coefs(from, alpha_bar), xt, out) - x0).abs() < 1e-12);
-                prop_assert!((apply(eps_coefs(from, alpha_bar), xt, out) - eps).abs() < 1e-12);
-                let v = apply(target_coefs(Prediction::V, alpha_bar), x0, eps);
-                // From ε or x0 the rounding of x_t is divided by √ᾱ or √(1-ᾱ).
-                prop_assert!((apply(v_coefs(from, alpha_bar), xt, out) - v).abs() < 1e-12);
-            }
-        }
-
-        #[test]
-        fn round_trips_close(alpha_bar in 1e-4f64..0.9999, xt in -4.0f64..4.0, out in -4.0f64..4.0) {
-            let coefs = |to, from| match to {
-                Prediction::Eps => eps_coefs(from, alpha_bar),
-                Prediction::X0 => x0_coefs(from, alpha_bar),
-                Prediction::V => v_coefs(from, alpha_bar),
+        fn targets_lead_to_x0(
+            signal in 0.01f64..1.0, noise in 0.001f64..80.0, preserving: bool,
+            x0 in -1.0f64..1.0, eps in -4.0f64..4.0, sigma_data in 0.1f64..2.0,
+        ) {
+            let level = match preserving {
+                true => Level::of_alpha_bar(signal),
+                false => Level { signal, noise },
             };
-            for from in ALL {
-                for to in ALL {
-                    let there = apply(coefs(to, from), xt, out);
-                    let back = apply(coefs(from, to), xt, there);
-                    let scale = 1.0 + there.abs();
-                    prop_assert!((back - out).abs() < 1e-12 * scale, "{from:?} -> {to:?}: {back} {out}");
-                }
+            let x = level.signal * x0 + level.noise * eps;
+            for prediction in ALL {
+                let (c_x0, c_eps) = prediction.target(level, sigma_data);
+                let coefs = prediction.coefs(level, sigma_data);
+                let back = coefs.c_skip * x + coefs.c_out * (c_x0 * x0 + c_eps * eps);
+                prop_assert!((back - x0).abs() < 1e-9, "{prediction:?}: {back} {x0}");
             }
         }
     }
 
     #[test]
-    fn at_zero_snr_only_eps_is_lost() {
-        assert!(x0_coefs(Prediction::Eps, 0.0).0.is_infinite());
-        assert!(v_coefs(Prediction::Eps, 0.0).0.is_infinite());
-        assert_eq!(x0_coefs(Prediction::V, 0.0), (0.0, -1.0));
-        assert_eq!(eps_coefs(Prediction::V, 0.0), (1.0, 0.0));
-        assert_eq!(eps_coefs(Prediction::X0, 0.0), (1.0, -0.0));
+    fn variance_preserving_inputs_are_not_scaled() {
+        for alpha_bar in [0.0, 1e-5, 0.3, 0.9999] {
+            let level = Level::of_alpha_bar(alpha_bar);
+            for prediction in [Prediction::Eps, Prediction::X0, Prediction::V] {
+                assert_eq!(prediction.coefs(level, 0.5).c_in, 1.0);
+            }
+        }
     }
 
     #[test]
-    fn zero_terminal_snr_restricts_the_objective() {
-        let plain = ScheduleConfig::default();
-        let zero = ScheduleConfig {
-            zero_terminal_snr: true,
-            ..plain.clone()
+    fn edm_is_as_in_the_paper() {
+        for sigma in [0.002f64, 0.5, 80.0] {
+            let coefs = Prediction::Edm.coefs(Level::variance_exploding(sigma), 0.5);
+            let sum = sigma * sigma + 0.25;
+            assert!((coefs.c_in - 1.0 / sum.sqrt()).abs() < 1e-14);
+            assert!((coefs.c_skip - 0.25 / sum).abs() < 1e-14);
+            assert!((coefs.c_out - 0.5 * sigma / sum.sqrt()).abs() < 1e-14);
         }
-        .build()
-        .unwrap();
-        let plain = plain.build().unwrap();
+    }
+
+    #[test]
+    fn at_pure_noise_only_eps_is_lost() {
+        let noise = Level::of_alpha_bar(0.0);
         for prediction in ALL {
-            for spacing in [Spacing::Leading, Spacing::Linspace, Spacing::Trailing] {
-                for steps in [1, 2, 50, 999, 1000] {
-                    let first = timesteps(1000, steps, spacing, 0).unwrap()[0];
-                    assert_eq!(check_objective(&plain, prediction, spacing, first), Ok(()));
-                    let starts_at_last = match spacing {
-                        Spacing::Leading => steps == 1000,
-                        Spacing::Linspace => steps > 1,
-                        Spacing::Trailing => true,
-                    };
-                    assert_eq!(
-                        check_objective(&zero, prediction, spacing, first).is_ok(),
-                        prediction != Prediction::Eps && starts_at_last,
-                        "{prediction:?} {spacing} {steps}"
-                    );
-                }
-            }
+            let coefs = prediction.coefs(noise, 0.5);
+            let finite = coefs.c_skip.is_finite() && coefs.c_out.is_finite();
+            assert_eq!(finite, prediction != Prediction::Eps);
+            assert_eq!(
+                prediction.check(noise).is_ok(),
+                prediction != Prediction::Eps
+            );
+            assert!(prediction.check(Level::of_alpha_bar(0.1)).is_ok());
         }
-        let message = check_objective(&zero, Prediction::V, Spacing::Leading, 980)
-            .unwrap_err()
-            .to_string();
-        assert_eq!(
-            message,
-            "zero terminal SNR needs sampling to start at the last step, 999, but leading spacing starts at 980; \
-             set spacing to \"trailing\" or \"linspace\""
-        );
     }
 
     #[test]
     fn names_in_files() {
-        assert_eq!(serde_json::to_string(&ALL).unwrap(), r#"["eps","x0","v"]"#);
+        assert_eq!(
+            serde_json::to_string(&ALL).unwrap(),
+            r#"["eps","x0","v","edm","velocity"]"#
+        );
     }
 }

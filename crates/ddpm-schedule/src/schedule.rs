@@ -3,7 +3,7 @@
 mod config;
 mod kinds;
 
-use crate::{ScheduleError, posterior::Posterior};
+use crate::{Level, ScheduleError};
 
 pub use config::{ScheduleConfig, ScheduleKind};
 
@@ -161,12 +161,17 @@ impl Schedule {
         self.alpha_bars.last() == Some(&0.0)
     }
 
-    /// The posterior of every step, with the first logarithms clipped: see [`Posterior::table`].
+    /// The noise level of step `t`.
     #[must_use]
-    pub fn posteriors(&self) -> Vec<Posterior> {
-        let previous = std::iter::once(1.0).chain(self.alpha_bars.iter().copied());
-        let pairs: Vec<_> = self.alpha_bars.iter().copied().zip(previous).collect();
-        Posterior::table(&pairs)
+    pub fn level(&self, t: usize) -> Level {
+        Level::of_alpha_bar(self.alpha_bars[t])
+    }
+
+    /// The noise levels of all steps.
+    #[must_use]
+    pub fn levels(&self) -> Vec<Level> {
+        let levels = self.alpha_bars.iter().copied();
+        levels.map(Level::of_alpha_bar).collect()
     }
 }
 

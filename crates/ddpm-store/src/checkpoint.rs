@@ -8,6 +8,7 @@
 //! step-1200/manifest.json  state.json  optimiser.safetensors
 //! step-1200/unet/config.json  unet/diffusion_pytorch_model.safetensors
 //! step-1200/ema/config.json   ema/diffusion_pytorch_model.safetensors     (where there is an EMA)
+//! step-1200/model_index.json  scheduler/scheduler_config.json             (where diffusers has such a scheduler)
 //! ```
 //! so that a checkpoint is also a model directory that diffusers reads.
 
@@ -25,11 +26,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-pub(crate) use self::retention::sweep;
 pub use self::retention::{Retention, prune, remove_damaged, remove_superseded, supersede};
+pub(crate) use self::retention::{move_aside, move_away, sweep};
 
 use self::manifest::Manifest;
 use crate::atomic::DirCommit;
+use crate::diffusers;
 use crate::error::{Instead, Result, StoreError};
 use crate::io as disk;
 use crate::json;
@@ -43,6 +45,8 @@ const WEIGHTS: [&str; 2] = [
     "unet/config.json",
     "unet/diffusion_pytorch_model.safetensors",
 ];
+/// What makes a pipeline of `unet/`.
+const PIPELINE: [&str; 2] = ["scheduler/scheduler_config.json", "model_index.json"];
 const EMA: [&str; 2] = ["ema/config.json", "ema/diffusion_pytorch_model.safetensors"];
 
 /// A training state.
@@ -60,12 +64,14 @@ pub struct Checkpoint {
     pub weights: Vec<NamedTensor>,
     /// Their moving average; empty without one.
     pub ema: Vec<NamedTensor>,
-    /// The optimiser's moments, named e.g. `exp_avg/conv_in.weight`; may be empty.
+    /// The optimiser's moments, named e.g. `exp_avg/conv_in.weight`, and further averages; may be empty.
     pub optimiser: Vec<NamedTensor>,
     /// Whatever small state the trainer keeps besides.
     pub state: Value,
     /// The network's `config.json`.
     pub config: Value,
+    /// diffusers' `scheduler_config.json` for this run, where there is one.
+    pub scheduler: Option<Value>,
 }
 
 /// A directory `step-N` of a run.
@@ -108,11 +114,56 @@ pub fn save(run: &RunWriter, checkpoint: &Checkpoint) -> Result<PathBuf> {
     let name = format!("step-{}", checkpoint.step);
     let mut commit = DirCommit::begin(&run.checkpoints(), &name)?;
     let target = commit.target().to_owned();
+    let manifest = write_all(&mut commit, checkpoint)?;
+    let aside = match verified(&target) {
+        Ok(old) if old == manifest => return Ok(target),
+        _ if target.exists() => Some(move_aside(&target)?),
+        _ => None,
+    };
+    let path = commit.commit()?;
+    if let Some(aside) = aside {
+        disk::remove_dir_all(&aside)?;
+    }
+    Ok(path)
+}
+
+/// Commits a checkpoint to a path that is free, outside of any run: a model directory.
+///
+/// # Errors   [`StoreError::Occupied`], [`StoreError::Tensor`], [`StoreError::Io`]
+pub fn export(path: &Path, checkpoint: &Checkpoint) -> Result<()> {
+    if path.exists() {
+        return Err(StoreError::Occupied {
+            path: path.to_owned(),
+            what: "something is already there",
+        });
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut commit = DirCommit::begin(crate::atomic::parent(path), &name)?;
+    write_all(&mut commit, checkpoint)?;
+    commit.commit()?;
+    Ok(())
+}
+
+/// Writes all files of a checkpoint, its manifest last.
+fn write_all(commit: &mut DirCommit, checkpoint: &Checkpoint) -> Result<Manifest> {
+    let target = commit.target().to_owned();
     let mut files = BTreeMap::new();
 
     let config = json::to_bytes(&target, &checkpoint.config)?;
     let state = json::to_bytes(&target, &checkpoint.state)?;
+    let pipeline = match &checkpoint.scheduler {
+        None => None,
+        Some(scheduler) => {
+            let class = |json: &Value| json.get("_class_name").cloned().unwrap_or_default();
+            let index = diffusers::pipeline(&class(scheduler), &class(&checkpoint.config));
+            Some([
+                json::to_bytes(&target, scheduler)?,
+                json::to_bytes(&target, &index)?,
+            ])
+        }
+    };
     let mut texts = vec![(STATE, &state), (WEIGHTS[0], &config)];
+    texts.extend(PIPELINE.into_iter().zip(pipeline.iter().flatten()));
     let mut weights = vec![
         (WEIGHTS[1], &checkpoint.weights),
         (OPTIMISER, &checkpoint.optimiser),
@@ -138,16 +189,7 @@ pub fn save(run: &RunWriter, checkpoint: &Checkpoint) -> Result<PathBuf> {
     let manifest = Manifest::new(checkpoint, files);
     let bytes = manifest.to_bytes(&target)?;
     commit.write(MANIFEST, |out| out.write_all(&bytes))?;
-    let aside = match verified(&target) {
-        Ok(old) if old == manifest => return Ok(target),
-        _ if target.exists() => Some(retention::move_aside(&target)?),
-        _ => None,
-    };
-    let path = commit.commit()?;
-    if let Some(aside) = aside {
-        disk::remove_dir_all(&aside)?;
-    }
-    Ok(path)
+    Ok(manifest)
 }
 
 /// The checkpoints of a run by rising step, each with a first look at its manifest and file lengths.
@@ -174,7 +216,7 @@ fn list_in(directory: &Path) -> Result<Vec<CheckpointInfo>> {
 }
 
 /// The step of a directory named `step-N`, in the one spelling that [`save`] uses.
-fn step_of(path: &Path) -> Option<u64> {
+pub(crate) fn step_of(path: &Path) -> Option<u64> {
     let number = path.file_name()?.to_str()?.strip_prefix("step-")?;
     number
         .parse()
@@ -278,6 +320,10 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
         optimiser: TensorFile::read(&path.join(OPTIMISER))?.tensors,
         state: json::read(&path.join(STATE))?,
         config: json::read(&path.join(WEIGHTS[0]))?,
+        scheduler: match manifest.lists(PIPELINE[0]) {
+            true => Some(json::read(&path.join(PIPELINE[0]))?),
+            false => None,
+        },
     })
 }
 
@@ -302,6 +348,8 @@ pub struct ForSampling {
     pub config: Value,
     /// The weights that were asked for.
     pub weights: Vec<NamedTensor>,
+    /// Whether they are the moving average.
+    pub averaged: bool,
 }
 
 /// Loads what sampling needs, without the moments. Verified as by [`load`].
@@ -310,10 +358,8 @@ pub struct ForSampling {
 pub fn load_for_sampling(path: &Path, which: Weights) -> Result<ForSampling> {
     let manifest = verified_or_advice(path)?;
     let summary = manifest.summary();
-    let [config, weights] = match which {
-        Weights::Ema if summary.has_ema => EMA,
-        Weights::Ema | Weights::Raw => WEIGHTS,
-    };
+    let averaged = which == Weights::Ema && summary.has_ema;
+    let [config, weights] = if averaged { EMA } else { WEIGHTS };
     let weights = path.join(weights);
     let tensors = TensorFile::read(&weights)?.tensors;
     tensors::check_finite(&weights, &tensors)?;
@@ -322,6 +368,7 @@ pub fn load_for_sampling(path: &Path, which: Weights) -> Result<ForSampling> {
         state: json::read(&path.join(STATE))?,
         config: json::read(&path.join(config))?,
         weights: tensors,
+        averaged,
     })
 }
 

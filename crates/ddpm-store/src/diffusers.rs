@@ -2,7 +2,6 @@
 //!
 //! The only place where its words (`alphas_cumprod`, `timestep_spacing`, …) are spoken.
 
-mod class;
 mod hub;
 mod index;
 mod keys;
@@ -11,6 +10,8 @@ mod names;
 mod scheduler;
 mod weights;
 
-pub use self::class::SchedulerClass;
+pub(crate) use self::model_dir::pipeline;
 pub use self::model_dir::{DiffusersModel, write_pipeline};
-pub use self::scheduler::SchedulerSettings;
+pub use self::scheduler::{
+    Call, Choice, NETWORK_STEPS, NetworkSettings, Scheduler, Written, beta_schedule,
+};

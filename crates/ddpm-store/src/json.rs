@@ -22,6 +22,41 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     from_bytes(path, "JSON", &io::read_bounded(path, MAX_JSON_BYTES)?)
 }
 
+/// As [`read`]; the words `Infinity` and `NaN`, which Python writes for what JSON has no numbers for, are read as strings.
+pub(crate) fn read_python<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = io::read_bounded(path, MAX_JSON_BYTES)?;
+    from_bytes(path, "JSON", &quoted(&bytes))
+}
+
+fn quoted(bytes: &[u8]) -> Vec<u8> {
+    let mut found = Vec::with_capacity(bytes.len());
+    let (mut at, mut within) = (0, false);
+    while let Some(&byte) = bytes.get(at) {
+        let words: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
+        let word = words
+            .into_iter()
+            .find(|word| !within && bytes[at..].starts_with(word));
+        if let Some(word) = word {
+            found.push(b'"');
+            found.extend_from_slice(word);
+            found.push(b'"');
+            at += word.len();
+            continue;
+        }
+        found.push(byte);
+        at += 1;
+        match byte {
+            b'"' => within = !within,
+            b'\\' if within => {
+                found.extend(bytes.get(at));
+                at += 1;
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
 /// What `bytes` say; a byte-order mark before them, as editors of Windows write it, is passed over.
 pub(crate) fn from_bytes<T: DeserializeOwned>(
     path: &Path,
@@ -61,6 +96,18 @@ mod tests {
         std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid x\n").unwrap();
         let message = read::<serde_json::Value>(&path).unwrap_err().to_string();
         assert!(message.contains("git lfs pull"), "{message}");
+    }
+
+    #[test]
+    fn numbers_that_only_python_has_are_words() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.json");
+        let text = r#"{"a": -Infinity, "b": [Infinity, NaN], "c \" NaN": "Infinity\\"}"#;
+        std::fs::write(&path, text).unwrap();
+        let read_back: serde_json::Value = read_python(&path).unwrap();
+        let expected = serde_json::json!({"a": "-Infinity", "b": ["Infinity", "NaN"], "c \" NaN": "Infinity\\"});
+        assert_eq!(read_back, expected);
+        assert!(read::<serde_json::Value>(&path).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! the metric log, and only a [`RunWriter`] writes below a run directory.
 
 pub mod atomic;
+pub mod averages;
 pub mod checkpoint;
 pub mod diffusers;
 mod error;
@@ -20,7 +21,7 @@ mod seam;
 pub mod tensors;
 
 pub use checkpoint::{Checkpoint, CheckpointInfo, CheckpointSummary};
-pub use diffusers::{DiffusersModel, SchedulerSettings};
+pub use diffusers::DiffusersModel;
 pub use error::{Instead, Result, StoreError};
 pub use images::{Grid, GridOptions, ImageBatch};
 pub use metrics::{MetricsLog, last_metrics, read_metrics};

@@ -4,6 +4,7 @@
 //! RUN/config.toml  run.json  metrics.jsonl  skips.jsonl  run.lock
 //! RUN/samples/step-00001200.png
 //! RUN/checkpoints/step-1200/
+//! RUN/ema/step-1200/    snapshots of tracked averages
 //! RUN/model/            the exported pipeline
 //! RUN/cache/kernels.json  the kernels that a card was found fastest with
 //! ```
@@ -229,6 +230,12 @@ impl RunDir {
         self.checkpoints().join("superseded")
     }
 
+    /// Snapshots of tracked averages of the weights.
+    #[must_use]
+    pub fn ema(&self) -> PathBuf {
+        self.path.join("ema")
+    }
+
     /// One JSON object a line, one line an update that was left out.
     #[must_use]
     pub fn skips_jsonl(&self) -> PathBuf {
@@ -283,7 +290,9 @@ impl RunWriter {
         for directory in [self.path.clone(), self.samples(), self.model()] {
             atomic::sweep_temporaries(&directory)?;
         }
-        crate::checkpoint::sweep(&self.checkpoints())?;
+        for directory in [self.checkpoints(), self.ema()] {
+            crate::checkpoint::sweep(&directory)?;
+        }
         disk::create_dir_all(&self.samples())?;
         disk::create_dir_all(&self.checkpoints())?;
         Ok(self)

@@ -2,7 +2,9 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ddpm_data::Batch;
-use ddpm_schedule::noise::{Stream, below};
+use ddpm_diffusion::Learned;
+use ddpm_schedule::Process;
+use ddpm_schedule::noise::{Stream, bits, normal_fill};
 
 use crate::ahead::{NoiseAhead, Wanted};
 use crate::config::Config;
@@ -17,11 +19,24 @@ pub(crate) struct Rank {
     pub(crate) of: usize,
 }
 
+/// What times and noise are drawn by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Laws<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) process: &'a Process,
+    /// What the objective has learned of noise levels.
+    pub(crate) learned: &'a Learned,
+}
+
 /// A rank's images of a step with their noise and time steps, split as `train.accumulate` says.
 ///
 /// Row r of step s gets noise and time from (seed, s, r), however the batch is split.
 pub(crate) fn parts(
-    config: &Config,
+    Laws {
+        config,
+        process,
+        learned,
+    }: Laws<'_>,
     batch: &Batch,
     step: u64,
     rank: Rank,
@@ -29,7 +44,6 @@ pub(crate) fn parts(
     device: &Device,
 ) -> Vec<Part> {
     let [batch_rows, channels, height, width] = batch.shape;
-    let steps_t = config.schedule.steps as u64;
     let accumulate = config.train.accumulate;
     let part_rows = batch_rows / (rank.of * accumulate);
     let part_len = part_rows * channels * height * width;
@@ -49,14 +63,58 @@ pub(crate) fn parts(
             let shape = [part_rows, channels, height, width];
             let first = (i * part_rows) as u64;
             let rows = first..first + part_rows as u64;
-            let time = |row| below(config.seed, Stream::TrainTime, step, row, steps_t) as usize;
+            let bits = |row| {
+                let [low, high, ..] = bits(config.seed, Stream::TrainTime, step, row);
+                u64::from(low) | (u64::from(high) << 32)
+            };
+            let (t, counts) = learned.draw(process, &rows.clone().map(bits).collect::<Vec<_>>());
+            let mut noise = noise.to_vec();
+            let objective = &config.objective;
+            if objective.offset_noise > 0.0 {
+                let images = rows
+                    .clone()
+                    .zip(noise.chunks_exact_mut(part_len / part_rows));
+                for (row, image) in images {
+                    offset(
+                        config.seed,
+                        step,
+                        row,
+                        channels,
+                        objective.offset_noise,
+                        image,
+                    );
+                }
+            }
+            let shown = (objective.input_perturbation > 0.0).then(|| {
+                let extra = rows.clone().flat_map(|row| {
+                    let mut image = vec![0.0; part_len / part_rows];
+                    normal_fill(config.seed, Stream::InputNoise, step, row, &mut image);
+                    image
+                });
+                let scale = objective.input_perturbation as f32;
+                let extra: Vec<f32> = extra.map(|z| scale * z).collect();
+                Tensor::from_data(TensorData::new(extra, shape), device)
+            });
             Part {
                 x0: Tensor::from_data(TensorData::new(pixels.to_vec(), shape), device),
-                t: rows.clone().map(time).collect(),
-                eps: Tensor::from_data(TensorData::new(noise.to_vec(), shape), device),
+                uncertainty: learned.uncertainty(process, &t),
+                t,
+                counts,
+                eps: Tensor::from_data(TensorData::new(noise, shape), device),
+                input_noise: shown,
                 labels: None,
                 first_row: first,
             }
         })
         .collect()
+}
+
+/// Adds to each channel of an image's noise one number of its own.
+fn offset(seed: u64, step: u64, row: u64, channels: usize, scale: f64, image: &mut [f32]) {
+    let mut of_channels = vec![0.0f32; channels];
+    normal_fill(seed, Stream::OffsetNoise, step, row, &mut of_channels);
+    let planes = image.chunks_exact_mut(image.len() / channels);
+    for (plane, z) in planes.zip(of_channels) {
+        plane.iter_mut().for_each(|x| *x += scale as f32 * z);
+    }
 }

@@ -1,8 +1,8 @@
 //! The whole configuration of a run, as one TOML file states it.
 
 use ddpm_data::DataConfig;
-use ddpm_diffusion::{Objective, ObjectiveConfig, Plan, SampleConfig};
-use ddpm_schedule::{Schedule, ScheduleConfig};
+use ddpm_diffusion::{Meaning, Objective, ObjectiveConfig, Plan, SampleConfig};
+use ddpm_schedule::{Process, ProcessConfig, ScheduleConfig, named};
 use ddpm_unet::{ModelConfig, Precision, UnetSection};
 use serde::{Deserialize, Serialize};
 
@@ -22,13 +22,16 @@ pub struct Config {
     pub data: DataConfig,
     /// The network.
     pub model: ModelConfig,
-    /// The noise schedule.
+    /// The diffusion process.
+    #[serde(deserialize_with = "named::deserialize")]
+    pub process: ProcessConfig,
+    /// The noise schedule: the table of the process `discrete`.
     pub schedule: ScheduleConfig,
     /// What the network predicts and how its error is weighted.
     pub objective: ObjectiveConfig,
     /// The optimiser.
     pub optim: OptimConfig,
-    /// The moving average of the weights.
+    /// The moving averages of the weights.
     pub ema: EmaConfig,
     /// What keeps a step that went wrong from doing harm.
     pub guard: GuardConfig,
@@ -44,6 +47,7 @@ impl Default for Config {
             seed: 0,
             data: DataConfig::default(),
             model: ModelConfig::Unet(UnetSection::default()),
+            process: ProcessConfig::default(),
             schedule: ScheduleConfig::default(),
             objective: ObjectiveConfig::default(),
             optim: OptimConfig::default(),
@@ -125,8 +129,8 @@ impl TrainConfig {
 pub struct Validated {
     /// The configuration.
     pub config: Config,
-    /// The tables of its noise schedule.
-    pub schedule: Schedule,
+    /// Its process.
+    pub process: Process,
     /// Its objective.
     pub objective: Objective,
     /// How samples are drawn during training.
@@ -138,25 +142,83 @@ impl Config {
     ///
     /// # Errors   [`TrainError::Config`], [`TrainError::Schedule`], [`TrainError::Diffusion`] or
     /// [`TrainError::Data`] naming the key
-    pub fn validate(self) -> Result<Validated, TrainError> {
+    pub fn validate(mut self) -> Result<Validated, TrainError> {
         self.data.validate()?;
-        let schedule = self
-            .schedule
-            .build()
-            .map_err(|source| TrainError::Schedule {
-                section: "[schedule]",
-                source,
-            })?;
-        let objective = self.objective.build()?;
+        let process = self.process()?;
+        let objective = self.objective.build(&process)?;
+        // What is written into the run says what it predicts, whatever becomes usual.
+        self.objective = *objective.config();
+        self.validate_plain()?;
         self.validate_optim()?;
         self.validate_train()?;
-        let plan = self.sample.plan(&schedule, self.objective.prediction)?;
+        let plan = self.sample.plan(&process, objective.meaning())?;
         Ok(Validated {
             config: self,
-            schedule,
+            process,
             objective,
             plan,
         })
+    }
+
+    /// The diffusion process.
+    ///
+    /// # Errors   [`TrainError::Schedule`] naming the key
+    pub fn process(&self) -> Result<Process, TrainError> {
+        let section = match self.process {
+            ProcessConfig::Discrete {} => "[schedule]",
+            _ => "[process]",
+        };
+        let built = self.process.build(&self.schedule);
+        built.map_err(|source| TrainError::Schedule { section, source })
+    }
+
+    /// The tutorial's network has no channels for a variance, and is told its time as a share of T.
+    fn validate_plain(&self) -> Result<(), TrainError> {
+        let ModelConfig::Plain(_) = self.model else {
+            return Ok(());
+        };
+        let refuse = |key, got: String, expected: &str| {
+            Err(TrainError::Config {
+                key,
+                got,
+                expected: expected.to_owned(),
+            })
+        };
+        if self.objective.variance.is_learned() {
+            let expected =
+                "the network of kind `plain` cannot learn a variance; set `model.kind = \"unet\"`";
+            return refuse("objective.variance", "learned".to_owned(), expected);
+        }
+        if self.objective.self_condition > 0.0 {
+            let expected = "the network of kind `plain` has no input for what it expected; set `model.kind = \"unet\"`";
+            return refuse(
+                "objective.self_condition",
+                self.objective.self_condition.to_string(),
+                expected,
+            );
+        }
+        if let ProcessConfig::Edm(_) = self.process {
+            let expected = "the network of kind `plain` is told its time as a share of T, which ln σ is not; set \
+                            `model.kind = \"unet\"`";
+            return refuse("process.kind", "edm".to_owned(), expected);
+        }
+        Ok(())
+    }
+
+    /// What the network's output means.
+    ///
+    /// # Errors   as [`Config::process`]
+    pub(crate) fn meaning(&self) -> Result<Meaning, TrainError> {
+        Ok(self.objective.build(&self.process()?)?.meaning())
+    }
+
+    /// How many time steps a network that counts them is made for.
+    pub fn network_steps(&self) -> usize {
+        match self.process {
+            ProcessConfig::Discrete {} => self.schedule.steps,
+            // They are told 999·t or 1000·t.
+            _ => 1000,
+        }
     }
 
     fn validate_optim(&self) -> Result<(), TrainError> {
@@ -194,32 +256,9 @@ impl Config {
                 optim.clip_norm >= 0.0,
                 "must be a positive number, or 0 for no clipping",
             ),
-            (
-                "ema.decay",
-                self.ema.decay.to_string(),
-                unit.contains(&self.ema.decay),
-                "must be in [0, 1); 0 switches the average off",
-            ),
-            (
-                "ema.min_decay",
-                self.ema.min_decay.to_string(),
-                (0.0..=self.ema.decay).contains(&self.ema.min_decay),
-                "must be between 0 and `ema.decay`",
-            ),
-            (
-                "ema.inv_gamma",
-                self.ema.inv_gamma.to_string(),
-                self.ema.inv_gamma > 0.0 && self.ema.inv_gamma.is_finite(),
-                "must be a positive number",
-            ),
-            (
-                "ema.power",
-                self.ema.power.to_string(),
-                self.ema.power > 0.0 && self.ema.power.is_finite(),
-                "must be a positive number",
-            ),
         ];
         first_failure(checks)?;
+        self.ema.validate()?;
         self.guard.validate()
     }
 

@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 
-use burn::tensor::{FloatDType, Int, Tensor};
-use ddpm_diffusion::{Denoiser, DenoiserError};
+use burn::tensor::{FloatDType, Tensor};
+use ddpm_diffusion::{Condition, Network, NetworkError};
 use ddpm_kernels::{Attempt, Bundle, Recording, record};
 use ddpm_unet::{ClassLabels, Model, Precision};
 
@@ -12,7 +12,7 @@ use ddpm_unet::{ClassLabels, Model, Precision};
 /// What it is given and what it returns are f32. On a card the second batch of a shape is recorded and those after
 /// it replay that, so that the host keeps up with small batches too.
 #[derive(Debug)]
-pub struct ModelDenoiser<'a> {
+pub struct SamplingNetwork<'a> {
     model: &'a Model,
     precision: Precision,
     last: RefCell<Last>,
@@ -30,7 +30,7 @@ struct Last {
 /// Attempts to record batches of one shape: those of a network whose output is all zeros come to nothing.
 const TRIES: usize = 3;
 
-impl<'a> ModelDenoiser<'a> {
+impl<'a> SamplingNetwork<'a> {
     /// The network computes in `precision`; its weights are to stay as they are.
     pub fn new(model: &'a Model, precision: Precision) -> Self {
         Self {
@@ -45,13 +45,13 @@ impl<'a> ModelDenoiser<'a> {
         xt: Tensor<4>,
         t: Tensor<1>,
         labels: Option<ClassLabels>,
-    ) -> Result<Tensor<4>, DenoiserError> {
+    ) -> Result<Tensor<4>, NetworkError> {
         let xt = xt.cast(self.precision.dtype());
         let output = self.model.forward(xt, t, labels, None)?;
         Ok(output.cast(FloatDType::F32))
     }
 
-    fn run_bundle(&self, mut inputs: Bundle) -> Result<Bundle, DenoiserError> {
+    fn run_bundle(&self, mut inputs: Bundle) -> Result<Bundle, NetworkError> {
         let missing = "the recording has no input";
         let (xt, t) = (inputs.images.pop(), inputs.rows.pop());
         let output = self.run(xt.ok_or(missing)?, t.ok_or(missing)?, None)?;
@@ -69,15 +69,20 @@ fn bundle(xt: &Tensor<4>, t: &Tensor<1>) -> Bundle {
     }
 }
 
-impl Denoiser for ModelDenoiser<'_> {
-    fn predict(
+impl Network for SamplingNetwork<'_> {
+    fn forward(
         &self,
         xt: Tensor<4>,
         t: Tensor<1>,
-        class_labels: Option<Tensor<1, Int>>,
-    ) -> Result<Tensor<4>, DenoiserError> {
-        if class_labels.is_some() {
-            return self.run(xt, t, class_labels.map(ClassLabels::Index));
+        condition: &Condition,
+    ) -> Result<Tensor<4>, NetworkError> {
+        let xt = match condition.x0.clone() {
+            None => xt,
+            // [batch, channels, height, width] twice -> [batch, 2·channels, height, width]
+            Some(x0) => Tensor::cat(vec![x0, xt], 1),
+        };
+        if let Some(labels) = condition.labels.clone() {
+            return self.run(xt, t, Some(ClassLabels::Index(labels)));
         }
         let mut last = self.last.borrow_mut();
         if last.shape != xt.dims() {

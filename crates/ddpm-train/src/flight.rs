@@ -16,8 +16,9 @@ use crate::events::Event;
 use crate::guard::Verdict;
 use crate::position::Position;
 use crate::recovery::Trouble;
+use crate::speed::Speed;
 use crate::state::TrainState;
-use crate::trainer::{Speed, Trainer};
+use crate::trainer::Trainer;
 use crate::underway::Unseen;
 
 /// Steps that a card has to do while the host reads the numbers of one before them: the one that it is at, and one
@@ -171,15 +172,16 @@ mod tests {
 
     use burn::tensor::Device;
     use ddpm_data::Dataset;
-    use ddpm_store::RunDir;
+    use ddpm_store::{RunDir, averages};
     use serde_json::Value;
 
     use super::*;
     use crate::config::Config;
+    use crate::ema::SigmaRels;
     use crate::stop::Stop;
     use crate::trainer::{Job, Start};
 
-    /// What a run leaves: the files of its last checkpoint, its metrics without their speed, the updates left out.
+    /// What a run leaves: the files of its last checkpoint and of its snapshots of averages, its metrics without their speed, the updates left out.
     #[derive(PartialEq)]
     struct Left {
         checkpoint: Vec<(String, Vec<u8>)>,
@@ -199,6 +201,8 @@ mod tests {
         config.sample.count = 1;
         config.sample.steps = Some(2);
         config.guard.max_consecutive_skips = 2;
+        config.ema.power_function = SigmaRels::new(&[0.05, 0.1]).unwrap();
+        config.ema.snapshot_every = Some(3);
         config
     }
 
@@ -246,6 +250,12 @@ mod tests {
         let slots = "optimiser.safetensors".to_owned();
         let bytes = fs::read(outcome.checkpoint.join(&slots)).unwrap();
         checkpoint.push((slots, bytes));
+        let snapshots = averages::list(&trainer.run).unwrap();
+        assert_eq!(snapshots.len(), 6, "steps 3, 6 and 9");
+        for file in snapshots {
+            let bytes = fs::read(&file.path).unwrap();
+            checkpoint.push((format!("{} {}", file.step, file.sigma_rel), bytes));
+        }
         let lines = fs::read_to_string(metrics).unwrap();
         let metrics = lines.lines().map(|line| {
             let mut line: Value = serde_json::from_str(line).unwrap();

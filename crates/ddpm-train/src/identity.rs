@@ -24,7 +24,7 @@ impl std::fmt::Display for Change {
 }
 
 /// Sections, and keys without one, that a run cannot change: architecture, data, seed, objective.
-const IDENTITY: &[&str] = &["seed", "data", "model", "schedule", "objective"];
+const IDENTITY: &[&str] = &["seed", "data", "model", "process", "schedule", "objective"];
 
 /// Keys of those sections that say only where the images lie and how much is trusted. Whether they are the same
 /// images is seen from the images.

@@ -28,8 +28,10 @@ mod probe;
 mod recorder;
 mod recovery;
 mod rhythm;
+mod scheduler;
 mod seed;
 mod snapshot;
+mod speed;
 mod state;
 mod stop;
 #[cfg(test)]
@@ -40,8 +42,8 @@ mod underway;
 mod window;
 
 pub use config::{Config, TrainConfig, Validated};
-pub use denoise::ModelDenoiser;
-pub use ema::EmaConfig;
+pub use denoise::SamplingNetwork;
+pub use ema::{EmaConfig, Law, SigmaRels, Synthesis, posthoc, power};
 pub use error::TrainError;
 pub use events::Event;
 pub use flight::AHEAD;

@@ -38,7 +38,7 @@ const SAMPLER: u128 = 8;
 pub struct MemoryEstimate {
     /// The program and the decoded images that are kept.
     pub program_and_data: u128,
-    /// Weights, both moments and the average: what a checkpoint holds.
+    /// Weights, both moments and the averages: what a checkpoint holds.
     pub state: u128,
     /// Gradients; more than once if batches are accumulated or shared.
     pub gradients: u128,
@@ -74,6 +74,7 @@ impl MemoryEstimate {
     ) -> Self {
         let parameters = figures.parameters.saturating_mul(F32);
         let copies = if one { devices as u128 } else { 1 };
+        let tracked = config.ema.power_function.len() as u128;
         let passes = config.train.accumulate.max(1).saturating_mul(devices);
         // Shares of one device are computed one after the other.
         let rows = (config.train.batch / passes.max(1)) as u128;
@@ -95,7 +96,9 @@ impl MemoryEstimate {
         let maps = figures.widest.saturating_mul(config.sample.count as u128);
         Self {
             program_and_data: PROGRAM.saturating_add(data_bytes).saturating_add(batches),
-            state: parameters.saturating_mul(4).saturating_mul(copies),
+            state: parameters
+                .saturating_mul(4 + tracked)
+                .saturating_mul(copies),
             gradients: parameters.saturating_mul(match (config.train.accumulate, devices) {
                 (0 | 1, 0 | 1) => 1,
                 (_, 0 | 1) => 2,
@@ -112,7 +115,8 @@ impl MemoryEstimate {
                     // Its transposed convolutions, maxima and ReLU are burn's own operations.
                     ModelConfig::Plain(_) => activations.saturating_mul(2),
                 }),
-            saving: parameters.saturating_mul(SAVING),
+            // Tracked averages are copied for their snapshot as well.
+            saving: parameters.saturating_mul(SAVING + 2 * tracked),
             // Weights as sampling keeps them, and about four feature maps an image.
             drawing: figures
                 .packed
@@ -198,6 +202,8 @@ mod tests {
             channels: 3,
             height: 32,
             width: 32,
+            learned_variance: false,
+            self_condition: false,
             steps: 1000,
         };
         let model = ModelConfig::Unet(model);
@@ -282,6 +288,8 @@ mod tests {
                 channels: 1,
                 height: side,
                 width: side,
+                learned_variance: false,
+                self_condition: false,
                 steps: 1000,
             };
             let figures = Figures::of(&make(side), shape).unwrap();
@@ -316,6 +324,8 @@ mod tests {
             channels: 3,
             height: 32,
             width: 32,
+            learned_variance: false,
+            self_condition: false,
             steps: 1000,
         };
         let figures = Figures::of(&config.model, shape).unwrap();

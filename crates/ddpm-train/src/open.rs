@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use ddpm_diffusion::{DdimRules, SampleConfig, SamplerKind};
-use ddpm_schedule::{Prediction, Schedule, ScheduleConfig};
+use ddpm_diffusion::{Meaning, SampleConfig};
+use ddpm_schedule::{Process, ProcessConfig, ScheduleConfig};
 use ddpm_store::checkpoint::{self, Weights};
-use ddpm_store::diffusers::SchedulerClass;
-use ddpm_store::{DiffusersModel, NamedTensor, RunDir, SchedulerSettings, StoreError};
+use ddpm_store::diffusers::{Choice, NETWORK_STEPS, Scheduler};
+use ddpm_store::{DiffusersModel, NamedTensor, RunDir, StoreError};
 use ddpm_unet::figures::parameters_of_json;
 use ddpm_unet::{Model, SampleSize, UnetError};
 use serde_json::{Map, Value};
@@ -26,10 +26,12 @@ pub struct OpenedModel {
     pub path: PathBuf,
     /// Optimiser steps it was trained for, where that is known.
     pub step: Option<u64>,
-    /// The noise schedule.
+    /// The diffusion process.
+    pub process: ProcessConfig,
+    /// The noise schedule of a discrete process.
     pub schedule: ScheduleConfig,
-    /// What the network predicts.
-    pub prediction: Prediction,
+    /// What the network's output means.
+    pub meaning: Meaning,
     /// How samples are drawn by default.
     pub sample: SampleConfig,
     /// Channels of an image.
@@ -40,8 +42,8 @@ pub struct OpenedModel {
     pub seed: u64,
     /// Why no images can be sampled with it, where that is so; `schedule` and `sample` then say nothing.
     pub refusal: Option<StoreError>,
-    /// Why a sampler must be chosen, where that is so.
-    pub no_sampler: Option<StoreError>,
+    /// The scheduler of a diffusers directory, whose levels depend on the number of steps.
+    pub scheduler: Option<Scheduler>,
 }
 
 impl OpenedModel {
@@ -95,20 +97,21 @@ impl OpenedModel {
         };
         Ok(Self {
             model: build(path, &json, found.weights, device)?,
-            warning: match weights {
-                Weights::Ema => saved.config.ema.warning(saved.updates_at(found.step)),
-                Weights::Raw => None,
+            warning: match found.averaged {
+                true => saved.config.ema.warning(saved.updates_at(found.step)),
+                false => None,
             },
             path: path.to_owned(),
             step: Some(found.step),
+            process: saved.config.process,
             schedule: saved.config.schedule.clone(),
-            prediction: saved.config.objective.prediction,
+            meaning: saved.config.meaning()?,
             sample: saved.config.sample.clone(),
             channels: saved.channels,
             size: Some([saved.height, saved.width]),
             seed: saved.config.seed,
             refusal: None,
-            no_sampler: None,
+            scheduler: None,
         })
     }
 
@@ -118,27 +121,31 @@ impl OpenedModel {
         device: &Device,
     ) -> Result<Self, TrainError> {
         let found = DiffusersModel::read_weights(path, weights)?;
-        let settings = found.scheduler.unwrap_or_else(|| {
-            if found.refusal.is_none() {
-                tracing::warn!(
-                    "{}: no scheduler_config.json; taking diffusers' defaults (linear, 1000 steps, ε)",
-                    path.display()
-                );
+        let scheduler = match found.scheduler {
+            Some(scheduler) => scheduler,
+            None => {
+                if found.refusal.is_none() {
+                    tracing::warn!(
+                        "{}: no scheduler_config.json; taking diffusers' defaults (linear, 1000 steps, ε)",
+                        path.display()
+                    );
+                }
+                Scheduler::from_json(path, Map::new())?
             }
-            SchedulerSettings::default()
-        });
-        let scheduler_path = found.scheduler_path.unwrap_or_else(|| path.to_owned());
+        };
+        let network = scheduler.network()?;
         let model = build(path, &found.config, found.tensors.tensors, device)?;
         if found.refusal.is_none()
             && let Some(known) = model.time_steps()
-            && known < settings.schedule.steps
+            && network.process == (ProcessConfig::Discrete {})
+            && known < network.schedule.steps
         {
             return Err(TrainError::Format {
                 path: path.to_owned(),
                 problem: format!(
                     "the network knows {known} time steps and its scheduler has {}; \
                      they do not belong together",
-                    settings.schedule.steps
+                    network.schedule.steps
                 ),
             });
         }
@@ -157,73 +164,84 @@ impl OpenedModel {
             warning: None,
             path: found.unet_dir,
             step: None,
-            sample: sample_config(&settings),
-            schedule: settings.schedule,
-            prediction: settings.prediction,
+            // Where it is refused, `prepare` says why.
+            sample: match sampling(&scheduler, None) {
+                Ok(sample) => sample,
+                Err(_) => scheduler.for_any_sampler()?,
+            },
+            process: network.process,
+            schedule: network.schedule,
+            meaning: network.meaning,
             channels,
             size,
             seed: 0,
             refusal: found.refusal,
-            no_sampler: no_sampler(settings.class, scheduler_path),
+            scheduler: Some(scheduler),
         })
     }
 
-    /// Whether images can be sampled, with a sampler that the caller has chosen or the model's own.
+    /// Makes `sample` ready for a sampler and a number of steps that the caller has chosen, or the model's own.
     ///
     /// # Errors   [`TrainError::Store`] naming the file and the key that stands in the way
-    pub fn check_sampling(&mut self, chosen: bool) -> Result<(), TrainError> {
-        let needed = self.no_sampler.take().filter(|_| !chosen);
-        match self.refusal.take().or(needed) {
-            Some(error) => Err(error.into()),
-            None => Ok(()),
+    pub fn prepare(
+        &mut self,
+        sampler: Option<&str>,
+        steps: Option<usize>,
+    ) -> Result<(), TrainError> {
+        if let Some(refusal) = self.refusal.take() {
+            return Err(refusal.into());
         }
+        let Some(scheduler) = &self.scheduler else {
+            return Ok(());
+        };
+        self.sample = match (sampling(scheduler, steps), sampler) {
+            (Ok(own), None) => own,
+            (Ok(own), Some(name)) if own.sampler.name() == name => own,
+            (Err(refused), None) => return Err(refused.into()),
+            (_, Some(_)) => scheduler.for_any_sampler()?,
+        };
+        Ok(())
     }
 
-    /// The tables of the noise schedule.
+    /// The diffusion process.
     ///
-    /// # Errors   [`TrainError::Schedule`] if the model's schedule makes no table
-    pub fn tables(&self) -> Result<Schedule, TrainError> {
-        self.schedule
-            .build()
-            .map_err(|source| TrainError::Schedule {
-                section: "the model's schedule",
-                source,
-            })
+    /// # Errors   [`TrainError::Schedule`] if the model's settings make none
+    pub fn process(&self) -> Result<Process, TrainError> {
+        let built = self.process.build(&self.schedule);
+        built.map_err(|source| TrainError::Schedule {
+            section: "the model's schedule",
+            source,
+        })
     }
 }
 
 /// A scheduler as diffusers' pipelines drive it.
-fn sample_config(settings: &SchedulerSettings) -> SampleConfig {
-    SampleConfig {
-        sampler: match settings.class {
-            SchedulerClass::Ddim => SamplerKind::Ddim,
-            SchedulerClass::Ddpm | SchedulerClass::Other(_) => SamplerKind::Ddpm,
-        },
-        steps: settings.steps,
-        variance: settings.variance,
-        clip: settings.clip,
-        clip_range: settings.clip_range,
-        spacing: Some(settings.spacing),
-        offset: settings.steps_offset,
-        ddim: DdimRules {
-            fixed_stride: true,
-            to_first: settings.to_first,
-            keep_eps: true,
-        },
-        ..SampleConfig::default()
+///
+/// # Errors   [`StoreError::Unsupported`] naming the key of what has no meaning here, or that no network is told here
+fn sampling(scheduler: &Scheduler, steps: Option<usize>) -> Result<SampleConfig, StoreError> {
+    let Choice {
+        sample,
+        negated,
+        flow_steps,
+        told_whole,
+        ..
+    } = scheduler.choice(steps)?;
+    let refuse = |key, supported| Err(scheduler.refusal(key, supported));
+    match (negated, told_whole, flow_steps == NETWORK_STEPS) {
+        (true, ..) => refuse(
+            "prediction_type",
+            "epsilon: the sign of the other is that of no network here",
+        ),
+        (_, true, _) => refuse(
+            "use_flow_sigmas",
+            "a flow-matching scheduler: networks here are told real-valued times",
+        ),
+        (_, _, false) => refuse(
+            "num_train_timesteps",
+            "1000 for flow matching: networks here are told 1000·t",
+        ),
+        _ => Ok(sample),
     }
-}
-
-fn no_sampler(class: SchedulerClass, path: PathBuf) -> Option<StoreError> {
-    let SchedulerClass::Other(name) = class else {
-        return None;
-    };
-    Some(StoreError::Unsupported {
-        path,
-        key: "_class_name".to_owned(),
-        value: format!("\"{name}\""),
-        supported: "another sampler for this network with --sampler ddim or --sampler ddpm",
-    })
 }
 
 fn build(

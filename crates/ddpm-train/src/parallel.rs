@@ -88,6 +88,17 @@ pub(crate) struct Ranks {
 /// Steps after which a rank has recorded, if all goes well.
 const SETTLING: usize = 4;
 
+impl Plan {
+    /// What a step of this state is drawn by.
+    fn laws<'a>(&'a self, state: &'a TrainState) -> batches::Laws<'a> {
+        batches::Laws {
+            config: &self.config,
+            process: &self.recipe.process,
+            learned: &state.learned,
+        }
+    }
+}
+
 impl Ranks {
     /// Opens the devices; the peers have no state before [`Ranks::mirror`].
     ///
@@ -161,6 +172,7 @@ impl Ranks {
         let copied = Arc::new(snapshot::save(state, saved, 0)?);
         for peer in &mut self.peers {
             let (plan, copied) = (self.plan.clone(), copied.clone());
+            let learned = state.learned.clone();
             let placed = peer.ask(move |seat| {
                 // Room for the new one first.
                 seat.state = None;
@@ -172,9 +184,10 @@ impl Ranks {
                     .map_err(TrainError::Model)?;
                 // The path is named in errors about what is missing, which cannot be here.
                 let copied = Arc::unwrap_or_clone(copied);
-                let state =
-                    snapshot::restore(Path::new("rank 0"), copied, updates, model, &device)?;
-                seat.state = Some(state);
+                let tracked = &config.ema.power_function;
+                let path = Path::new("rank 0");
+                let state = snapshot::restore(path, copied, updates, tracked, model, &device)?;
+                seat.state = Some(state.learning(learned));
                 Ok::<_, TrainError>(())
             });
             // One after the other, so that only one copy is under way.
@@ -214,14 +227,8 @@ impl Ranks {
             });
         }
         let device = self.first.clone().autodiff();
-        let parts = batches::parts(
-            &self.plan.config,
-            batch,
-            step,
-            rank(0),
-            &mut self.ahead,
-            &device,
-        );
+        let laws = self.plan.laws(state);
+        let parts = batches::parts(laws, batch, step, rank(0), &mut self.ahead, &device);
         let own = state.share(parts, &self.plan.recipe, alone);
         // All are waited for before any error is returned, and only if there is none do they meet for the sum: a rank
         // that does not come to it would leave the others waiting.
@@ -307,7 +314,7 @@ impl Ranks {
 struct Judged {
     loss: f64,
     grad_norm: f64,
-    per_image: Vec<(usize, f32)>,
+    per_image: Vec<(f64, f32)>,
     divisor: f64,
 }
 
@@ -335,7 +342,14 @@ impl Seat {
         self.grads = None;
         let state = self.state.as_ref().ok_or_else(no_state)?;
         let device = self.device.clone().autodiff();
-        let parts = batches::parts(&plan.config, batch, step, rank, &mut self.ahead, &device);
+        let parts = batches::parts(
+            plan.laws(state),
+            batch,
+            step,
+            rank,
+            &mut self.ahead,
+            &device,
+        );
         let (grads, losses) = state.share(parts, &plan.recipe, alone)?.read()?;
         self.grads = Some(grads);
         Ok(losses)

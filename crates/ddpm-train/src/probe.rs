@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor};
 use ddpm_data::{Dataset, Loader, LoaderConfig};
-use ddpm_diffusion::{Denoiser, randn_images};
+use ddpm_diffusion::{Condition, Network, randn_images};
 use ddpm_schedule::noise::Stream;
 
 use crate::config::Validated;
-use crate::denoise::ModelDenoiser;
+use crate::denoise::SamplingNetwork;
 use crate::error::TrainError;
 use crate::parallel::Ranks;
 use crate::snapshot::{Progress, SavedState};
@@ -57,8 +57,8 @@ pub fn probe(
     let shape = model_shape(config, &dataset);
     let recipe = Recipe {
         seed: config.seed,
-        schedule: validated.schedule.clone(),
-        objective: validated.objective,
+        process: validated.process.clone(),
+        objective: validated.objective.clone(),
         optim: config.optim,
         ema: config.ema,
         total_steps: config.train.total_steps(dataset.len()),
@@ -91,7 +91,7 @@ pub fn probe(
             ..LoaderConfig::default()
         },
     )?;
-    let mut state = TrainState::new(model);
+    let mut state = TrainState::new(model).tracking(&config.ema.power_function);
     let saved = SavedState {
         config: config.clone(),
         channels: shape.channels,
@@ -118,7 +118,7 @@ pub fn probe(
     drop((state, ranks));
     let image = [shape.channels, shape.height, shape.width];
     let rows = 0..config.sample.count as u64;
-    let denoiser = ModelDenoiser::new(&model, config.train.precision);
+    let network = SamplingNetwork::new(&model, config.train.precision);
     for done in warm + steps + 1..=of {
         if start.elapsed() > budget {
             break;
@@ -133,7 +133,12 @@ pub fn probe(
         );
         let t = Tensor::<1>::zeros([config.sample.count], &device);
         let clock = Instant::now();
-        let y = denoiser.predict(x, t, None);
+        let told = config.objective.self_condition > 0.0;
+        let condition = Condition {
+            x0: told.then(|| x.zeros_like()),
+            ..Condition::default()
+        };
+        let y = network.forward(x, t, &condition);
         let y = y.map_err(|error| TrainError::Device {
             message: error.to_string(),
         })?;

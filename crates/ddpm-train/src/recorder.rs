@@ -149,13 +149,13 @@ mod tests {
         let device = Device::wgpu(DeviceKind::Cpu);
         let Validated {
             config,
-            schedule,
+            process,
             objective,
             ..
         } = config.clone().validate().unwrap();
         let recipe = Recipe {
             seed: 5,
-            schedule,
+            process,
             objective,
             optim: config.optim,
             ema: config.ema,
@@ -169,7 +169,9 @@ mod tests {
             channels: 1,
             height: 8,
             width: 8,
-            steps: config.schedule.steps,
+            learned_variance: false,
+            self_condition: false,
+            steps: 1000,
         };
         let model = config.model.build(shape, 5, &tracked).unwrap();
         let mut state = TrainState::new(model);
@@ -179,7 +181,10 @@ mod tests {
             let parts = (0..config.train.accumulate as u64).map(|part| Part {
                 x0: images(100 * step + part, [2, 1, 8, 8], &tracked),
                 eps: images(100 * step + 50 + part, [2, 1, 8, 8], &tracked),
-                t: vec![7 * step as usize, 100 * (step + part) as usize],
+                t: vec![7.0 * step as f64, 100.0 * (step + part) as f64],
+                input_noise: None,
+                counts: None,
+                uncertainty: None,
                 labels: None,
                 first_row: 2 * part,
             });
@@ -203,8 +208,11 @@ mod tests {
     fn steps_that_are_replayed_are_those_that_are_run() {
         let mut velocity = crate::testing::tiny(0.3);
         velocity.optim.lr = 1e-2;
-        velocity.objective.prediction = Prediction::V;
-        velocity.objective.weighting = Weighting::MinSnr { gamma: 5.0 };
+        velocity.objective.prediction = Some(Prediction::V);
+        velocity.objective.weighting = Weighting::MinSnr {
+            gamma: 5.0,
+            as_eps: false,
+        };
         velocity.train.accumulate = 2;
         let mut recomputed = crate::testing::tiny(0.3);
         recomputed.train.recompute = true;

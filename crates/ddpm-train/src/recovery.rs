@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ddpm_store::checkpoint;
+use ddpm_store::{averages, checkpoint};
 use ddpm_unet::Model;
 use serde::Serialize;
 
@@ -85,8 +85,11 @@ impl Trainer {
         self.metrics.truncate_at(loaded.metrics_bytes)?;
         let updates = saved.updates_at(loaded.step);
         let device = self.device.clone().autodiff();
-        let mut state = snapshot::restore(path, loaded, updates, model, &device)?;
+        let tracked = &self.config.ema.power_function;
+        let mut state = snapshot::restore(path, loaded, updates, tracked, model, &device)?;
+        averages::supersede(&self.run, state.step)?;
         state.loss_scale = saved.progress.loss_scale;
+        state.learned = saved.progress.learned;
         self.guard = saved.progress.guard;
         self.window = saved.progress.window;
         self.last_checkpoint = Some(path.to_owned());

@@ -3,18 +3,21 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use burn::tensor::{Device, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
+use ddpm_diffusion::Learned;
 use ddpm_store::{Checkpoint, NamedTensor};
 use ddpm_unet::{Model, ModelShape, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::Config;
+use crate::ema::{self, Tracked};
 use crate::error::TrainError;
 use crate::guard::Guard;
 use crate::identity::{differences, identity_hash};
 use crate::loss_scale::LossScale;
 use crate::optim::{self, Slot};
+use crate::scheduler;
 use crate::state::TrainState;
 use crate::window::Window;
 
@@ -52,6 +55,9 @@ pub struct Progress {
     /// What the loss is scaled by, in half precision.
     #[serde(default)]
     pub loss_scale: LossScale,
+    /// What the objective has learned of noise levels.
+    #[serde(default, skip_serializing_if = "Learned::is_nothing")]
+    pub learned: Learned,
 }
 
 impl SavedState {
@@ -61,7 +67,9 @@ impl SavedState {
             channels: self.channels,
             height: self.height,
             width: self.width,
-            steps: self.config.schedule.steps,
+            learned_variance: self.config.objective.variance.is_learned(),
+            self_condition: self.config.objective.self_condition > 0.0,
+            steps: self.config.network_steps(),
         }
     }
 
@@ -82,6 +90,12 @@ impl SavedState {
 const EXP_AVG: &str = "exp_avg";
 const EXP_AVG_SQ: &str = "exp_avg_sq";
 const EMA: &str = "ema";
+const POWER_FUNCTION: &str = "power_function";
+
+/// The start of the names of a tracked average's tensors.
+fn prefix(sigma_rel: f64) -> String {
+    format!("{POWER_FUNCTION}/{sigma_rel}")
+}
 
 /// The whole state of a run at this moment.
 ///
@@ -103,6 +117,14 @@ pub fn save(
         optimiser.push(flat(&name(EXP_AVG), slot, &slot.exp_avg)?);
         optimiser.push(flat(&name(EXP_AVG_SQ), slot, &slot.exp_avg_sq)?);
     }
+    for average in &state.tracked {
+        let prefix = prefix(average.sigma_rel);
+        for mut tensor in tracked(state, average)? {
+            tensor.name = format!("{prefix}/{}", tensor.name);
+            optimiser.push(tensor);
+        }
+    }
+    let scheduler = scheduler::json(&saved.config);
     let saved = serde_json::to_value(saved).map_err(|error| TrainError::Device {
         message: format!("the configuration has no JSON form: {error}"),
     })?;
@@ -116,7 +138,21 @@ pub fn save(
         optimiser,
         state: saved,
         config: Value::Object(state.model.to_json()),
+        scheduler,
     })
+}
+
+/// A tracked average by the names of the parameters.
+///
+/// # Errors   [`TrainError::Device`] if it cannot be read back
+pub(crate) fn tracked(
+    state: &TrainState,
+    average: &Tracked,
+) -> Result<Vec<NamedTensor>, TrainError> {
+    let pairs = state.slots.iter().zip(&average.values);
+    pairs
+        .map(|(slot, values)| flat(&slot.name, slot, values))
+        .collect()
 }
 
 /// The name of [`SavedState::config`] in JSON.
@@ -179,14 +215,16 @@ pub fn check(
     Ok(saved)
 }
 
-/// The state that a checkpoint holds; `model` is the network of the same configuration.
+/// The state that a checkpoint holds; `model` is the network of the same configuration, and averages of `sigma_rels` are
+/// tracked besides.
 ///
 /// # Errors   [`TrainError::Model`] if the weights are another network's, [`TrainError::Format`] if
-/// moments or averages are missing
+/// moments or averages are missing, [`TrainError::Config`] if an average was not tracked so far
 pub fn restore(
     path: &Path,
     checkpoint: Checkpoint,
     updates: u64,
+    sigma_rels: &[f64],
     model: Model,
     device: &Device,
 ) -> Result<TrainState, TrainError> {
@@ -195,24 +233,76 @@ pub fn restore(
     let mut values: HashMap<String, Vec<f32>> = checkpoint.ema.into_iter().map(prefixed).collect();
     let moments = checkpoint.optimiser.into_iter();
     values.extend(moments.map(|tensor| (tensor.name, tensor.data)));
-    let slots = optim::restore_slots(&model, device, |kind, name| {
-        values.remove(&format!("{kind}/{name}"))
-    })
-    .map_err(|missing| TrainError::Format {
+    let missing = |missing: String| TrainError::Format {
         path: path.to_owned(),
         problem: format!(
             "`{missing}` is missing or of another size; the checkpoint is not this network's"
         ),
-    })?;
+    };
+    let tracked = match updates {
+        // They begin with the weights.
+        0 => ema::track(&model, sigma_rels),
+        _ => restore_tracked(path, &mut values, sigma_rels, &model, device)?.map_err(missing)?,
+    };
+    let slots = optim::restore_slots(&model, device, |kind, name| {
+        values.remove(&format!("{kind}/{name}"))
+    })
+    .map_err(missing)?;
     Ok(TrainState {
         model,
         slots,
+        tracked,
         step: checkpoint.step,
         images_seen: checkpoint.images_seen,
         updates,
         loss_scale: LossScale::default(),
+        learned: Learned::default(),
         recorder: Default::default(),
     })
+}
+
+/// The averages of these σ_rel, or the name of a tensor that is missing.
+fn restore_tracked(
+    path: &Path,
+    values: &mut HashMap<String, Vec<f32>>,
+    sigma_rels: &[f64],
+    model: &Model,
+    device: &Device,
+) -> Result<Result<Vec<Tracked>, String>, TrainError> {
+    let has = |sigma_rel: &f64| {
+        let start = format!("{}/", prefix(*sigma_rel));
+        values.keys().any(|name| name.starts_with(&start))
+    };
+    if let Some(new) = sigma_rels.iter().find(|sigma_rel| !has(sigma_rel)) {
+        return Err(TrainError::Config {
+            key: "ema.power_function",
+            got: format!("{sigma_rels:?}"),
+            expected: format!(
+                "{} does not hold the average of {new}, and none can begin in the middle of a run; take it out, or \
+                 start a new run without --resume",
+                path.display()
+            ),
+        });
+    }
+    let shapes = params::shapes(model);
+    let device = device.clone().inner();
+    let mut tensor = |sigma_rel: f64, name: &str, shape: &[usize]| {
+        let name = format!("{}/{name}", prefix(sigma_rel));
+        let count: usize = shape.iter().product();
+        match values.remove(&name) {
+            Some(data) if data.len() == count => {
+                Ok(Tensor::from_data(TensorData::new(data, [count]), &device))
+            }
+            _ => Err(name),
+        }
+    };
+    let average = |&sigma_rel: &f64| {
+        let parameters = shapes.iter();
+        let values = parameters.map(|(name, shape)| tensor(sigma_rel, name, shape));
+        let values = values.collect::<Result<_, _>>()?;
+        Ok(Tracked { sigma_rel, values })
+    };
+    Ok(sigma_rels.iter().map(average).collect())
 }
 
 /// `model` with the weights of `path`.
@@ -232,11 +322,7 @@ pub(crate) fn load_weights(
     })
 }
 
-fn flat(
-    name: &str,
-    slot: &Slot,
-    values: &burn::tensor::Tensor<1>,
-) -> Result<NamedTensor, TrainError> {
+fn flat(name: &str, slot: &Slot, values: &Tensor<1>) -> Result<NamedTensor, TrainError> {
     let mut tensor = named(name.to_owned(), values.to_data())?;
     tensor.shape.clone_from(&slot.shape);
     Ok(tensor)

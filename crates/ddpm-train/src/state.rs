@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 
 use burn::tensor::Tensor;
-use ddpm_diffusion::Objective;
+use ddpm_diffusion::{Learned, Objective};
 use ddpm_kernels::{Clip, Halt, measure};
-use ddpm_schedule::Schedule;
+use ddpm_schedule::Process;
 use ddpm_unet::{ClassLabels, Model, Precision};
 
-use crate::ema::EmaConfig;
+use crate::ema::{self, EmaConfig, Moment, Tracked};
 use crate::error::TrainError;
 use crate::loss_scale::LossScale;
 use crate::lr::learning_rate;
@@ -23,8 +23,8 @@ use crate::underway::{Losses, Share, Tally, Underway, Unseen};
 pub struct Recipe {
     /// Seed of the dropout masks.
     pub seed: u64,
-    /// The noise schedule.
-    pub schedule: Schedule,
+    /// The diffusion process.
+    pub process: Process,
     /// What is predicted, and the weights of its error.
     pub objective: Objective,
     /// The optimiser.
@@ -49,8 +49,14 @@ pub struct Part {
     pub x0: Tensor<4>,
     /// The noise that is added to them, of the same shape.
     pub eps: Tensor<4>,
-    /// The time step of each image.
-    pub t: Vec<usize>,
+    /// Noise that is added to what the network is shown alone, of the same shape.
+    pub input_noise: Option<Tensor<4>>,
+    /// The time of each image, in the process's own terms.
+    pub t: Vec<f64>,
+    /// What the loss of each image counts in the mean; unset: 1.
+    pub counts: Option<Vec<f64>>,
+    /// The logarithm of each image's uncertainty, where the objective learns it.
+    pub uncertainty: Option<Vec<f64>>,
     /// The classes, for a class-conditional network.
     pub labels: Option<ClassLabels>,
     /// Which row of the step's whole batch the first image is.
@@ -70,8 +76,8 @@ pub struct StepReport {
     pub lr: f64,
     /// Decay of the EMA after this step.
     pub ema_decay: f64,
-    /// Time step and weighted loss of each image.
-    pub per_image: Vec<(usize, f32)>,
+    /// Time and weighted loss of each image.
+    pub per_image: Vec<(f64, f32)>,
 }
 
 /// A network, its optimiser state and its position in the run.
@@ -81,6 +87,8 @@ pub struct TrainState {
     pub model: Model,
     /// Moments and averages of its parameters.
     pub slots: Vec<Slot>,
+    /// Further averages of its parameters.
+    pub(crate) tracked: Vec<Tracked>,
     /// Optimiser steps done.
     pub step: u64,
     /// Images trained on.
@@ -89,6 +97,8 @@ pub struct TrainState {
     pub updates: u64,
     /// What the loss is scaled by, where the precision asks for it.
     pub loss_scale: LossScale,
+    /// What the objective has learned of noise levels.
+    pub(crate) learned: Learned,
     /// What a card has recorded of its steps.
     pub(crate) recorder: RefCell<Recorder>,
 }
@@ -101,7 +111,7 @@ pub struct Computed {
     /// Global norm of the gradient.
     pub grad_norm: f64,
     pub(crate) grads: ParamGrads,
-    pub(crate) per_image: Vec<(usize, f32)>,
+    pub(crate) per_image: Vec<(f64, f32)>,
     /// What the gradients are too large by.
     pub(crate) divisor: f64,
 }
@@ -130,12 +140,29 @@ impl TrainState {
         Self {
             model,
             slots,
+            tracked: Vec::new(),
             step: 0,
             images_seen: 0,
             updates: 0,
             loss_scale: LossScale::default(),
+            learned: Learned::default(),
             recorder: RefCell::default(),
         }
+    }
+
+    /// With power-function averages of these σ_rel besides, which begin with the weights as they are.
+    #[must_use]
+    pub fn tracking(self, sigma_rels: &[f64]) -> Self {
+        Self {
+            tracked: ema::track(&self.model, sigma_rels),
+            ..self
+        }
+    }
+
+    /// With what the objective learns of noise levels.
+    #[must_use]
+    pub(crate) fn learning(self, learned: Learned) -> Self {
+        Self { learned, ..self }
     }
 
     /// Whether a card replays the steps that it recorded; why not, if that is known.
@@ -251,6 +278,7 @@ impl TrainState {
         };
         let rows = report.per_image.len() as u64;
         let position = self.position().updated(recipe, rows);
+        let moment = Moment::of(position, rows);
         let (model, slots) = optim::update(
             self.model,
             self.slots,
@@ -258,7 +286,11 @@ impl TrainState {
             &recipe.optim,
             update,
         );
-        (Self::of(model, slots, position, self.recorder), report)
+        let tracked = ema::keep_all(self.tracked, &model, moment, None);
+        let mut learned = self.learned;
+        learned.note(&recipe.process, &report.per_image);
+        let state = Self::of(model, slots, tracked, position, self.recorder).learning(learned);
+        (state, report)
     }
 
     /// As [`TrainState::update`] by what the configuration clips to, before the numbers are there: the device judges
@@ -275,7 +307,9 @@ impl TrainState {
         };
         let update = self.scalars(recipe, f64::NAN);
         let report = self.report(update);
-        let position = self.position().updated(recipe, underway.tally.rows());
+        let rows = underway.tally.rows();
+        let position = self.position().updated(recipe, rows);
+        let moment = Moment::of(position, rows);
         let (model, slots, coming) = optim::update_unseen(
             self.model,
             self.slots,
@@ -290,17 +324,27 @@ impl TrainState {
             tally: underway.tally,
             report,
         };
-        (Self::of(model, slots, position, self.recorder), unseen)
+        let tracked = ema::keep_all(self.tracked, &model, moment, Some(halt));
+        let state = Self::of(model, slots, tracked, position, self.recorder);
+        (state, unseen)
     }
 
-    fn of(model: Model, slots: Vec<Slot>, position: Position, recorder: RefCell<Recorder>) -> Self {
+    fn of(
+        model: Model,
+        slots: Vec<Slot>,
+        tracked: Vec<Tracked>,
+        position: Position,
+        recorder: RefCell<Recorder>,
+    ) -> Self {
         Self {
             model,
             slots,
+            tracked,
             step: position.step,
             images_seen: position.images_seen,
             updates: position.updates,
             loss_scale: position.loss_scale,
+            learned: Learned::default(),
             recorder,
         }
     }
@@ -342,7 +386,7 @@ impl TrainState {
 
     /// The losses with the faults of this step in them, in the place of each part's own loss.
     #[cfg(feature = "faults")]
-    fn spoil_losses(&self, losses: Tensor<1>, times: &[Vec<usize>]) -> Tensor<1> {
+    fn spoil_losses(&self, losses: Tensor<1>, times: &[Vec<f64>]) -> Tensor<1> {
         use crate::faults::{Part, bad};
         let Some(value) = bad(self.step + 1, Part::Loss) else {
             return losses;

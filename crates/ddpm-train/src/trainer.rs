@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor};
 use ddpm_data::{Batch, Dataset, Loader, LoaderConfig};
-use ddpm_diffusion::{DiffusionError, ImageBatch as Drawing, Plan, sample};
+use ddpm_diffusion::{DiffusionError, ImageBatch as Drawing, Learned, Plan, sample};
 use ddpm_store::checkpoint::{self, Retention};
-use ddpm_store::{GridOptions, ImageBatch, MetricsLog, RunWriter};
+use ddpm_store::{GridOptions, ImageBatch, MetricsLog, RunWriter, averages};
 use ddpm_unet::ModelShape;
 
 use crate::config::{Config, Validated};
-use crate::denoise::ModelDenoiser;
+use crate::denoise::SamplingNetwork;
 use crate::error::TrainError;
 use crate::events::Event;
 use crate::flight::Flights;
@@ -21,7 +21,9 @@ use crate::guard::{Cause, Guard, SpikePolicy, Verdict};
 use crate::loss_scale::LossScale;
 use crate::parallel::Ranks;
 use crate::recovery::Trouble;
+use crate::scheduler;
 use crate::snapshot::{self, Progress, SavedState};
+use crate::speed::Speed;
 use crate::state::{Recipe, StepReport, TrainState};
 use crate::stop::Stop;
 use crate::tuned::{self, Tuned};
@@ -75,7 +77,9 @@ pub fn model_shape(config: &Config, dataset: &Dataset) -> ModelShape {
         channels: dataset.channels(),
         height: dataset.height(),
         width: dataset.width(),
-        steps: config.schedule.steps,
+        learned_variance: config.objective.variance.is_learned(),
+        self_condition: config.objective.self_condition > 0.0,
+        steps: config.network_steps(),
     }
 }
 
@@ -95,7 +99,7 @@ pub(crate) struct Trainer {
     pub(crate) run: RunWriter,
     pub(crate) device: Device,
     stop: Stop,
-    recipe: Recipe,
+    pub(crate) recipe: Recipe,
     plan: Plan,
     pub(crate) ranks: Ranks,
     pub(crate) saved: SavedState,
@@ -118,7 +122,7 @@ impl Trainer {
     pub(crate) fn prepare(job: Job) -> Result<(Self, TrainState), TrainError> {
         let Validated {
             config,
-            schedule,
+            process,
             objective,
             plan,
         } = job.validated;
@@ -133,7 +137,7 @@ impl Trainer {
         };
         let recipe = Recipe {
             seed: config.seed,
-            schedule,
+            process,
             objective,
             optim: config.optim,
             ema: config.ema,
@@ -148,6 +152,7 @@ impl Trainer {
             config.train.precision.choose(device)?;
         }
         tuned::recall(&job.run);
+        scheduler::tell(&config);
         let model = config
             .model
             .build(shape, config.seed, &device.clone().autodiff())
@@ -181,8 +186,11 @@ impl Trainer {
             flights: Flights::default(),
             checkpoint_due: false,
         };
-        // A bound that hangs on the steps before needs their numbers.
-        if trainer.ranks.judge() && trainer.config.guard.spike == SpikePolicy::Off {
+        let recipe = &trainer.recipe;
+        let learned = Learned::new(recipe.objective.config(), &recipe.process, recipe.seed);
+        // A bound that hangs on the steps before needs their numbers, and so does what is learned from losses.
+        let waits = trainer.config.guard.spike != SpikePolicy::Off || !learned.is_nothing();
+        if trainer.ranks.judge() && !waits {
             trainer.flights = Flights::ahead();
         }
         let state = match start {
@@ -203,7 +211,10 @@ impl Trainer {
             None => {
                 trainer.metrics.truncate_at(0)?;
                 trainer.skips.truncate_at(0)?;
+                averages::supersede(&trainer.run, 0)?;
                 TrainState::new(model)
+                    .tracking(&trainer.config.ema.power_function)
+                    .learning(learned)
             }
         };
         trainer.ranks.mirror(&state, &trainer.saved)?;
@@ -245,6 +256,7 @@ impl Trainer {
                 continue;
             }
             if trouble.is_none() {
+                self.keep_averages(&state)?;
                 self.checkpoint_due |= due(state.step, self.config.train.checkpoint_every);
                 // Updates that are left out may mean that the state has gone bad: it must not push out good ones.
                 let good = self.checkpoint_due && self.guard.consecutive() == 0;
@@ -353,7 +365,7 @@ impl Trainer {
         speed: &mut Speed,
         observe: &mut dyn FnMut(Event),
     ) {
-        self.window.add(report, self.recipe.schedule.len(), time);
+        self.window.add(report, &self.recipe.process, time);
         observe(Event::Step {
             report,
             images_per_s: speed.add(report.per_image.len(), time),
@@ -395,6 +407,7 @@ impl Trainer {
             || self.checkpoint_due
             || due(step, self.config.train.checkpoint_every)
             || self.picture_due(step)
+            || self.averages_due(step)
     }
 
     fn picture_due(&self, step: u64) -> bool {
@@ -452,7 +465,7 @@ impl Trainer {
             labels: None,
             device: self.device.clone(),
         };
-        let network = ModelDenoiser::new(&model, config.train.precision);
+        let network = SamplingNetwork::new(&model, config.train.precision);
         let drawn = sample(&network, &self.plan, drawing, &mut |progress| {
             observe(Event::Sampling {
                 done: progress.step,
@@ -493,6 +506,7 @@ impl Trainer {
             guard: self.guard.clone(),
             window: self.window.clone(),
             loss_scale: state.loss_scale,
+            learned: state.learned.clone(),
         };
         let saved = SavedState {
             progress,
@@ -561,7 +575,7 @@ pub fn image_batch(images: Tensor<4>) -> Result<ImageBatch, TrainError> {
     Ok(ImageBatch::new(pixels, shape)?)
 }
 
-fn due(step: u64, every: u64) -> bool {
+pub(crate) fn due(step: u64, every: u64) -> bool {
     every > 0 && step.is_multiple_of(every)
 }
 
@@ -572,22 +586,4 @@ fn describe(model: &ddpm_unet::Model) -> String {
     };
     let parameters = burn::module::Module::num_params(model);
     format!("{kind}, {parameters} parameters")
-}
-
-/// Images per second over about the last ten seconds.
-#[derive(Debug, Default)]
-pub(crate) struct Speed {
-    images: f64,
-    seconds: f64,
-}
-
-impl Speed {
-    fn add(&mut self, images: usize, time: Duration) -> f64 {
-        let time = time.as_secs_f64();
-        // Old steps fade with a time constant of 10 s, so that the figure neither flickers nor lags.
-        let fade = (-time / 10.0).exp();
-        self.images = self.images * fade + images as f64;
-        self.seconds = self.seconds * fade + time;
-        self.images / self.seconds.max(1e-9)
-    }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Share {
 #[derive(Debug)]
 pub(crate) struct Losses {
     sum: f64,
-    per_image: Vec<(usize, f32)>,
+    per_image: Vec<(f64, f32)>,
     parts: usize,
 }
 
@@ -36,8 +36,8 @@ impl Share {
 /// A step of which the host knows all but the numbers.
 #[derive(Debug)]
 pub(crate) struct Tally {
-    /// The time steps of each part's images.
-    pub(crate) times: Vec<Vec<usize>>,
+    /// The times of each part's images.
+    pub(crate) times: Vec<Vec<f64>>,
     /// The losses of the other devices.
     pub(crate) others: Vec<Losses>,
     /// What the loss was scaled by.
@@ -59,7 +59,7 @@ impl Tally {
     }
 
     /// Reads what [`Share::losses`] held.
-    fn read(times: Vec<Vec<usize>>, losses: Vec<f32>) -> Losses {
+    fn read(times: Vec<Vec<f64>>, losses: Vec<f32>) -> Losses {
         let parts = times.len();
         let (mut sum, mut per_image) = (0.0, Vec::new());
         let mut numbers = losses.into_iter();
@@ -75,7 +75,7 @@ impl Tally {
     }
 
     /// The mean loss, the norm of the gradient, and the losses of the images.
-    fn figures(self, numbers: Numbers) -> (f64, f64, Vec<(usize, f32)>) {
+    fn figures(self, numbers: Numbers) -> (f64, f64, Vec<(f64, f32)>) {
         let norm = numbers.norm(self.divisor());
         let mut all = Self::read(self.times, numbers.losses);
         for losses in self.others {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ddpm_schedule::Process;
 use serde::{Deserialize, Serialize};
 
 use crate::state::StepReport;
@@ -23,7 +24,7 @@ pub struct MetricLine {
     pub lr: f64,
     /// EMA decay of the last step.
     pub ema_decay: f64,
-    /// Mean loss of the images whose time step lies in each quarter of 0..T; `null` where none did.
+    /// Mean loss of the images whose time lies in each quarter of the process's own time; `null` where none did.
     pub loss_by_t: [Option<f64>; 4],
     /// Images trained on per second of training time.
     pub images_per_s: f64,
@@ -46,8 +47,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// `steps_t` is T.
-    pub(crate) fn add(&mut self, report: &StepReport, steps_t: usize, time: Duration) {
+    pub(crate) fn add(&mut self, report: &StepReport, process: &Process, time: Duration) {
         self.steps += 1;
         (self.lr, self.ema_decay) = (report.lr, report.ema_decay);
         self.loss += report.loss;
@@ -55,7 +55,7 @@ impl Window {
         self.seconds += time.as_secs_f64();
         self.images += report.per_image.len() as u64;
         for &(t, loss) in &report.per_image {
-            let (sum, count) = &mut self.by_t[(4 * t / steps_t).min(3)];
+            let (sum, count) = &mut self.by_t[process.quarter(t)];
             *sum += f64::from(loss);
             *count += 1;
         }
@@ -97,7 +97,7 @@ impl Window {
 mod tests {
     use super::*;
 
-    fn report(step: u64, loss: f64, per_image: Vec<(usize, f32)>) -> StepReport {
+    fn report(step: u64, loss: f64, per_image: Vec<(f64, f32)>) -> StepReport {
         StepReport {
             step,
             loss,
@@ -110,15 +110,17 @@ mod tests {
 
     #[test]
     fn means_and_quarters() {
+        let table = ddpm_schedule::ScheduleConfig::default().build().unwrap();
+        let process = Process::Discrete(table);
         let mut window = Window::default();
-        let last = report(2, 3.0, vec![(999, 4.0), (250, 2.0)]);
+        let last = report(2, 3.0, vec![(999.0, 4.0), (250.0, 2.0)]);
         window.add(
-            &report(1, 1.0, vec![(0, 0.5), (249, 1.5)]),
-            1000,
+            &report(1, 1.0, vec![(0.0, 0.5), (249.0, 1.5)]),
+            &process,
             Duration::from_secs(1),
         );
         window.add_skipped();
-        window.add(&last, 1000, Duration::from_secs(3));
+        window.add(&last, &process, Duration::from_secs(3));
         let text = serde_json::to_string(&window).unwrap();
         assert_eq!(serde_json::from_str::<Window>(&text).unwrap(), window);
         let line = window.take(2, 4).unwrap();

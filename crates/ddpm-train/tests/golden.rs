@@ -1,4 +1,4 @@
-//! Twenty optimiser steps against PyTorch's (see `fixtures/README.md`).
+//! Twenty optimiser steps against PyTorch's (see `tests/golden/data/README.md`).
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may stop it")]
 
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ddpm_diffusion::ObjectiveConfig;
-use ddpm_schedule::{Prediction, ScheduleConfig, Weighting};
+use ddpm_schedule::{Prediction, Process, ScheduleConfig, Weighting};
 use ddpm_store::{DiffusersModel, NamedTensor, TensorFile};
 use ddpm_train::{Decay, EmaConfig, OptimConfig, OptimKind, Part, Recipe, TrainState};
 use ddpm_unet::{Model, Precision, params};
@@ -62,17 +62,18 @@ fn relative(got: &[(String, TensorData)], expected: &[NamedTensor]) -> f64 {
 /// `recompute` as in [`Recipe`].
 fn check(name: &str, objective: ObjectiveConfig, device: Device, recompute: bool) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
+        .join("../../tests/golden/data/train")
         .join(name);
     let curve: Value =
         serde_json::from_slice(&std::fs::read(folder.join("curve.json")).unwrap()).unwrap();
     let batches = TensorFile::read(&folder.join("batches.safetensors")).unwrap();
     let [x0, eps, t] = ["x0", "eps", "t"].map(|name| batches.get(name).unwrap());
     let device = device.autodiff();
+    let process = Process::Discrete(ScheduleConfig::default().build().unwrap());
     let recipe = Recipe {
         seed: 0,
-        schedule: ScheduleConfig::default().build().unwrap(),
-        objective: objective.build().unwrap(),
+        objective: objective.build(&process).unwrap(),
+        process,
         optim: OptimConfig {
             kind: OptimKind::Adamw,
             lr: 1e-3,
@@ -88,6 +89,7 @@ fn check(name: &str, objective: ObjectiveConfig, device: Device, recompute: bool
             decay: 0.9999,
             inv_gamma: 1.0,
             power: 0.75,
+            ..EmaConfig::default()
         },
         total_steps: 20,
         precision: Precision::F32,
@@ -101,7 +103,10 @@ fn check(name: &str, objective: ObjectiveConfig, device: Device, recompute: bool
             .map(|j| Part {
                 x0: image(x0, i, j, &device),
                 eps: image(eps, i, j, &device),
-                t: part(t, i, j).0.into_iter().map(|t| t as usize).collect(),
+                t: part(t, i, j).0.into_iter().map(f64::from).collect(),
+                input_noise: None,
+                counts: None,
+                uncertainty: None,
                 labels: None,
                 first_row: (j * x0.shape[2]) as u64,
             })
@@ -140,8 +145,12 @@ fn check(name: &str, objective: ObjectiveConfig, device: Device, recompute: bool
 
 fn v_objective() -> ObjectiveConfig {
     ObjectiveConfig {
-        prediction: Prediction::V,
-        weighting: Weighting::MinSnr { gamma: 5.0 },
+        prediction: Some(Prediction::V),
+        weighting: Weighting::MinSnr {
+            gamma: 5.0,
+            as_eps: false,
+        },
+        ..ObjectiveConfig::default()
     }
 }
 

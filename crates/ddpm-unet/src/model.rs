@@ -112,6 +112,10 @@ pub struct ModelShape {
     pub height: usize,
     /// Columns of an image.
     pub width: usize,
+    /// Whether the output has as many channels again, which say the variance of the reverse step.
+    pub learned_variance: bool,
+    /// Whether the input has as many channels before the image's, for what was expected of it before.
+    pub self_condition: bool,
     /// Diffusion steps T.
     pub steps: usize,
 }
@@ -162,8 +166,8 @@ impl UnetSection {
             } else {
                 SampleSize::HeightWidth([shape.height, shape.width])
             }),
-            in_channels: shape.channels,
-            out_channels: shape.channels,
+            in_channels: shape.channels * if shape.self_condition { 2 } else { 1 },
+            out_channels: shape.channels * if shape.learned_variance { 2 } else { 1 },
             // As in Ho et al.'s own code: sines first, frequencies reaching 1/10000 exactly.
             freq_shift: 1.0,
             flip_sin_to_cos: false,

@@ -137,6 +137,8 @@ mod tests {
             channels: 1,
             height: 28,
             width: 20,
+            learned_variance: false,
+            self_condition: false,
             steps: 50,
         };
         let unet = |pad: bool, multipliers: &[usize]| {

@@ -1,4 +1,4 @@
-//! Outputs and gradients against networks that diffusers built (see `fixtures/README.md`).
+//! Outputs and gradients against networks that diffusers built (see `tests/golden/data/unet/README.md`).
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may stop it")]
 
@@ -39,7 +39,7 @@ fn read(path: PathBuf) -> HashMap<String, (Vec<usize>, Vec<f32>)> {
 impl Golden {
     fn open(name: &str) -> Self {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/fixtures")
+            .join("../../tests/golden/data/unet")
             .join(name);
         let tensors = read(folder.join("io.safetensors"));
         Self { folder, tensors }

@@ -1,10 +1,11 @@
-//! Runs every row of faults and prints their table: `faults [--quick] [--row N]…`.
+//! Runs every row of faults and prints their table: `faults [--quick] [--each-objective] [--row N]…`.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use ddpm_tests::faults::{Form, rows, table};
+use ddpm_tests::OBJECTIVES;
+use ddpm_tests::faults::{Form, choose_objective, rows, table};
 
 fn main() -> ExitCode {
     match run() {
@@ -19,13 +20,34 @@ fn main() -> ExitCode {
 
 /// Whether all rows held.
 fn run() -> Result<bool> {
-    let (form, chosen) = arguments()?;
+    let Arguments {
+        form,
+        chosen,
+        each_objective,
+    } = arguments()?;
     if let Some(unknown) = chosen
         .iter()
         .find(|&&number| rows().iter().all(|row| row.number != number))
     {
         bail!("--row {unknown}: the table has no such row");
     }
+    if !each_objective {
+        return tried(form, &chosen);
+    }
+    let mut held = true;
+    for (name, objective) in OBJECTIVES {
+        say(&format!("== {name}: {}\n", objective.join(", ")));
+        choose_objective(objective);
+        held &= tried(form, if chosen.is_empty() { &OF_RUNS } else { &chosen })?;
+    }
+    Ok(held)
+}
+
+/// The rows whose runs are trained and gone on with.
+const OF_RUNS: [u8; 7] = [1, 2, 3, 7, 9, 10, 11];
+
+/// Tries these rows, or all, and prints their table.
+fn tried(form: Form, chosen: &[u8]) -> Result<bool> {
     let mut ran = Vec::new();
     for row in rows() {
         let wanted = chosen.is_empty() || chosen.contains(&row.number);
@@ -49,21 +71,33 @@ fn run() -> Result<bool> {
     Ok(ran.iter().all(|ran| ran.outcome.is_ok()))
 }
 
-fn arguments() -> Result<(Form, Vec<u8>)> {
+struct Arguments {
+    form: Form,
+    chosen: Vec<u8>,
+    each_objective: bool,
+}
+
+fn arguments() -> Result<Arguments> {
     let mut form = Form::Full;
     let mut chosen = Vec::new();
+    let mut each_objective = false;
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
             "--quick" => form = Form::Quick,
+            "--each-objective" => each_objective = true,
             "--row" => {
                 let number = words.next().context("--row: which?")?;
                 chosen.push(number.parse().with_context(|| format!("--row {number}"))?);
             }
-            other => bail!("`{other}`: there are --quick and --row N"),
+            other => bail!("`{other}`: there are --quick, --each-objective and --row N"),
         }
     }
-    Ok((form, chosen))
+    Ok(Arguments {
+        form,
+        chosen,
+        each_objective,
+    })
 }
 
 /// Progress, on stderr.

@@ -192,8 +192,8 @@ fn another_configuration(damaged: &Damaged) -> Result<()> {
     fs::remove_dir_all(&foreign)?;
     // The command line names the other configuration.
     let mut changed = toy::go_on("run");
-    changed.extend(["--set".to_owned(), "schedule.kind=cosine".to_owned()]);
-    let words = ["`schedule.kind` was \"linear\" and is \"cosine\""];
+    changed.extend(["--set".to_owned(), "schedule.kind=linear".to_owned()]);
+    let words = ["`schedule.kind` was \"cosine\" and is \"linear\""];
     toy::expect(&toy::end(&mut place.command(changed))?, 2, &words)?;
     // A sealed manifest with the digest of another configuration.
     let ours = digest(&damaged.newest)?;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -35,10 +35,19 @@ const SETTINGS: &[&str] = &[
     "optim.warmup_steps=2",
 ];
 
+/// What is trained instead of ε over a table.
+static OBJECTIVE: Mutex<&[&str]> = Mutex::new(&[]);
+
+/// From now on every run is of this objective.
+pub fn choose(objective: &'static [&'static str]) {
+    *OBJECTIVE.lock().unwrap_or_else(PoisonError::into_inner) = objective;
+}
+
 /// Arguments that begin the run, with more settings.
 pub fn begin(run: &str, more: &[&str]) -> Vec<String> {
     let mut args = words(&["train", "--json", "--device", "cpu", "--run", run]);
-    for set in SETTINGS.iter().chain(more) {
+    let objective = *OBJECTIVE.lock().unwrap_or_else(PoisonError::into_inner);
+    for set in SETTINGS.iter().chain(objective).chain(more) {
         args.extend(["--set".to_owned(), (*set).to_owned()]);
     }
     args

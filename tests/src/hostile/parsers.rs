@@ -7,10 +7,10 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
 use ddpm_data::{DataConfig, DataKind, Dataset, OnBad};
 use ddpm_store::checkpoint::Weights;
+use ddpm_store::diffusers::Scheduler;
 use ddpm_store::tensors::{list_tensors, read_sharded};
 use ddpm_store::{
-    Checkpoint, MetricsLog, NamedTensor, RunDir, SchedulerSettings, TensorFile, checkpoint,
-    last_metrics, read_metrics,
+    Checkpoint, MetricsLog, NamedTensor, RunDir, TensorFile, checkpoint, last_metrics, read_metrics,
 };
 use ddpm_train::OpenedModel;
 use serde_json::json;
@@ -80,6 +80,7 @@ pub(super) fn manifest(bytes: &[u8], scratch: &Path) -> Result<Parsed> {
             optimiser: vec![tensor("exp_avg/w", 3)],
             state: json!({ "small": true }),
             config: json!({ "_class_name": "UNet2DModel" }),
+            scheduler: None,
         };
         checkpoint::save(&writer, &checkpoint)?;
         fs::write(writer.config_toml(), "seed = 0\n")?;
@@ -123,11 +124,15 @@ pub(super) fn network(bytes: &[u8], scratch: &Path) -> Result<Parsed> {
 
 pub(super) fn scheduler(bytes: &[u8], scratch: &Path) -> Result<Parsed> {
     let path = write(scratch, "scheduler_config.json", bytes)?;
-    match SchedulerSettings::read(&path) {
-        // What was read makes a schedule, and can be written again.
-        Ok(settings) => {
-            settings.schedule.build()?;
-            settings.to_json(&path)?;
+    let read = Scheduler::read(&path);
+    match read.and_then(|scheduler| Ok((scheduler.choice(None)?, scheduler))) {
+        // What was read is the same when it is written again.
+        Ok((choice, scheduler)) => {
+            let again = Scheduler::from_json(&path, scheduler.to_json())?;
+            ensure!(
+                again.choice(None)? == choice,
+                "written, it is another scheduler"
+            );
             Ok(Ok(()))
         }
         Err(error) => Ok(Err(refused(error))),

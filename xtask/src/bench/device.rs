@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use serde_json::{Value, json};
 
-use super::end_to_end::print;
 use super::machine::Machine;
 use super::peer::{Mode, Peer};
 use super::places::Places;
 use super::process::{Failure, Invocation};
-use crate::step::say;
+use crate::step::{print, say};
 
 mod board;
 mod card;

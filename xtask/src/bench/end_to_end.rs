@@ -1,7 +1,6 @@
 //! Whole pieces of work: by us, and in turn by PyTorch.
 
 use std::fs;
-use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use super::process::{Invocation, Ran};
 use super::report::{Record, Report};
 use super::row::Row;
 use super::work::{Figure, Task, Work, shortened};
-use crate::step::say;
+use crate::step::{print, say};
 
 /// Rounds, unless the measurement is a quick one.
 const ROUNDS: u32 = 3;
@@ -98,15 +97,6 @@ impl Plan {
             say(&format!("every figure: {}", path.display()));
         }
         print(&report.text())
-    }
-}
-
-/// Writes to stdout; that its reader has gone is no failure.
-pub fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
     }
 }
 

@@ -102,7 +102,7 @@ pub fn peer(root: &Path) -> PathBuf {
 }
 
 /// The build folder, which the environment or a configuration of cargo may have moved.
-fn target(root: &Path) -> anyhow::Result<PathBuf> {
+pub fn target(root: &Path) -> anyhow::Result<PathBuf> {
     let output = std::process::Command::new("cargo")
         .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
         .current_dir(root)

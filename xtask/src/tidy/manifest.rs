@@ -13,7 +13,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ddpm-unet", &["ddpm-schedule", "ddpm-kernels"]),
     ("ddpm-diffusion", &["ddpm-schedule"]),
     ("ddpm-data", &["ddpm-schedule"]),
-    ("ddpm-store", &["ddpm-schedule"]),
+    // For what diffusers' schedulers are in our terms.
+    ("ddpm-store", &["ddpm-schedule", "ddpm-diffusion"]),
     (
         "ddpm-train",
         &[
@@ -66,11 +67,27 @@ const ARROWS: &[(&str, &[&str])] = &[
             "ddpm-cli",
         ],
     ),
+    (
+        "ddpm-golden",
+        &[
+            "ddpm-schedule",
+            "ddpm-unet",
+            "ddpm-diffusion",
+            "ddpm-store",
+            "ddpm-train",
+        ],
+    ),
     ("xtask", &[]),
 ];
 
 /// The crates whose errors are for people: only they may use anyhow.
-const FOR_PEOPLE: &[&str] = &["ddpm-bench", "ddpm-cli", "ddpm-tests", "xtask"];
+const FOR_PEOPLE: &[&str] = &[
+    "ddpm-bench",
+    "ddpm-cli",
+    "ddpm-golden",
+    "ddpm-tests",
+    "xtask",
+];
 
 /// What every package takes from the workspace.
 const INHERITED: &[&str] = &["version", "edition", "rust-version", "license", "publish"];

@@ -8,7 +8,13 @@ use super::Member;
 const MAX_LINES: usize = 600;
 
 /// The crates that print, and that read the environment.
-const FOR_PEOPLE: &[&str] = &["ddpm-bench", "ddpm-cli", "ddpm-tests", "xtask"];
+const FOR_PEOPLE: &[&str] = &[
+    "ddpm-bench",
+    "ddpm-cli",
+    "ddpm-golden",
+    "ddpm-tests",
+    "xtask",
+];
 
 /// What only those crates may write, and the rule that says so.
 const FOR_PEOPLE_ONLY: &[(&str, &str)] = &[

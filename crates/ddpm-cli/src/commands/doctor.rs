@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Result;
 use ddpm_data::{DataConfig, DataKind, Dataset};
 use ddpm_device::DeviceError;
-use ddpm_schedule::{Schedule, ScheduleError};
+use ddpm_schedule::{Process, ScheduleError};
 use ddpm_train::{
     Config, MemoryEstimate, TrainError, Validated, check_devices, checkpoint_bytes,
     checkpoints_on_disk, model_shape, times,
@@ -64,7 +64,7 @@ pub fn doctor(args: &DoctorArgs, common: Common) -> Result<Report> {
             recipe::read(config.as_deref(), set, *seed)?
         }
     };
-    let schedule = doctor.schedule(&recipe.config);
+    let process = doctor.process(&recipe.config);
     let mut validated = doctor.configuration(&recipe.config);
     let placed = doctor.devices(placed, &recipe.config);
     let dataset = doctor.data(&recipe.config, quiet);
@@ -85,7 +85,7 @@ pub fn doctor(args: &DoctorArgs, common: Common) -> Result<Report> {
     };
     let figures = shape.and_then(|shape| doctor.network(&config, shape));
     if let Some(validated) = &validated {
-        let nfe = validated.plan.steps().len();
+        let nfe = validated.plan.evaluations();
         doctor.add(schedule::sampling(&config.sample, nfe, largest));
         doctor.put("nfe", json!(nfe));
     }
@@ -98,7 +98,7 @@ pub fn doctor(args: &DoctorArgs, common: Common) -> Result<Report> {
     }
     doctor.put(
         "alpha_bar_at_the_end",
-        json!(schedule.map(|schedule| { schedule.alpha_bar(schedule.len() - 1) })),
+        json!(process.map(|process| process.noisiest().signal.powi(2))),
     );
     if let (Some(validated), Some(dataset), Some(placed), false) =
         (validated, dataset, placed, doctor.findings.failed())
@@ -130,7 +130,9 @@ fn stated_shape(config: &Config) -> Option<ModelShape> {
         channels: config.data.channels?,
         height: size.height,
         width: size.width,
-        steps: config.schedule.steps,
+        learned_variance: config.objective.variance.is_learned(),
+        self_condition: config.objective.self_condition > 0.0,
+        steps: config.network_steps(),
     })
 }
 
@@ -150,17 +152,22 @@ impl Doctor {
         self.figures.insert(key.to_owned(), value);
     }
 
-    fn schedule(&mut self, config: &Config) -> Option<Schedule> {
-        match config.schedule.build() {
-            Ok(schedule) => {
-                self.add(schedule::ending(&config.schedule, &schedule));
-                self.add(schedule::objective(&config.objective, &schedule));
-                Some(schedule)
+    fn process(&mut self, config: &Config) -> Option<Process> {
+        match config.process() {
+            Ok(process) => {
+                self.add(match process.schedule() {
+                    Some(table) => schedule::ending(&config.schedule, table),
+                    None => schedule::process(&process),
+                });
+                self.add(schedule::objective(
+                    &config.objective,
+                    &config.sample,
+                    &process,
+                ));
+                Some(process)
             }
-            Err(source) => {
-                let section = "[schedule]";
-                self.findings
-                    .error("schedule", TrainError::Schedule { section, source });
+            Err(error) => {
+                self.findings.error("schedule", error);
                 None
             }
         }
@@ -347,7 +354,10 @@ impl Doctor {
             steps,
             batch: train.batch,
             grids: times(train.sample_every, steps),
-            nfe: validated.plan.steps().len(),
+            nfe: validated
+                .plan
+                .evaluations()
+                .unwrap_or(validated.plan.steps()),
         };
         let measured = measure(
             validated,

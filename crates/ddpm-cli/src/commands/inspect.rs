@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::Device;
+use ddpm_schedule::ProcessConfig;
 use ddpm_store::tensors::{TensorListing, list_tensors};
 use ddpm_store::{RunDir, checkpoint, last_metrics};
 use ddpm_train::OpenedModel;
@@ -103,10 +104,15 @@ fn model(path: &Path) -> Result<(String, Value)> {
     match &opened.refusal {
         Some(refusal) => line("sampling", format!("not possible: {refusal}")),
         None => {
-            let kind = word(&opened.schedule.kind);
-            let steps = words::some(opened.schedule.steps as u64, "step");
-            line("schedule", format!("{kind}, {steps}"));
-            line("predicts", word(&opened.prediction));
+            match &opened.process {
+                ProcessConfig::Discrete {} => {
+                    let kind = word(&opened.schedule.kind);
+                    let steps = words::some(opened.schedule.steps as u64, "step");
+                    line("schedule", format!("{kind}, {steps}"));
+                }
+                _ => line("process", opened.process()?.name().to_owned()),
+            }
+            line("predicts", word(&opened.meaning.prediction));
         }
     }
     if let Some(warning) = &opened.warning {
@@ -121,7 +127,7 @@ fn model(path: &Path) -> Result<(String, Value)> {
     let json = json!({
         "path": shown(&opened.path), "kind": kind, "parameters": parameters, "channels": opened.channels,
         "size": opened.size, "step": opened.step, "schedule": opened.schedule,
-        "prediction": opened.prediction, "sample": opened.sample,
+        "process": opened.process, "prediction": opened.meaning.prediction, "sample": opened.sample,
         "refusal": opened.refusal.as_ref().map(ToString::to_string),
         "config": opened.model.to_json(), "tensors": tensors,
     });

@@ -3,11 +3,14 @@
 mod checkpoint;
 mod devices;
 mod doctor;
+mod ema;
+mod eval;
 mod init;
 mod inspect;
 mod measure;
 mod predict;
 mod sample;
+mod samplers;
 mod schedule;
 mod train;
 
@@ -20,10 +23,13 @@ use crate::exit::Exit;
 pub use checkpoint::checkpoint;
 pub use devices::devices;
 pub use doctor::doctor;
+pub use ema::ema;
+pub use eval::eval;
 pub use init::init;
 pub use inspect::inspect;
 pub use predict::predict;
 pub use sample::sample;
+pub use samplers::samplers;
 pub use schedule::schedule;
 pub use train::train;
 

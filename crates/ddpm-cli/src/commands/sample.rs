@@ -5,21 +5,19 @@ mod drawing;
 mod outputs;
 mod room;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use ddpm_diffusion::SamplerKind;
-use ddpm_store::RunDir;
 use ddpm_train::OpenedModel;
 use serde_json::json;
 
 use self::drawing::{Drawing, frames};
 use self::outputs::Outputs;
 use self::room::Need;
-use super::{RUNS, Report, shown};
-use crate::args::{Common, SampleArgs, SamplerName};
-use crate::exit::{Exit, UsageError};
+use super::{Report, shown};
+use crate::args::{Common, SampleArgs};
+use crate::exit::Exit;
 use crate::size::parse_size;
 use crate::{models, signals, words};
 
@@ -32,10 +30,7 @@ const IMAGES: usize = 64;
 pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
     asked::check_counts(args)?;
     let size = args.size.as_deref().map(parse_size).transpose()?;
-    let path = match &args.model {
-        Some(path) => models::find(path)?,
-        None => latest_run()?,
-    };
+    let path = models::named_or_latest(args.model.as_deref())?;
     let mut outputs = Outputs::plan(args, &name_of(&path))?;
     let picked = ddpm_device::resolve(args.device)?;
     args.precision.choose(&picked.device)?;
@@ -47,26 +42,16 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
     let size = size.map(|size| [size.height, size.width]);
     let (size, figures) = asked::size(size, &opened)?;
     let class = asked::class(args.class, opened.model.conditioning())?;
-    opened.check_sampling(args.sampler.is_some())?;
-    let schedule = opened.tables()?;
-    let mut config = opened.sample.clone();
-    if let Some(name) = args.sampler {
-        config.sampler = match name {
-            SamplerName::Ddpm => SamplerKind::Ddpm,
-            SamplerName::Ddim => SamplerKind::Ddim,
-        };
-    }
-    asked::check_eta(args.eta, config.sampler)?;
-    config.steps = args.steps.or(config.steps);
-    config.spacing = args.spacing.map(Into::into).or(config.spacing);
-    config.eta = args.eta.unwrap_or(config.eta);
-    let plan = config.plan(&schedule, opened.prediction)?;
-    if let Some(warning) = asked::start_warning(&plan, &schedule) {
+    opened.prepare(args.sampler.as_deref(), args.steps)?;
+    let process = opened.process()?;
+    let config = asked::sampling(args, &opened.sample)?;
+    let plan = config.plan(&process, opened.meaning)?;
+    if let Some(warning) = asked::start_warning(&plan) {
         tracing::warn!("{warning}");
     }
 
     let image = [opened.channels, size[0], size[1]];
-    let shots = frames(plan.steps().len());
+    let shots = frames(plan.steps());
     let n = outputs.fit(args.n, IMAGES, image, shots)?;
     let need = Need {
         figures: &figures,
@@ -156,21 +141,6 @@ fn stopped_after(done: usize, n: usize, first: u64, folder: bool) -> String {
 /// The latest run below `runs/`.
 ///
 /// # Errors   [`UsageError`] if there is none
-fn latest_run() -> Result<PathBuf> {
-    let latest = if Path::new(RUNS).is_dir() {
-        RunDir::latest(RUNS)?
-    } else {
-        None
-    };
-    match latest {
-        Some(run) => Ok(run.path().to_owned()),
-        None => Err(UsageError(format!(
-            "there is no run below {RUNS}/; train one with `ddpm train`, or name a model with --model"
-        ))
-        .into()),
-    }
-}
-
 fn name_of(path: &Path) -> String {
     path.canonicalize()
         .ok()

@@ -1,13 +1,14 @@
 //! `ddpm schedule`.
 
 use anyhow::Result;
-use ddpm_schedule::{Schedule, ScheduleKind};
+use ddpm_schedule::{ProcessConfig, Schedule, ScheduleKind};
 use ddpm_store::plot::{Panel, plot_lines};
 use ddpm_train::TrainError;
 use serde_json::json;
 
 use super::{Report, shown};
 use crate::args::{ScheduleArgs, ScheduleName};
+use crate::exit::UsageError;
 use crate::recipe;
 
 /// Prints a noise schedule as a table, and plots it.
@@ -15,7 +16,18 @@ use crate::recipe;
 /// # Errors   usage errors for impossible schedules, format errors for the plot
 pub fn schedule(args: &ScheduleArgs) -> Result<Report> {
     let mut config = match &args.config {
-        Some(path) => recipe::read(Some(path), &[], None)?.config.schedule,
+        Some(path) => {
+            let config = recipe::read(Some(path), &[], None)?.config;
+            if config.process != (ProcessConfig::Discrete {}) {
+                return Err(UsageError(format!(
+                    "{}: its process has no table of beta; leave --config out, or name a recipe of the process \
+                     \"discrete\"",
+                    path.display()
+                ))
+                .into());
+            }
+            config.schedule
+        }
         None => ddpm_schedule::ScheduleConfig::default(),
     };
     if let Some(kind) = args.kind {

@@ -32,7 +32,7 @@ fn close(ours: f64, theirs: f64, absolute: f64) -> bool {
 #[test]
 fn equal_to_diffusers() {
     let golden: Value =
-        serde_json::from_str(include_str!("../../tests/fixtures/schedules.json")).unwrap();
+        serde_json::from_str(include_str!("../../../../tests/golden/data/schedules.json")).unwrap();
     let cases = golden["schedules"].as_array().unwrap();
     assert!(!cases.is_empty());
     for case in cases {

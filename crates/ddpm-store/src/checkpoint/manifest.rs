@@ -90,6 +90,11 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// Whether a checkpoint has a file.
+    pub(super) fn lists(&self, name: &str) -> bool {
+        self.files.contains_key(name)
+    }
+
     fn check_names(&self, directory: &Path) -> Result<()> {
         if let Some(step) = step_of(directory).filter(|&step| step != self.step) {
             let problem = format!(

@@ -61,20 +61,26 @@ pub fn supersede(run: &RunWriter, last: u64) -> Result<usize> {
         .into_iter()
         .filter(|info| info.step > last)
         .collect();
-    let place = run.superseded();
-    for info in later.iter().rev() {
-        disk::create_dir_all(&place)?;
-        let aside = run.superseded().join(format!("step-{}", info.step));
+    let paths: Vec<PathBuf> = later.into_iter().map(|info| info.path).collect();
+    move_away(&paths, &run.superseded())?;
+    Ok(paths.len())
+}
+
+/// Moves directories from beside `place` into it, the last one first; what is there under their names goes.
+pub(crate) fn move_away(paths: &[PathBuf], place: &Path) -> Result<()> {
+    for path in paths.iter().rev() {
+        disk::create_dir_all(place)?;
+        let aside = place.join(path.file_name().unwrap_or_default());
         if aside.exists() {
             disk::remove_dir_all(&aside)?;
         }
-        disk::rename(&info.path, &aside)?;
+        disk::rename(path, &aside)?;
     }
-    if !later.is_empty() {
-        disk::sync_dir(&place)?;
-        disk::sync_dir(&run.checkpoints())?;
+    if !paths.is_empty() {
+        disk::sync_dir(place)?;
+        disk::sync_dir(atomic::parent(place))?;
     }
-    Ok(later.len())
+    Ok(())
 }
 
 /// Removes what [`supersede`] moved away, and returns the removed paths.
@@ -120,7 +126,7 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 /// Frees the name of a checkpoint that is about to be replaced.
-pub(super) fn move_aside(path: &Path) -> Result<PathBuf> {
+pub(crate) fn move_aside(path: &Path) -> Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let aside = path.with_file_name(format!("{REPLACED_PREFIX}{name}"));
     if aside.exists() {

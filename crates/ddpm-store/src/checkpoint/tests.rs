@@ -31,6 +31,7 @@ pub(super) fn checkpoint(step: u64) -> Checkpoint {
         optimiser: vec![tensor("exp_avg/conv_in.weight", step + 4)],
         state: json!({"step": step, "skipped": []}),
         config: json!({"_class_name": "UNet2DModel", "sample_size": 8}),
+        scheduler: Some(json!({"_class_name": "DDIMScheduler", "steps_offset": 1})),
     }
 }
 
@@ -88,12 +89,14 @@ fn a_checkpoint_comes_back_and_is_a_model_directory() {
     assert!(summary.has_ema);
     let model = DiffusersModel::read(&path).unwrap();
     assert_eq!(model.tensors.tensors, saved.weights);
+    assert_eq!(model.scheduler.unwrap().class(), "DDIMScheduler");
     let names: Vec<_> = disk::read_dir_sorted(&run.writer.checkpoints()).unwrap();
     assert_eq!(names, [path]);
 
     let bare = Checkpoint {
         ema: vec![],
         optimiser: vec![],
+        scheduler: None,
         ..checkpoint(1300)
     };
     let path = save(&run.writer, &bare).unwrap();
@@ -103,6 +106,24 @@ fn a_checkpoint_comes_back_and_is_a_model_directory() {
         bare.weights
     );
     assert!(!path.join("ema").exists());
+}
+
+#[test]
+fn a_checkpoint_outside_of_a_run_takes_no_place_that_is_taken() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("models/average");
+    let model = Checkpoint {
+        ema: vec![],
+        optimiser: vec![],
+        ..checkpoint(7)
+    };
+    export(&path, &model).unwrap();
+    assert_eq!(load(&path).unwrap(), model);
+    let found = load_for_sampling(&path, Weights::Ema).unwrap();
+    assert!(!found.averaged && found.weights == model.weights);
+    let refused = export(&path, &checkpoint(8)).unwrap_err();
+    assert!(matches!(refused, StoreError::Occupied { .. }));
+    assert_eq!(load(&path).unwrap(), model);
 }
 
 #[test]
@@ -493,7 +514,7 @@ fn everything_is_on_the_medium_before_it_gets_its_name() {
     };
     let renamed = last(Change::Rename, &run.writer.checkpoint(20));
     let committed = files(&run.writer.checkpoint(20));
-    assert_eq!(committed.len(), 7);
+    assert_eq!(committed.len(), 9);
     let manifest_begun = last(Change::Create, &staging.join(MANIFEST));
     for file in committed {
         let staged = staging.join(file.strip_prefix(run.writer.checkpoint(20)).unwrap());

@@ -4,15 +4,14 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::class::{Known, SchedulerClass};
 use super::keys::unsupported;
-use super::scheduler::SchedulerSettings;
+use super::scheduler::Scheduler;
 use crate::error::Result;
 use crate::json;
 
 const MODEL_INDEX: &str = "model_index.json";
 const AUTOENCODERS: [&str; 3] = ["vae", "vqvae", "movq"];
-/// Steps of a `DDPMPipeline`, whatever its scheduler; `DDIMPipeline`'s 50 are what our DDIM takes anyway.
+/// Steps of a `DDPMPipeline`, of the schedulers that it can drive well.
 const DDPM_PIPELINE_STEPS: usize = 1000;
 
 /// The classes that a pipeline's index names.
@@ -66,28 +65,25 @@ impl Index {
 
     /// Reads the scheduler's file as this pipeline's.
     ///
-    /// # Errors   as [`SchedulerSettings::read`]
-    pub(super) fn scheduler(&self, path: &Path) -> Result<SchedulerSettings> {
-        let mut keys: Map<String, Value> = json::read(path)?;
-        if let Some(name) = &self.scheduler {
-            let own = keys.insert("_class_name".to_owned(), name.as_str().into());
-            Known::read(path, &own.unwrap_or_default())?;
-        }
-        let mut settings = SchedulerSettings::from_json(path, keys)?;
-        match self.pipeline.as_deref() {
+    /// # Errors   as [`Scheduler::read`]
+    pub(super) fn scheduler(&self, path: &Path) -> Result<Scheduler> {
+        let mut keys: Map<String, Value> = json::read_python(path)?;
+        let class = match self.pipeline.as_deref() {
             // These two make their own scheduler of whichever there is.
-            Some("DDIMPipeline") => settings.class = SchedulerClass::Ddim,
-            Some("PNDMPipeline") => {
-                settings.class = SchedulerClass::Other("PNDMScheduler".to_owned());
-            }
-            Some(_) => {
-                let total = settings.schedule.steps;
-                let differs = total > DDPM_PIPELINE_STEPS || settings.class == SchedulerClass::Ddim;
-                settings.steps = differs.then_some(total.min(DDPM_PIPELINE_STEPS));
-            }
-            None => {}
+            Some("DDIMPipeline") => Some("DDIMScheduler"),
+            Some("PNDMPipeline") => Some("PNDMScheduler"),
+            _ => self.scheduler.as_deref(),
+        };
+        if let Some(name) = class {
+            keys.insert("_class_name".to_owned(), name.into());
         }
-        Ok(settings)
+        let mut scheduler = Scheduler::from_json(path, keys)?;
+        let of_pipeline = ["DDPMScheduler", "DDIMScheduler"].contains(&scheduler.class());
+        if self.pipeline.as_deref() == Some("DDPMPipeline") && of_pipeline {
+            let total = scheduler.network()?.schedule.steps;
+            scheduler.set_steps(total.min(DDPM_PIPELINE_STEPS));
+        }
+        Ok(scheduler)
     }
 }
 
@@ -154,53 +150,52 @@ mod tests {
                 "{message}"
             );
         }
-        use SchedulerClass::{Ddim, Ddpm, Other};
-        let pndm = || Other("PNDMScheduler".to_owned());
+        let [ddpm, ddim, pndm] = ["DDPMScheduler", "DDIMScheduler", "PNDMScheduler"];
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("scheduler_config.json");
         for (pipeline, index, own, total, class, steps) in [
-            (None, None, None, 1000, Ddpm, None),
-            (None, None, Some("DDIMScheduler"), 1000, Ddim, None),
+            (None, None, None, 1000, ddpm, 1000),
+            (None, None, Some("DDIMScheduler"), 1000, ddim, 50),
             (
                 Some("DDPMPipeline"),
                 Some("DDPMScheduler"),
                 None,
                 1000,
-                Ddpm,
-                None,
+                ddpm,
+                1000,
             ),
-            (Some("DDPMPipeline"), None, None, 4000, Ddpm, Some(1000)),
+            (Some("DDPMPipeline"), None, None, 4000, ddpm, 1000),
             (
                 Some("DDPMPipeline"),
                 None,
                 Some("DDIMScheduler"),
                 200,
-                Ddim,
-                Some(200),
+                ddim,
+                200,
             ),
             (
                 Some("DDIMPipeline"),
                 None,
                 Some("DDPMScheduler"),
                 1000,
-                Ddim,
-                None,
+                ddim,
+                50,
             ),
             (
                 None,
                 Some("DDIMScheduler"),
                 Some("PNDMScheduler"),
                 1000,
-                Ddim,
-                None,
+                ddim,
+                50,
             ),
             (
                 Some("PNDMPipeline"),
                 None,
                 Some("DDIMScheduler"),
                 1000,
-                pndm(),
-                None,
+                pndm,
+                50,
             ),
         ] {
             let mut keys = json!({"num_train_timesteps": total});
@@ -212,18 +207,16 @@ mod tests {
                 pipeline: pipeline.map(str::to_owned),
                 scheduler: index.map(str::to_owned),
             };
-            let settings = index.scheduler(&path).unwrap();
-            assert_eq!(
-                (settings.class, settings.steps),
-                (class, steps),
-                "{index:?} {own:?}"
-            );
+            let scheduler = index.scheduler(&path).unwrap();
+            let taken = scheduler.choice(None).unwrap().sample.steps;
+            let found = (scheduler.class(), taken);
+            assert_eq!(found, (class, Some(steps)), "{index:?} {own:?}");
         }
         let index = Index {
-            scheduler: Some("EDMEulerScheduler".to_owned()),
+            scheduler: Some("KarrasVeScheduler".to_owned()),
             ..Index::default()
         };
         let message = index.scheduler(&path).unwrap_err().to_string();
-        assert!(message.contains("EDMEulerScheduler"), "{message}");
+        assert!(message.contains("KarrasVeScheduler"), "{message}");
     }
 }

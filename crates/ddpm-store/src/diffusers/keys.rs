@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Result, StoreError, excerpt};
 
-/// A configuration's keys, taken out one by one, so that the rest is what nobody knows.
+/// A configuration's keys, taken out one by one, so that the rest is what nobody has asked for.
 pub(super) struct Keys<'a> {
     pub(super) path: &'a Path,
     pub(super) keys: Map<String, Value>,
@@ -18,9 +18,14 @@ impl Keys<'_> {
         self.keys.remove(key).filter(|value| !value.is_null())
     }
 
+    /// Whether there is such a key, whatever its value.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.keys.contains_key(key)
+    }
+
     fn typed<T>(
         &mut self,
-        key: &'static str,
+        key: &str,
         expected: &'static str,
         convert: impl FnOnce(&Value) -> Option<T>,
     ) -> Result<Option<T>> {
@@ -29,48 +34,61 @@ impl Keys<'_> {
         };
         match convert(&value) {
             Some(converted) => Ok(Some(converted)),
-            None => Err(unsupported(self.path, key, &value, expected)),
+            None => Err(self.refusal(key, &value, expected)),
         }
     }
 
-    pub(super) fn number(&mut self, key: &'static str) -> Result<Option<f64>> {
-        self.typed(key, "a number", Value::as_f64)
+    /// A number; infinities are words in JSON.
+    pub(super) fn number(&mut self, key: &str) -> Result<Option<f64>> {
+        self.typed(key, "a number", number)
     }
 
-    pub(super) fn count(&mut self, key: &'static str) -> Result<Option<usize>> {
-        self.typed(key, "a whole number", |value| {
-            usize::try_from(value.as_u64()?).ok()
-        })
+    /// A whole number from 0.
+    pub(super) fn count(&mut self, key: &str) -> Result<Option<usize>> {
+        self.typed(key, "a whole number", count)
     }
 
-    pub(super) fn boolean(&mut self, key: &'static str) -> Result<Option<bool>> {
+    pub(super) fn boolean(&mut self, key: &str) -> Result<Option<bool>> {
         self.typed(key, "true or false", Value::as_bool)
     }
 
-    pub(super) fn text(&mut self, key: &'static str) -> Result<Option<String>> {
+    pub(super) fn text(&mut self, key: &str) -> Result<Option<String>> {
         self.typed(key, "a name in quotes", |value| {
             value.as_str().map(str::to_owned)
         })
     }
 
-    pub(super) fn numbers(&mut self, key: &'static str) -> Result<Option<Vec<f64>>> {
+    pub(super) fn numbers(&mut self, key: &str) -> Result<Option<Vec<f64>>> {
         self.typed(key, "a list of numbers", |value| {
-            value.as_array()?.iter().map(Value::as_f64).collect()
+            value.as_array()?.iter().map(number).collect()
         })
     }
 
-    /// Warns of the keys that nobody has asked for.
-    pub(super) fn finish(self, harmless: &[&str]) {
-        // Keys with an underscore say who wrote the file.
-        let unknown: Vec<_> = self
-            .keys
-            .keys()
-            .filter(|key| !key.starts_with('_') && !harmless.contains(&key.as_str()))
-            .collect();
-        if !unknown.is_empty() {
-            let unknown = excerpt(&format!("{unknown:?}"));
-            tracing::warn!(path = %self.path.display(), unknown, "passing over unknown scheduler keys, as diffusers does");
+    pub(super) fn counts(&mut self, key: &str) -> Result<Option<Vec<usize>>> {
+        self.typed(key, "a list of whole numbers", |value| {
+            value.as_array()?.iter().map(count).collect()
+        })
+    }
+
+    pub(super) fn object(&mut self, key: &str) -> Result<Option<Map<String, Value>>> {
+        self.typed(key, "an object", |value| value.as_object().cloned())
+    }
+
+    /// Passes over keys that say nothing here.
+    pub(super) fn drop(&mut self, keys: &[&str]) {
+        for key in keys {
+            self.keys.remove(*key);
         }
+    }
+
+    /// The refusal of a value, as JSON in the message.
+    pub(super) fn refusal(&self, key: &str, value: &Value, supported: &'static str) -> StoreError {
+        unsupported(self.path, key, value, supported)
+    }
+
+    /// What was made of the keys, or why nothing can be.
+    pub(super) fn made<T, E: ToString>(&self, made: Result<T, E>) -> Result<T> {
+        made.map_err(|error| StoreError::format(self.path, "scheduler configuration", error))
     }
 }
 
@@ -86,5 +104,17 @@ pub(super) fn unsupported(
         key: excerpt(key),
         value: excerpt(&value.to_string()),
         supported,
+    }
+}
+
+fn count(value: &Value) -> Option<usize> {
+    usize::try_from(value.as_u64()?).ok()
+}
+
+fn number(value: &Value) -> Option<f64> {
+    match value.as_str() {
+        Some("inf" | "Infinity") => Some(f64::INFINITY),
+        Some("-inf" | "-Infinity") => Some(f64::NEG_INFINITY),
+        _ => value.as_f64(),
     }
 }

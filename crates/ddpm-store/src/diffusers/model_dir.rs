@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use ddpm_diffusion::VarianceOutput;
 use serde_json::{Map, Value, json};
 
 use super::index::Index;
 use super::keys::unsupported;
-use super::scheduler::SchedulerSettings;
+use super::scheduler::{DIFFUSERS_VERSION, Scheduler};
 use super::weights::WEIGHTS;
 use super::{hub, names, weights};
 use crate::checkpoint::Weights;
@@ -19,8 +20,6 @@ const UNET: &str = "unet";
 /// Where diffusers' training script keeps the moving average, beside `unet` in its checkpoints.
 const UNET_EMA: &str = "unet_ema";
 const SCHEDULER_CONFIG: &str = "scheduler_config.json";
-/// The release whose formats are written.
-const DIFFUSERS_VERSION: &str = "0.42.1";
 
 /// What a model directory holds.
 #[derive(Debug)]
@@ -30,7 +29,7 @@ pub struct DiffusersModel {
     /// Its weights, under diffusers' present names.
     pub tensors: TensorFile,
     /// The noise schedule, where one is there and understood.
-    pub scheduler: Option<SchedulerSettings>,
+    pub scheduler: Option<Scheduler>,
     /// Why no images can be sampled with it, where that is so: the network itself may still be evaluated.
     pub refusal: Option<StoreError>,
     /// The scheduler's file, where one is there.
@@ -66,9 +65,11 @@ impl DiffusersModel {
             directory.join(SCHEDULER_CONFIG),
         ];
         let scheduler_path = places.into_iter().find(|path| path.is_file());
-        let settings = check_channels(&unet_dir, &config)
-            .and_then(|()| read_scheduler(&directory, scheduler_path.as_deref()));
-        let (scheduler, refusal) = match settings {
+        let read = read_scheduler(&directory, scheduler_path.as_deref()).and_then(|scheduler| {
+            check_channels(&unet_dir, &config, scheduler.as_ref())?;
+            Ok(scheduler)
+        });
+        let (scheduler, refusal) = match read {
             Ok(scheduler) => (scheduler, None),
             Err(error @ StoreError::Unsupported { .. }) => (None, Some(error)),
             Err(broken) => return Err(broken),
@@ -84,24 +85,37 @@ impl DiffusersModel {
     }
 }
 
-fn read_scheduler(directory: &Path, path: Option<&Path>) -> Result<Option<SchedulerSettings>> {
+fn read_scheduler(directory: &Path, path: Option<&Path>) -> Result<Option<Scheduler>> {
     let index = Index::read(directory)?;
     path.map(|path| index.scheduler(path)).transpose()
 }
 
-/// Sampling takes the output for an image.
-fn check_channels(unet_dir: &Path, config: &Map<String, Value>) -> Result<()> {
+/// Sampling takes the output for an image, and as much again for a learned variance.
+fn check_channels(
+    unet_dir: &Path,
+    config: &Map<String, Value>,
+    scheduler: Option<&Scheduler>,
+) -> Result<()> {
     let channels = |key| config.get(key).map_or(Some(3), Value::as_u64);
     // What is not a number is for the network to refuse.
     let (Some(taken), Some(given)) = (channels("in_channels"), channels("out_channels")) else {
         return Ok(());
     };
-    let supported = match (given == taken, given.checked_div(2) == Some(taken)) {
-        (true, _) => return Ok(()),
-        (_, true) => {
-            "as many as in_channels: twice as many are those of a learned variance, which is not implemented"
+    let learned = match scheduler {
+        Some(scheduler) => scheduler.network()?.meaning.variance != VarianceOutput::None,
+        None => false,
+    };
+    let supported = match learned {
+        true if Some(given) == taken.checked_mul(2) => return Ok(()),
+        true => {
+            "twice as many as in_channels: those of the scheduler's learned variance among them"
         }
-        _ => "as many as in_channels",
+        false if given == taken => return Ok(()),
+        false if Some(given) == taken.checked_mul(2) => {
+            "as many as in_channels: twice as many are those of a learned variance, of which the scheduler does not tell; \
+             set its variance_type to learned_range"
+        }
+        false => "as many as in_channels",
     };
     let path = unet_dir.join(CONFIG);
     Err(unsupported(&path, "out_channels", &json!(given), supported))
@@ -143,13 +157,12 @@ fn locate(directory: &Path, which: Option<Weights>) -> Result<PathBuf> {
 /// Writes a pipeline directory that Python's `DDPMPipeline.from_pretrained` loads; each file atomically,
 /// the index that makes it a pipeline last.
 ///
-/// # Errors   [`StoreError::Tensor`] for tensors that cannot be stored, [`StoreError::Format`] for a
-/// schedule that is not valid, [`StoreError::Io`]
+/// # Errors   [`StoreError::Tensor`] for tensors that cannot be stored, [`StoreError::Io`]
 pub fn write_pipeline(
     directory: &Path,
     config: &Map<String, Value>,
     weights: &[NamedTensor],
-    scheduler: &SchedulerSettings,
+    scheduler: &Scheduler,
 ) -> Result<()> {
     let mut config = config.clone();
     let class = config
@@ -162,23 +175,34 @@ pub fn write_pipeline(
     tensors.write(&unet_dir.join(WEIGHTS))?;
     json::write_pretty(&unet_dir.join(CONFIG), &config)?;
     let path = directory.join("scheduler").join(SCHEDULER_CONFIG);
-    let mut settings = scheduler.to_json(&path)?;
-    settings.insert("_diffusers_version".to_owned(), json!(DIFFUSERS_VERSION));
-    json::write_pretty(&path, &settings)?;
-    let index = json!({
-        "_class_name": "DDPMPipeline",
-        "_diffusers_version": DIFFUSERS_VERSION,
-        "scheduler": ["diffusers", settings["_class_name"]],
-        "unet": ["diffusers", class],
-    });
+    json::write_pretty(&path, &scheduler.to_json())?;
+    let index = pipeline(&json!(scheduler.class()), &class);
     json::write_pretty(&directory.join("model_index.json"), &index)
+}
+
+/// `model_index.json` of a network and a scheduler of these classes.
+pub(crate) fn pipeline(scheduler: &Value, unet: &Value) -> Value {
+    let pipeline = match scheduler.as_str() {
+        Some("DDIMScheduler") => "DDIMPipeline",
+        // For those that it cannot drive it is a way of loading both.
+        _ => "DDPMPipeline",
+    };
+    json!({
+        "_class_name": pipeline,
+        "_diffusers_version": DIFFUSERS_VERSION,
+        "scheduler": ["diffusers", scheduler],
+        "unet": ["diffusers", unet],
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ddpm_schedule::{ScheduleConfig, ScheduleKind};
+    use ddpm_diffusion::SampleConfig;
+    use ddpm_schedule::{Prediction, ProcessConfig, ScheduleConfig, ScheduleKind};
     use std::fs;
+
+    use crate::diffusers::{NetworkSettings, Written};
 
     fn weights(names: &[&str]) -> Vec<NamedTensor> {
         let tensor = |(index, name): (usize, &&str)| NamedTensor {
@@ -205,15 +229,19 @@ mod tests {
             steps: 50,
             ..Default::default()
         };
-        let settings = SchedulerSettings {
+        let network = NetworkSettings {
+            process: ProcessConfig::default(),
             schedule,
-            ..Default::default()
+            meaning: Prediction::Eps.into(),
         };
-        write_pipeline(&directory, &config(), &weights, &settings).unwrap();
+        let path = directory.join("scheduler").join(SCHEDULER_CONFIG);
+        let written = Written::of(&path, &network, &SampleConfig::default()).unwrap();
+        assert_eq!(written.difference, None);
+        write_pipeline(&directory, &config(), &weights, &written.scheduler).unwrap();
 
         let model = DiffusersModel::read(&directory).unwrap();
         assert_eq!(model.tensors.tensors, weights);
-        assert_eq!(model.scheduler.as_ref(), Some(&settings));
+        assert_eq!(model.scheduler.as_ref(), Some(&written.scheduler));
         assert_eq!(model.unet_dir, directory.join("unet"));
         assert_eq!(model.config["_class_name"], "UNet2DModel");
         for (key, value) in config() {
@@ -240,13 +268,12 @@ mod tests {
         let flat_model = DiffusersModel::read(&flat).unwrap();
         assert_eq!(flat_model.unet_dir, flat);
         assert_eq!(
-            (
-                &flat_model.config,
-                &flat_model.tensors,
-                &flat_model.scheduler
-            ),
-            (&model.config, &model.tensors, &model.scheduler)
+            (&flat_model.config, &flat_model.tensors),
+            (&model.config, &model.tensors)
         );
+        let choice =
+            |model: &DiffusersModel| model.scheduler.as_ref().unwrap().choice(None).unwrap();
+        assert_eq!(choice(&flat_model), choice(&model));
         fs::remove_file(flat.join(SCHEDULER_CONFIG)).unwrap();
         assert_eq!(DiffusersModel::read(&flat).unwrap().scheduler, None);
     }
@@ -360,6 +387,16 @@ mod tests {
         let scheduler = json!({"_class_name": "KarrasVeScheduler"});
         json::write_pretty(&folder.join(SCHEDULER_CONFIG), &scheduler).unwrap();
         assert!(refusal().unwrap().contains("KarrasVeScheduler"));
+        let scheduler = json!({"variance_type": "learned_range"});
+        json::write_pretty(&folder.join(SCHEDULER_CONFIG), &scheduler).unwrap();
+        assert!(refusal().unwrap().contains("twice as many as in_channels"));
+        json::write_pretty(
+            &folder.join(CONFIG),
+            &json!({"in_channels": 3, "out_channels": 6}),
+        )
+        .unwrap();
+        assert_eq!(refusal(), None);
+        fs::remove_file(folder.join(SCHEDULER_CONFIG)).unwrap();
         for (taken, given, word) in [(3, 6, "learned variance"), (6, 3, "as many as in_channels")] {
             let channels = json!({"in_channels": taken, "out_channels": given});
             json::write_pretty(&folder.join(CONFIG), &channels).unwrap();

@@ -1,328 +1,349 @@
 //! `scheduler_config.json` in our words, and back.
+//!
+//! A scheduler is a class, the keys of its configuration, and what a pipeline hands to `set_timesteps` and `step`. Every
+//! key that the class has is heeded or refused by name; others are passed over, as diffusers does.
 
-use std::path::Path;
+mod classes;
+mod curves;
+mod edm;
+mod flow;
+mod samplers;
+mod spread;
+mod table;
+mod write;
 
-use ddpm_schedule::{Prediction, ScheduleConfig, ScheduleKind, Spacing, VarianceKind};
+use std::path::{Path, PathBuf};
+
+use ddpm_diffusion::{Meaning, SampleConfig, ThresholdConfig};
+use ddpm_schedule::{Prediction, Process, ProcessConfig, Schedule, ScheduleConfig, Spacing};
 use serde_json::{Map, Value, json};
 
-use super::class::{Known, SchedulerClass};
 use super::keys::{Keys, unsupported};
-use crate::error::{Result, StoreError};
+use crate::error::{Result, StoreError, excerpt};
 use crate::json;
 
-/// What a `scheduler_config.json` says; the default is what an empty one means.
+pub use flow::NETWORK_STEPS;
+pub use table::beta_schedule;
+pub use write::Written;
+
+/// A scheduler as its file describes it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SchedulerSettings {
-    /// `_class_name`: the sampler.
-    pub class: SchedulerClass,
-    /// `num_train_timesteps`, `beta_*`, `trained_betas`, `rescale_betas_zero_snr`.
-    pub schedule: ScheduleConfig,
-    /// `prediction_type`.
-    pub prediction: Prediction,
-    /// `variance_type`; `fixed_small_log` is the same figures as `fixed_small`, and `fixed_large_log`, of which diffusers
-    /// makes the root of a negative number, is refused.
-    pub variance: VarianceKind,
-    /// `clip_sample`: whether x̂0 is clamped.
-    pub clip: bool,
-    /// `clip_sample_range`: to ± this.
-    pub clip_range: f64,
-    /// `timestep_spacing`.
-    pub spacing: Spacing,
-    /// `steps_offset`, added to every time step of the leading spacing.
-    pub steps_offset: usize,
-    /// `set_alpha_to_one` = false: DDIM ends at the first time step's ᾱ instead of 1.
-    pub to_first: bool,
-    /// Steps that the pipeline takes where they are not the sampler's own number.
+pub struct Scheduler {
+    path: PathBuf,
+    class: String,
+    /// All keys that the class has; those that the file lacks are the class's defaults.
+    keys: Map<String, Value>,
+    unknown: Vec<String>,
+    call: Call,
+}
+
+/// What a pipeline hands to a scheduler.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Call {
+    /// `num_inference_steps`; unset: those of diffusers' pipelines.
     pub steps: Option<usize>,
+    /// The other arguments of `set_timesteps`.
+    pub set_timesteps: Map<String, Value>,
+    /// The arguments of `step`.
+    pub step: Map<String, Value>,
 }
 
-impl Default for SchedulerSettings {
-    fn default() -> Self {
-        Self {
-            class: SchedulerClass::Ddpm,
-            schedule: ScheduleConfig::default(),
-            prediction: Prediction::Eps,
-            variance: VarianceKind::Small,
-            clip: true,
-            clip_range: 1.0,
-            spacing: Spacing::Leading,
-            steps_offset: 0,
-            to_first: false,
-            steps: None,
-        }
-    }
+/// A network's process, whoever samples from it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetworkSettings {
+    /// The process.
+    pub process: ProcessConfig,
+    /// The table of a discrete process.
+    pub schedule: ScheduleConfig,
+    /// What the network's output means.
+    pub meaning: Meaning,
 }
 
-/// Keys that DDPM and DDIM have no use for, in diffusers neither.
-const HARMLESS: [&str; 3] = [
-    "skip_prk_steps",
-    "dynamic_thresholding_ratio",
-    "sample_max_value",
-];
+/// A scheduler in our terms.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// The process.
+    pub process: Process,
+    /// What the network's output means.
+    pub meaning: Meaning,
+    /// The sampler, the levels, and what is done to x̂0.
+    pub sample: SampleConfig,
+    /// The network's output is minus what it means (the EDM schedulers' `v_prediction`).
+    pub negated: bool,
+    /// The network of a flow is told t times this.
+    pub flow_steps: usize,
+    /// And of that the whole steps.
+    pub told_whole: bool,
+}
 
-impl SchedulerSettings {
-    /// Reads a `scheduler_config.json`. Missing keys take diffusers' defaults; unknown ones are passed over
-    /// with a warning, as diffusers does.
+/// A call at work: its arguments, taken out one by one.
+struct Asked<'a> {
+    steps: usize,
+    set_timesteps: Keys<'a>,
+    step: Keys<'a>,
+}
+
+/// Where a file of ours keeps the call that samples alike: diffusers passes over keys with an underscore.
+const CALL: &str = "_call";
+const STEPS: &str = "num_inference_steps";
+const CLASS: &str = "_class_name";
+/// Arguments of `set_timesteps` that stand for a number of steps.
+const LISTS: [&str; 2] = ["timesteps", "sigmas"];
+/// The release whose formats are written.
+pub(super) const DIFFUSERS_VERSION: &str = "0.42.1";
+/// Keys that other classes of older repositories have, and that say nothing of a sample.
+const HARMLESS: [&str; 3] = ["predict_epsilon", "skip_prk_steps", "set_alpha_to_one"];
+/// `num_inference_steps` of diffusers' pipelines, but of those that visit every step.
+const PIPELINE_STEPS: usize = 50;
+
+impl Scheduler {
+    /// Reads a `scheduler_config.json`. Missing keys take the defaults of the class; those that it does not have are
+    /// passed over with a warning, as diffusers does.
     ///
-    /// # Errors   [`StoreError::Unsupported`] naming the key of a value without a meaning here (the class of a process
-    /// that is no table of β among them), [`StoreError::Format`] for what is not JSON or makes no schedule,
-    /// [`StoreError::Io`]
+    /// # Errors   as [`Scheduler::from_json`], and [`StoreError::Io`]
     pub fn read(path: &Path) -> Result<Self> {
-        Self::from_json(path, json::read(path)?)
+        Self::from_json(path, json::read_python(path)?)
     }
 
-    /// As [`SchedulerSettings::read`], of contents already at hand; `path` is for the messages.
+    /// As [`Scheduler::read`], of contents already at hand; `path` is for the messages.
     ///
-    /// # Errors   as [`SchedulerSettings::read`]
-    pub fn from_json(path: &Path, mut keys: Map<String, Value>) -> Result<Self> {
-        let name = keys.remove("_class_name").unwrap_or_default();
-        let known = Known::read(path, &name)?;
+    /// # Errors   [`StoreError::Unsupported`] naming the class or key of a process or a network that has no meaning here,
+    /// [`StoreError::Format`] for what makes no schedule
+    pub fn from_json(path: &Path, keys: Map<String, Value>) -> Result<Self> {
         let mut keys = Keys { path, keys };
-        refuse_other_kinds(&mut keys)?;
-        let settings = Self {
-            schedule: read_schedule(&mut keys, known.beta_ends)?,
-            prediction: read_prediction(&mut keys)?,
-            variance: match keys.text("variance_type")?.as_deref() {
-                None | Some("fixed_small" | "fixed_small_log") => VarianceKind::Small,
-                Some("fixed_large") => VarianceKind::Large,
-                Some(other) => {
-                    let supported = match other {
-                        "learned" | "learned_range" => {
-                            "fixed_small or fixed_large; a learned variance is not implemented"
-                        }
-                        _ => "fixed_small or fixed_large",
-                    };
-                    return Err(unsupported(path, "variance_type", &json!(other), supported));
-                }
-            },
-            clip: keys.boolean("clip_sample")?.unwrap_or(true),
-            clip_range: keys.number("clip_sample_range")?.unwrap_or(1.0),
-            spacing: match keys.text("timestep_spacing")?.as_deref() {
-                None => known.spacing,
-                Some("leading") => Spacing::Leading,
-                Some("linspace") => Spacing::Linspace,
-                Some("trailing") => Spacing::Trailing,
-                Some(other) => {
-                    let supported = "leading, linspace or trailing";
-                    return Err(unsupported(
-                        path,
-                        "timestep_spacing",
-                        &json!(other),
-                        supported,
-                    ));
-                }
-            },
-            steps_offset: keys.count("steps_offset")?.unwrap_or(0),
-            to_first: !keys.boolean("set_alpha_to_one")?.unwrap_or(true),
-            class: known.class,
-            steps: None,
+        let call = Call::read(&mut keys)?;
+        let class = keys.take(CLASS).unwrap_or_else(|| json!("DDPMScheduler"));
+        let known = class.as_str().and_then(classes::known);
+        let Some((class, mut all)) = known else {
+            let expected = "a scheduler of a table of betas, of EDM or of flow matching, such as DDIMScheduler";
+            return Err(keys.refusal(CLASS, &class, expected));
         };
-        // The keys of a sampler that is not used say nothing here.
-        if !matches!(settings.class, SchedulerClass::Other(_)) {
-            keys.finish(&HARMLESS);
+        // What said it before diffusers 0.9.
+        let predict_epsilon = keys.boolean("predict_epsilon")?.unwrap_or(true);
+        if !predict_epsilon && !keys.has("prediction_type") {
+            all.insert("prediction_type".to_owned(), json!("sample"));
         }
-        settings.check(path)?;
-        Ok(settings)
+        // Betas that are listed say how many there are, unless the file does.
+        if let Some(betas) = keys.keys.get("trained_betas").and_then(Value::as_array) {
+            all.entry("num_train_timesteps")
+                .and_modify(|steps| *steps = json!(betas.len()));
+        }
+        let mut unknown = Vec::new();
+        for (key, value) in keys.keys {
+            match all.get_mut(&key) {
+                Some(_) if value.is_null() => {}
+                Some(default) => *default = value,
+                // Keys with an underscore say who wrote the file.
+                None if key.starts_with('_') || HARMLESS.contains(&key.as_str()) => {}
+                None => unknown.push(key),
+            }
+        }
+        if !unknown.is_empty() {
+            let unknown = excerpt(&format!("{unknown:?}"));
+            tracing::warn!(path = %path.display(), unknown, "passing over unknown scheduler keys, as diffusers does");
+        }
+        let scheduler = Self {
+            path: path.to_owned(),
+            class: class.to_owned(),
+            keys: all,
+            unknown,
+            call,
+        };
+        scheduler.network()?;
+        Ok(scheduler)
     }
 
-    fn check(&self, path: &Path) -> Result<()> {
-        let refuse = |key, value, supported| Err(unsupported(path, key, &value, supported));
-        if self.clip && !(self.clip_range > 0.0 && self.clip_range.is_finite()) {
-            return refuse(
-                "clip_sample_range",
-                json!(self.clip_range),
-                "a number above 0",
-            );
-        }
-        if self.schedule.zero_terminal_snr && self.prediction == Prediction::Eps {
+    /// `_class_name`.
+    #[must_use]
+    pub fn class(&self) -> &str {
+        &self.class
+    }
+
+    /// Keys of the file that the class does not have.
+    #[must_use]
+    pub fn unknown(&self) -> &[String] {
+        &self.unknown
+    }
+
+    /// The refusal of what the file says of a key.
+    #[must_use]
+    pub fn refusal(&self, key: &str, supported: &'static str) -> StoreError {
+        let value = self.keys.get(key).unwrap_or(&Value::Null);
+        unsupported(&self.path, key, value, supported)
+    }
+
+    /// Steps that a pipeline takes, where no call says another number.
+    pub(super) fn set_steps(&mut self, steps: usize) {
+        self.call.steps.get_or_insert(steps);
+    }
+
+    /// The network's process and the meaning of its output, also of a class that has no sampler here.
+    ///
+    /// # Errors   [`StoreError::Unsupported`] naming the key, [`StoreError::Format`] for what makes no process
+    pub fn network(&self) -> Result<NetworkSettings> {
+        let mut keys = self.keys();
+        let has_table = keys.has("beta_schedule");
+        let found = match self.choice(None) {
+            Ok(choice) => NetworkSettings {
+                process: match choice.process {
+                    Process::Discrete(_) => ProcessConfig::Discrete {},
+                    Process::Vp(vp) => ProcessConfig::Vp(vp),
+                    Process::Edm(edm) => ProcessConfig::Edm(edm),
+                    Process::Flow(flow) => ProcessConfig::Flow(flow),
+                },
+                schedule: match choice.process {
+                    Process::Discrete(_) => table::schedule(&mut keys)?,
+                    _ => ScheduleConfig::default(),
+                },
+                meaning: choice.meaning,
+            },
+            Err(_) if has_table => samplers::network(&mut keys)?,
+            Err(error) => return Err(error),
+        };
+        keys.made(found.process.build(&found.schedule))?;
+        if found.schedule.zero_terminal_snr && found.meaning.prediction == Prediction::Eps {
             let supported = "v_prediction or sample where rescale_betas_zero_snr is true: the last step holds no signal \
                              to recover an image from";
-            return refuse("prediction_type", json!("epsilon"), supported);
+            return Err(keys.refusal("prediction_type", &json!("epsilon"), supported));
         }
-        check_schedule(path, &self.schedule).map(drop)
+        Ok(found)
     }
 
-    /// The file's contents, with every key that diffusers' `DDPMScheduler` has. Schedules that it cannot
-    /// compute are listed as `trained_betas`.
+    /// The scheduler in our terms, for a number of steps: the call's own if none is given.
     ///
-    /// # Errors   [`StoreError::Format`] naming `path` if the schedule is not valid
-    pub fn to_json(&self, path: &Path) -> Result<Map<String, Value>> {
-        let config = &self.schedule;
-        check_schedule(path, config)?;
-        let (beta_schedule, listed) = match config.kind {
-            ScheduleKind::Linear => ("linear", false),
-            ScheduleKind::ScaledLinear => ("scaled_linear", false),
-            ScheduleKind::Cosine => ("squaredcos_cap_v2", false),
-            ScheduleKind::SigmoidBeta => ("sigmoid", false),
-            ScheduleKind::SigmoidAlphaBar | ScheduleKind::Custom => ("linear", true),
+    /// # Errors   [`StoreError::Unsupported`] naming the class, key or argument that has no meaning here,
+    /// [`StoreError::Format`] for what makes no schedule
+    pub fn choice(&self, steps: Option<usize>) -> Result<Choice> {
+        let mut keys = self.keys();
+        let arguments = |keys: &Map<String, Value>| Keys {
+            path: &self.path,
+            keys: keys.clone(),
         };
-        // diffusers rescales listed β too, so they are listed as they were before.
-        let before_rescaling = ScheduleConfig {
-            zero_terminal_snr: false,
-            ..config.clone()
-        };
-        let trained_betas = match listed {
-            true => Some(check_schedule(path, &before_rescaling)?),
-            false => None,
-        };
-        let scale = if config.scale_ends {
-            1000.0 / config.steps as f64
-        } else {
-            1.0
-        };
-        let class = match &self.class {
-            SchedulerClass::Ddpm => "DDPMScheduler",
-            SchedulerClass::Ddim => "DDIMScheduler",
-            SchedulerClass::Other(name) => name,
-        };
-        let keys = json!({
-            "_class_name": class,
-            "num_train_timesteps": config.steps,
-            "beta_start": config.beta_start * scale,
-            "beta_end": config.beta_end * scale,
-            "beta_schedule": beta_schedule,
-            "trained_betas": trained_betas,
-            "variance_type": match self.variance {
-                VarianceKind::Small => "fixed_small",
-                VarianceKind::Large => "fixed_large",
+        let mut asked = Asked {
+            steps: match steps.or(self.call.steps) {
+                Some(steps) => steps,
+                None => self.usual_steps()?,
             },
-            "clip_sample": self.clip,
-            "clip_sample_range": self.clip_range,
-            "prediction_type": match self.prediction {
-                Prediction::Eps => "epsilon",
-                Prediction::X0 => "sample",
-                Prediction::V => "v_prediction",
-            },
-            "thresholding": false,
-            "dynamic_thresholding_ratio": 0.995,
-            "sample_max_value": 1.0,
-            "timestep_spacing": match self.spacing {
-                Spacing::Leading => "leading",
-                Spacing::Linspace => "linspace",
-                Spacing::Trailing => "trailing",
-            },
-            "steps_offset": self.steps_offset,
-            "rescale_betas_zero_snr": config.zero_terminal_snr,
-        });
-        match keys {
-            Value::Object(mut keys) => {
-                // DDPM's files do not have it.
-                if self.to_first || self.class == SchedulerClass::Ddim {
-                    keys.insert("set_alpha_to_one".to_owned(), json!(!self.to_first));
-                }
-                Ok(keys)
+            set_timesteps: arguments(&self.call.set_timesteps),
+            step: arguments(&self.call.step),
+        };
+        if steps.is_some() && steps != self.call.steps {
+            // A list is of the number of steps that it has.
+            asked.set_timesteps.drop(&LISTS);
+        }
+        let choice = classes::choice(&self.class, &mut keys, &mut asked)?;
+        for rest in [&asked.set_timesteps, &asked.step] {
+            if let Some((argument, value)) = rest.keys.iter().next() {
+                let expected = "none of it: the scheduler has no such argument";
+                return Err(rest.refusal(argument, value, expected));
             }
-            other => Err(StoreError::format(path, "scheduler configuration", other)),
+        }
+        Ok(choice)
+    }
+
+    /// What the file says to a sampler that somebody else has chosen.
+    ///
+    /// # Errors   [`StoreError::Unsupported`] naming the key
+    pub fn for_any_sampler(&self) -> Result<SampleConfig> {
+        let mut keys = self.keys();
+        let mut sample = SampleConfig {
+            steps: self.call.steps,
+            ..SampleConfig::default()
+        };
+        let clips = keys.has("beta_schedule");
+        hold(&mut keys, &mut sample, clips)?;
+        if keys.has("timestep_spacing") {
+            sample.spacing = Some(spread::spacing(&mut keys, Spacing::Leading {})?);
+            sample.offset = keys.count("steps_offset")?.unwrap_or(0);
+        }
+        Ok(sample)
+    }
+
+    /// All steps of DDPM, else those of diffusers' pipelines.
+    fn usual_steps(&self) -> Result<usize> {
+        let mut keys = self.keys();
+        if !keys.has("beta_schedule") {
+            return Ok(PIPELINE_STEPS);
+        }
+        let process = table::process(&mut keys)?;
+        let all = process.schedule().map_or(PIPELINE_STEPS, Schedule::len);
+        Ok(match self.class.as_str() {
+            "DDPMScheduler" => all,
+            _ => all.min(PIPELINE_STEPS),
+        })
+    }
+
+    /// The file's contents: the class, all of its keys, and the call that samples alike.
+    #[must_use]
+    pub fn to_json(&self) -> Map<String, Value> {
+        let mut json = self.keys.clone();
+        // A missing key is the default; some of diffusers' defaults are no JSON.
+        json.retain(|_, value| !value.is_null());
+        json.insert(CLASS.to_owned(), json!(self.class));
+        json.insert("_diffusers_version".to_owned(), json!(DIFFUSERS_VERSION));
+        if self.call != Call::default() {
+            let mut set_timesteps = self.call.set_timesteps.clone();
+            if !LISTS.iter().any(|list| set_timesteps.contains_key(*list)) {
+                set_timesteps.insert(STEPS.to_owned(), json!(self.call.steps));
+            }
+            let call = json!({"steps": self.call.steps, "set_timesteps": set_timesteps, "step": self.call.step});
+            json.insert(CALL.to_owned(), call);
+        }
+        json
+    }
+
+    fn keys(&self) -> Keys<'_> {
+        Keys {
+            path: &self.path,
+            keys: self.keys.clone(),
         }
     }
 }
 
-/// The β of a schedule that is valid.
-fn check_schedule(path: &Path, config: &ScheduleConfig) -> Result<Vec<f64>> {
-    let built = config.build();
-    let schedule =
-        built.map_err(|error| StoreError::format(path, "scheduler configuration", error))?;
-    Ok(schedule.betas().to_vec())
-}
-
-/// Settings that make pictures of another kind, whatever samples them.
-fn refuse_other_kinds(keys: &mut Keys) -> Result<()> {
-    let path = keys.path;
-    if keys.boolean("thresholding")? == Some(true) {
-        let supported = "false; dynamic thresholding is not implemented";
-        return Err(unsupported(path, "thresholding", &json!(true), supported));
-    }
-    if keys.boolean("use_flow_sigmas")? == Some(true) {
-        let supported = "false; flow matching is not implemented";
-        return Err(unsupported(
-            path,
-            "use_flow_sigmas",
-            &json!(true),
-            supported,
-        ));
-    }
-    // Networks of EDM, which are told ln(σ)/4.
-    match keys.text("timestep_type")?.as_deref() {
-        None | Some("discrete") => Ok(()),
-        Some(other) => Err(unsupported(
-            path,
-            "timestep_type",
-            &json!(other),
-            "discrete",
-        )),
-    }
-}
-
-fn read_schedule(keys: &mut Keys, [beta_start, beta_end]: [f64; 2]) -> Result<ScheduleConfig> {
-    let default = ScheduleConfig::default();
-    let steps = keys.count("num_train_timesteps")?;
-    let listed = keys.numbers("trained_betas")?;
-    let named = match keys.text("beta_schedule")?.as_deref() {
-        None | Some("linear") => Some(ScheduleKind::Linear),
-        Some("scaled_linear") => Some(ScheduleKind::ScaledLinear),
-        Some("squaredcos_cap_v2") => Some(ScheduleKind::Cosine),
-        Some("sigmoid") => Some(ScheduleKind::SigmoidBeta),
-        // diffusers does not look at it where β are listed.
-        Some(_) if listed.is_some() => None,
-        Some(other) => {
-            let supported =
-                "linear, scaled_linear, squaredcos_cap_v2, sigmoid or a list of trained_betas";
-            return Err(unsupported(
-                keys.path,
-                "beta_schedule",
-                &json!(other),
-                supported,
-            ));
+impl Call {
+    fn read(keys: &mut Keys<'_>) -> Result<Self> {
+        let Some(call) = keys.object(CALL)? else {
+            return Ok(Self::default());
+        };
+        let mut call = Keys {
+            path: keys.path,
+            keys: call,
+        };
+        let steps = call.count("steps")?;
+        if let Some(steps) = steps.filter(|steps| *steps > table::MOST_STEPS) {
+            return Err(call.refusal("steps", &json!(steps), "at most 10000"));
         }
-    };
-    let kind = match (&listed, named) {
-        (None, Some(kind)) => kind,
-        _ => ScheduleKind::Custom,
-    };
-    if let (Some(betas), Some(steps)) = (&listed, steps)
-        && betas.len() != steps
-    {
-        let supported = "the number of trained_betas";
-        return Err(unsupported(
-            keys.path,
-            "num_train_timesteps",
-            &json!(steps),
-            supported,
-        ));
+        let mut set_timesteps = call.object("set_timesteps")?.unwrap_or_default();
+        set_timesteps.remove(STEPS);
+        Ok(Self {
+            steps,
+            set_timesteps,
+            step: call.object("step")?.unwrap_or_default(),
+        })
     }
-    Ok(ScheduleConfig {
-        kind,
-        steps: listed
-            .as_ref()
-            .map(Vec::len)
-            .or(steps)
-            .unwrap_or(default.steps),
-        beta_start: keys.number("beta_start")?.unwrap_or(beta_start),
-        beta_end: keys.number("beta_end")?.unwrap_or(beta_end),
-        betas: listed,
-        zero_terminal_snr: keys.boolean("rescale_betas_zero_snr")?.unwrap_or(false),
-        ..default
-    })
 }
 
-fn read_prediction(keys: &mut Keys) -> Result<Prediction> {
-    // What said it before diffusers 0.9.
-    let predict_epsilon = keys.boolean("predict_epsilon")?.unwrap_or(true);
-    match keys.text("prediction_type")?.as_deref() {
-        None if predict_epsilon => Ok(Prediction::Eps),
-        None => Ok(Prediction::X0),
-        Some("epsilon") => Ok(Prediction::Eps),
-        Some("sample") => Ok(Prediction::X0),
-        Some("v_prediction") => Ok(Prediction::V),
-        Some(other) => {
-            let supported = "epsilon, sample or v_prediction";
-            Err(unsupported(
-                keys.path,
-                "prediction_type",
-                &json!(other),
-                supported,
-            ))
-        }
+/// `thresholding` before `clip_sample`, as in diffusers; `clips` is what a missing `clip_sample` means.
+fn hold(keys: &mut Keys<'_>, sample: &mut SampleConfig, clips: bool) -> Result<()> {
+    let ratio = keys.number("dynamic_thresholding_ratio")?.unwrap_or(0.995);
+    let most = keys.number("sample_max_value")?.unwrap_or(1.0);
+    sample.clip = keys.boolean("clip_sample")?.unwrap_or(clips);
+    sample.clip_range = keys.number("clip_sample_range")?.unwrap_or(1.0);
+    if keys.boolean("thresholding")?.unwrap_or(false) {
+        sample.threshold = Some(ThresholdConfig { ratio, most });
+    } else if sample.clip && !(sample.clip_range > 0.0 && sample.clip_range.is_finite()) {
+        let range = json!(sample.clip_range);
+        return Err(keys.refusal("clip_sample_range", &range, "a number above 0"));
+    }
+    Ok(())
+}
+
+/// `final_sigmas_type`: whether the last step ends above the image.
+fn ends_above(keys: &mut Keys<'_>) -> Result<bool> {
+    match keys.text("final_sigmas_type")?.as_deref() {
+        None | Some("zero") => Ok(false),
+        Some("sigma_min") => Ok(true),
+        Some(other) => Err(keys.refusal("final_sigmas_type", &json!(other), "zero or sigma_min")),
     }
 }
 

@@ -8,6 +8,7 @@ use ddpm_unet::params;
 
 use super::*;
 use crate::config::Validated;
+use crate::ema::SigmaRels;
 use crate::guard::{Cause, Guard, Verdict};
 use crate::snapshot::Progress;
 use crate::state::read;
@@ -31,7 +32,7 @@ struct Trace {
 }
 
 /// Loss, norm, and time and loss of each image.
-type Step = (u64, u64, Vec<(usize, u32)>);
+type Step = (u64, u64, Vec<(u64, u32)>);
 
 fn start(count: usize, accumulate: usize, threads: bool) -> Run {
     start_on(Device::flex(), count, accumulate, threads, true)
@@ -39,11 +40,12 @@ fn start(count: usize, accumulate: usize, threads: bool) -> Run {
 
 fn start_on(device: Device, count: usize, accumulate: usize, threads: bool, record: bool) -> Run {
     let mut config = crate::testing::tiny(0.2);
+    config.ema.power_function = SigmaRels::new(&[0.05, 0.1]).unwrap();
     config.train.batch = 12;
     config.train.accumulate = accumulate;
     let Validated {
         config,
-        schedule,
+        process,
         objective,
         ..
     } = config.validate().unwrap();
@@ -51,7 +53,7 @@ fn start_on(device: Device, count: usize, accumulate: usize, threads: bool, reco
     let shape = model_shape(&config, &dataset);
     let recipe = Recipe {
         seed: config.seed,
-        schedule,
+        process,
         objective,
         optim: config.optim,
         ema: config.ema,
@@ -66,7 +68,7 @@ fn start_on(device: Device, count: usize, accumulate: usize, threads: bool, reco
         .model
         .build(shape, config.seed, &device.autodiff())
         .unwrap();
-    let state = TrainState::new(model);
+    let state = TrainState::new(model).tracking(&config.ema.power_function);
     let loader = LoaderConfig {
         seed: config.seed,
         batch: config.train.batch,
@@ -103,7 +105,10 @@ impl Run {
             let underway = self.ranks.compute(&self.state, &Arc::new(batch)).unwrap();
             let computed = underway.wait().unwrap();
             let (loss, norm) = (computed.loss, computed.grad_norm);
-            let images = computed.per_image.iter().map(|&(t, x)| (t, x.to_bits()));
+            let images = computed
+                .per_image
+                .iter()
+                .map(|&(t, x)| (t.to_bits(), x.to_bits()));
             trace.push((loss.to_bits(), norm.to_bits(), images.collect()));
             self.state = match self.guard.judge(&self.saved.config.guard, loss, norm) {
                 Verdict::Update { max_norm } => self.ranks.update(self.state, computed, max_norm).0,
@@ -129,7 +134,9 @@ fn bytes(state: &TrainState) -> Vec<Vec<u8>> {
 
 fn slots(state: &TrainState) -> Vec<Vec<u8>> {
     let each = state.slots.iter();
+    let tracked = state.tracked.iter().flat_map(|average| &average.values);
     each.flat_map(|slot| [&slot.exp_avg, &slot.exp_avg_sq, &slot.ema])
+        .chain(tracked)
         .map(|tensor| tensor.to_data().as_bytes().to_vec())
         .collect()
 }

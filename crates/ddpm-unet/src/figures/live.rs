@@ -160,6 +160,8 @@ mod tests {
             channels: 1,
             height: 16,
             width: 16,
+            learned_variance: false,
+            self_condition: false,
             steps: 10,
         };
         Figures::of(model, shape).unwrap().live

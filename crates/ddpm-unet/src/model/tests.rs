@@ -8,6 +8,8 @@ fn shape(channels: usize, height: usize, width: usize) -> ModelShape {
         channels,
         height,
         width,
+        learned_variance: false,
+        self_condition: false,
         steps: 1000,
     }
 }

@@ -143,6 +143,8 @@ mod tests {
             channels: 1,
             height: side,
             width: side,
+            learned_variance: false,
+            self_condition: false,
             steps: 10,
         };
         check(&model, &Figures::of(&model, shape).unwrap(), shape)

@@ -2,7 +2,7 @@
 
 use ddpm_diffusion::{ObjectiveConfig, SampleConfig};
 use ddpm_schedule::{
-    Ending, Prediction, Schedule, ScheduleConfig, ScheduleError, ScheduleKind, Weighting,
+    Ending, Prediction, Process, Schedule, ScheduleConfig, ScheduleError, ScheduleKind, Weighting,
 };
 
 use super::finding::Finding;
@@ -49,6 +49,26 @@ pub fn ending(config: &ScheduleConfig, schedule: &Schedule) -> Finding {
     }
 }
 
+/// A process without a table: where its samplers start and end.
+pub fn process(process: &Process) -> Finding {
+    let (first, last) = (process.noisiest(), process.least_noisy());
+    let named = match process {
+        Process::Flow(_) => "rectified flow".to_owned(),
+        other => format!("the process {}", other.name()),
+    };
+    let from = match first.signal == 0.0 {
+        true => "pure noise".to_owned(),
+        false => format!("σ = {}", words::short(first.sigma())),
+    };
+    Finding::ok(
+        "process",
+        format!(
+            "{named}, from {from} down to σ = {}",
+            words::short(last.sigma())
+        ),
+    )
+}
+
 /// What would leave less of the image.
 fn cure(config: &ScheduleConfig) -> &'static str {
     let by_ends = matches!(
@@ -65,49 +85,59 @@ fn cure(config: &ScheduleConfig) -> &'static str {
     }
 }
 
-/// What is predicted, and with which weights, against the schedule.
-pub fn objective(config: &ObjectiveConfig, schedule: &Schedule) -> Finding {
-    let zero = schedule.is_zero_terminal_snr();
-    // x̂0 = (x_t - √(1-ᾱ)·ε̂)/√ᾱ
-    let amplification = 1.0 / schedule.sqrt_alpha_bar(schedule.len() - 1);
-    let predicted = match config.prediction {
+/// What is predicted, and with which weights, against the schedule and how `sample` draws.
+pub fn objective(config: &ObjectiveConfig, sample: &SampleConfig, process: &Process) -> Finding {
+    let noisiest = process.noisiest();
+    let zero = noisiest.signal == 0.0;
+    // x̂0 = (x - noise·ε̂)/signal
+    let amplification = noisiest.noise / noisiest.signal;
+    // What clipping leaves of such an error, fresh noise washes out.
+    let washed_out = sample.clip && sample.sampler.about().stochastic;
+    let prediction = config.prediction(process);
+    let predicted = match prediction {
         Prediction::Eps => "eps",
         Prediction::X0 => "x0",
         Prediction::V => "v",
+        Prediction::Edm => "EDM's residual",
+        Prediction::Velocity => "the velocity",
     };
-    match (config.prediction, config.weighting) {
+    let untrained = config
+        .weighting
+        .is_zero_at_pure_noise(prediction, process.sigma_data());
+    match (prediction, config.weighting) {
         (Prediction::Eps, _) if zero => {
             Finding::fail("objective", ScheduleError::EpsAtZeroSnr.to_string())
         }
-        (Prediction::X0 | Prediction::V, Weighting::MinSnr { .. } | Weighting::P2 { .. })
-            if zero =>
-        {
-            Finding::warn(
-                "objective",
-                format!(
-                    "predicting {predicted} with a weighting that is 0 where the signal is: the last step, where \
+        _ if zero && untrained => Finding::warn(
+            "objective",
+            format!(
+                "predicting {predicted} with a weighting that is 0 where the signal is: the last step, where \
                      sampling starts, is not trained; set `objective.weighting = \"simple\"`"
-                ),
-            )
-        }
-        (Prediction::X0, Weighting::Simple) => Finding::note(
+            ),
+        ),
+        (Prediction::X0, Weighting::Simple {}) => Finding::note(
             "objective",
             "predicting x0 with the same weight at every noise level, which leaves fine detail the least; \
              `objective.weighting = \"min_snr\"` is usual with x0",
         ),
-        (Prediction::Eps, _) if amplification > MUCH_AMPLIFICATION => Finding::note(
+        (Prediction::Eps, _) if amplification > MUCH_AMPLIFICATION && !washed_out => Finding::note(
             "objective",
             format!(
                 "predicting eps where almost nothing of the image is left: the first sampling steps multiply the \
-                 network's error by {}; `sample.clip` bounds it, `objective.prediction = \"v\"` avoids it",
+                 network's error by {}; `sample.clip` bounds it, a sampler with fresh noise washes it out, \
+                 `objective.prediction = \"v\"` avoids it",
                 words::count(amplification as u64)
             ),
         ),
         (_, weighting) => {
             let weighted = match weighting {
-                Weighting::Simple => "equal weights",
+                Weighting::Simple {} => "equal weights",
                 Weighting::MinSnr { .. } => "min-SNR weights",
+                Weighting::SoftMinSnr { .. } => "soft min-SNR weights",
                 Weighting::P2 { .. } => "P2 weights",
+                Weighting::Snr {} => "SNR weights",
+                Weighting::TruncatedSnr {} => "truncated SNR weights",
+                Weighting::Edm {} => "EDM's weights",
             };
             Finding::ok(
                 "objective",
@@ -118,8 +148,11 @@ pub fn objective(config: &ObjectiveConfig, schedule: &Schedule) -> Finding {
 }
 
 /// How samples are drawn; `largest` is the largest |pixel| that the data were seen to have, if any were.
-pub fn sampling(config: &SampleConfig, nfe: usize, largest: Option<f32>) -> Finding {
-    let evaluations = words::some(nfe as u64, "evaluation");
+pub fn sampling(config: &SampleConfig, nfe: Option<usize>, largest: Option<f32>) -> Finding {
+    let evaluations = match nfe {
+        Some(nfe) => words::some(nfe as u64, "evaluation"),
+        None => "as many evaluations as it takes".to_owned(),
+    };
     let images = words::some(config.count as u64, "image");
     let text = format!("{evaluations} an image, {images} a grid");
     let beyond = largest.filter(|largest| f64::from(*largest) > config.clip_range * 1.001);
@@ -188,7 +221,10 @@ mod tests {
 
     #[test]
     fn objectives_against_zero_terminal_snr() {
-        let min_snr = Weighting::MinSnr { gamma: 5.0 };
+        let min_snr = Weighting::MinSnr {
+            gamma: 5.0,
+            as_eps: false,
+        };
         let usual = linear(1000).build().unwrap();
         let cosine = ScheduleConfig {
             kind: ScheduleKind::Cosine,
@@ -196,22 +232,41 @@ mod tests {
         };
         let cosine = cosine.build().unwrap();
         for (prediction, weighting, schedule, level) in [
-            (Prediction::Eps, Weighting::Simple, &usual, Level::Ok),
+            (Prediction::Eps, Weighting::Simple {}, &usual, Level::Ok),
             (Prediction::Eps, min_snr, &usual, Level::Ok),
-            (Prediction::Eps, Weighting::Simple, &cosine, Level::Note),
-            (Prediction::V, Weighting::Simple, &cosine, Level::Ok),
-            (Prediction::X0, Weighting::Simple, &usual, Level::Note),
+            (Prediction::Eps, Weighting::Simple {}, &cosine, Level::Note),
+            (Prediction::V, Weighting::Simple {}, &cosine, Level::Ok),
+            (Prediction::X0, Weighting::Simple {}, &usual, Level::Note),
             (Prediction::X0, min_snr, &usual, Level::Ok),
             (Prediction::V, min_snr, &usual, Level::Ok),
-            (Prediction::Eps, Weighting::Simple, &zero_snr(), Level::Fail),
-            (Prediction::V, Weighting::Simple, &zero_snr(), Level::Ok),
+            (
+                Prediction::Eps,
+                Weighting::Simple {},
+                &zero_snr(),
+                Level::Fail,
+            ),
+            (Prediction::V, Weighting::Simple {}, &zero_snr(), Level::Ok),
             (Prediction::V, min_snr, &zero_snr(), Level::Warn),
         ] {
             let config = ObjectiveConfig {
-                prediction,
+                prediction: Some(prediction),
                 weighting,
+                ..ObjectiveConfig::default()
             };
-            let finding = objective(&config, schedule);
+            let process = Process::Discrete(schedule.clone());
+            let free = SampleConfig {
+                clip: false,
+                ..SampleConfig::default()
+            };
+            let finding = objective(&config, &free, &process);
+            assert_eq!(finding.level, level, "{finding:?}");
+            // Ancestral sampling with clipping bears it.
+            let level = if level == Level::Note && prediction == Prediction::Eps {
+                Level::Ok
+            } else {
+                level
+            };
+            let finding = objective(&config, &SampleConfig::default(), &process);
             assert_eq!(finding.level, level, "{finding:?}");
         }
     }
@@ -229,7 +284,7 @@ mod tests {
             (&clip, Some(3.7), Level::Note),
             (&free, Some(1.0), Level::Note),
         ] {
-            let finding = sampling(config, 50, largest);
+            let finding = sampling(config, Some(50), largest);
             assert_eq!(finding.level, level, "{finding:?}");
             assert!(
                 finding

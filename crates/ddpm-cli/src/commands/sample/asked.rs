@@ -1,14 +1,13 @@
 //! What the arguments of `ddpm sample` ask for, checked against the model.
 
 use anyhow::Result;
-use ddpm_diffusion::{Plan, SamplerKind};
-use ddpm_schedule::Schedule;
+use ddpm_diffusion::{Plan, SampleConfig, Sampler};
 use ddpm_train::OpenedModel;
 use ddpm_unet::{Conditioning, Figures, Model, UnetError};
 
 use crate::args::SampleArgs;
 use crate::exit::UsageError;
-use crate::words;
+use crate::{recipe, words};
 
 /// Images a call, at most: as many as have five digits in their names, and some.
 const MAX_IMAGES: usize = 1_000_000;
@@ -128,29 +127,75 @@ pub fn class(asked: Option<usize>, conditioning: Conditioning) -> Result<Option<
     }
 }
 
-/// # Errors   [`UsageError`] for an `--eta` that the sampler would not heed
-pub fn check_eta(eta: Option<f64>, sampler: SamplerKind) -> Result<(), UsageError> {
-    match (eta, sampler) {
-        (Some(eta), SamplerKind::Ddpm) => Err(UsageError(format!(
-            "--eta {eta}: the DDPM sampler has no eta, its noise is that of the schedule; add --sampler ddim, or \
-             leave --eta out"
-        ))),
-        _ => Ok(()),
+/// What the options make of the model's own way of sampling: `[sample]` of its configuration, with another sampler or
+/// spacing, and what `--set` says.
+///
+/// # Errors   [`UsageError`] naming the option
+pub fn sampling(args: &SampleArgs, own: &SampleConfig) -> Result<SampleConfig, UsageError> {
+    let mut config = own.clone();
+    if let Some(name) = &args.sampler
+        && name != own.sampler.name()
+    {
+        let named = Sampler::all().into_iter().find(|one| one.name() == name);
+        config.sampler = named.ok_or_else(|| UsageError(format!("--sampler {name}: unknown")))?;
+        // How another sampler spreads its steps is not how this one does.
+        config.grid = Default::default();
+        let old = |sampler: &Sampler| {
+            matches!(
+                sampler,
+                Sampler::Ddpm(_) | Sampler::Ddim(_) | Sampler::Pndm(_)
+            )
+        };
+        if !(old(&own.sampler) && old(&config.sampler)) {
+            (config.spacing, config.offset) = (None, 0);
+        }
+    }
+    config.steps = args.steps.or(config.steps);
+    let mut set: Vec<String> = Vec::new();
+    if let Some(name) = &args.spacing {
+        set.push(format!("sample.spacing={name}"));
+    }
+    if let Some(eta) = args.eta {
+        check_eta(eta, &config.sampler)?;
+        set.push(format!("sample.sampler.eta={eta}"));
+    }
+    let by_hand = args.set.iter().map(|set| match set.starts_with("sample.") {
+        true => set.clone(),
+        false => format!("sample.{set}"),
+    });
+    set.extend(by_hand);
+    match set.is_empty() {
+        true => Ok(config),
+        false => recipe::sampling(&config, &set),
     }
 }
 
-/// What is to be said of a plan that starts from pure noise at a time step where an image still has much of its signal.
-pub fn start_warning(plan: &Plan, schedule: &Schedule) -> Option<String> {
-    let first = plan.steps().first()?;
+/// # Errors   [`UsageError`] for an `--eta` that the sampler would not heed
+fn check_eta(eta: f64, sampler: &Sampler) -> Result<(), UsageError> {
+    let options = serde_json::to_value(sampler).unwrap_or_default();
+    match options.get("eta").is_some() {
+        true => Ok(()),
+        false => Err(UsageError(format!(
+            "--eta {eta}: the sampler {} has no eta; add --sampler ddim or another that has (`ddpm samplers` lists \
+             them), or leave --eta out",
+            sampler.name()
+        ))),
+    }
+}
+
+/// What is to be said of a plan that starts from pure noise at a level where an image still has much of its signal.
+pub fn start_warning(plan: &Plan) -> Option<String> {
+    let first = plan.grid().legs().first()?.from;
+    let schedule = plan.process().schedule()?;
     let last = schedule.len().checked_sub(1)?;
-    let (signal, least) = (first.alpha_bar.sqrt(), schedule.alpha_bar(last).sqrt());
-    let shows = first.t < last && signal > MUCH_SIGNAL && signal > 2.0 * least;
+    let (signal, least) = (first.level.signal, schedule.level(last).signal);
+    let shows = first.time < last as f64 && signal > MUCH_SIGNAL && signal > 2.0 * least;
     shows.then(|| {
         format!(
             "with {} sampling begins at time step {} of 0 to {last}, where {} of an image's signal is left, but it \
              begins with pure noise, so that the images stay noisy; add --spacing trailing, or more --steps",
-            words::some(plan.steps().len() as u64, "step"),
-            first.t,
+            words::some(plan.steps() as u64, "step"),
+            first.time,
             words::percent(signal),
         )
     })
@@ -158,10 +203,12 @@ pub fn start_warning(plan: &Plan, schedule: &Schedule) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use ddpm_diffusion::SampleConfig;
-    use ddpm_schedule::{Prediction, ScheduleConfig, Spacing};
+    use clap::Parser;
+    use ddpm_diffusion::sampler::ddim::Ddim;
+    use ddpm_schedule::{Prediction, Process, ScheduleConfig, Spacing};
 
     use super::*;
+    use crate::args::{Cli, Command};
 
     #[test]
     fn far_sizes_are_told_with_both() {
@@ -188,17 +235,51 @@ mod tests {
         assert_eq!(near([3, 3], 8, false), "8x8");
     }
 
+    fn asked(own: &SampleConfig, options: &[&str]) -> Result<SampleConfig, String> {
+        let typed = ["ddpm", "sample"].iter().chain(options);
+        let cli = Cli::try_parse_from(typed).map_err(|error| error.to_string())?;
+        let Command::Sample(args) = cli.command else {
+            unreachable!("it is sample")
+        };
+        sampling(&args, own).map_err(|error| error.to_string())
+    }
+
     #[test]
-    fn eta_is_heeded_or_refused() {
-        assert!(check_eta(None, SamplerKind::Ddpm).is_ok());
-        assert!(check_eta(Some(0.5), SamplerKind::Ddim).is_ok());
-        let refused = check_eta(Some(0.5), SamplerKind::Ddpm)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            refused.starts_with("--eta 0.5: the DDPM sampler has no eta"),
-            "{refused}"
-        );
+    fn options_are_heeded_or_refused() {
+        let own = SampleConfig::default();
+        assert_eq!(asked(&own, &[]).unwrap(), own);
+        let ddim = asked(&own, &["--sampler", "ddim", "--eta", "0.5", "--steps", "7"]).unwrap();
+        assert_eq!(ddim.ddim().unwrap().eta, 0.5);
+        assert_eq!(ddim.steps, Some(7));
+        let heun = asked(&own, &["--sampler", "heun", "--set", "sampler.s_churn=40"]).unwrap();
+        let written = toml::to_string(&heun).unwrap();
+        assert!(written.contains("s_churn = 40"), "{written}");
+        let spaced = [
+            "--sampler",
+            "heun",
+            "--spacing",
+            "karras",
+            "--set",
+            "spacing.rho=5",
+        ];
+        let spaced = asked(&own, &spaced).unwrap();
+        assert_eq!(spaced.spacing.unwrap().name(), "karras");
+        // The same sampler keeps what the model says of it.
+        assert_eq!(asked(&ddim, &["--sampler", "ddim"]).unwrap(), ddim);
+        for (options, words) in [
+            (&["--eta", "0.5"][..], "eta"),
+            (&["--sampler", "heum"], "heun"),
+            (&["--spacing", "karas"], "karras"),
+            (
+                &["--sampler", "heun", "--set", "sampler.s_chrn=4"],
+                "s_chrn",
+            ),
+            (&["--set", "sampler"], "no `=`"),
+            (&["--set", "train.steps=3"], "train"),
+        ] {
+            let refused = asked(&own, options).unwrap_err();
+            assert!(refused.contains(words), "{options:?}: {refused}");
+        }
     }
 
     #[test]
@@ -220,30 +301,30 @@ mod tests {
 
     #[test]
     fn starting_in_the_middle_is_told() {
-        let schedule = ScheduleConfig::default().build().unwrap();
+        let process = Process::Discrete(ScheduleConfig::default().build().unwrap());
         for (steps, spacing, expected) in [
             (
                 1,
-                Spacing::Leading,
+                Spacing::Leading {},
                 Some("with 1 step sampling begins at time step 0 of 0 to 999, where 100% of"),
             ),
             (
                 2,
-                Spacing::Leading,
+                Spacing::Leading {},
                 Some("with 2 steps sampling begins at time step 500 of 0 to 999, where 28% of"),
             ),
-            (1, Spacing::Trailing, None),
-            (50, Spacing::Leading, None),
-            (1000, Spacing::Leading, None),
+            (1, Spacing::Trailing {}, None),
+            (50, Spacing::Leading {}, None),
+            (1000, Spacing::Leading {}, None),
         ] {
             let config = SampleConfig {
-                sampler: SamplerKind::Ddim,
+                sampler: Sampler::Ddim(Ddim::default()),
                 steps: Some(steps),
-                spacing: Some(spacing),
+                spacing: Some(spacing.clone()),
                 ..SampleConfig::default()
             };
-            let plan = config.plan(&schedule, Prediction::Eps).unwrap();
-            let said = start_warning(&plan, &schedule);
+            let plan = config.plan(&process, Prediction::Eps).unwrap();
+            let said = start_warning(&plan);
             match expected {
                 None => assert_eq!(said, None, "{steps} {spacing}"),
                 Some(start) => assert!(

@@ -10,7 +10,7 @@ use ddpm_diffusion::{
 };
 use ddpm_store::images::{Animation, GridBuilder, Numbered, save_animation};
 use ddpm_store::{GridOptions, ImageBatch};
-use ddpm_train::{ModelDenoiser, OpenedModel, image_batch};
+use ddpm_train::{OpenedModel, SamplingNetwork, image_batch};
 use ddpm_unet::Precision;
 
 use super::outputs::{FRAMES, Outputs};
@@ -52,7 +52,7 @@ impl Drawing<'_> {
     ///
     /// # Errors   those of the network, and of writing
     pub fn run(&self, outputs: &Outputs, earlier: &Numbered, show: bool) -> Result<usize> {
-        let steps = self.plan.steps().len();
+        let steps = self.plan.steps();
         let mut copies = self.copies(outputs, steps, show)?;
         let total = (self.n.div_ceil(self.batch) * steps) as u64;
         let mut progress: Option<Progress> = None;
@@ -111,7 +111,7 @@ impl Drawing<'_> {
             labels,
             device: self.device.clone(),
         };
-        let network = ModelDenoiser::new(&self.opened.model, self.precision);
+        let network = SamplingNetwork::new(&self.opened.model, self.precision);
         draw(&network, self.plan, batch, observer)
     }
 
@@ -157,7 +157,10 @@ impl Copies {
         {
             let [rows, ..] = state.xt.dims();
             let shown = rows.min(frame.places() - from);
-            frame.paste(from, &image_batch(state.xt.clone().narrow(0, 0, shown))?);
+            // Noise of whatever size is shown in the range of pixels: on a variance-preserving process this is x.
+            let size = state.level.signal.hypot(state.level.noise);
+            let x = state.xt.clone().narrow(0, 0, shown) * (1.0 / size);
+            frame.paste(from, &image_batch(x)?);
         }
         Ok(())
     }

@@ -93,7 +93,14 @@ pub fn fit(
         budget,
         quiet,
     )?;
-    let Length { steps, grids } = length(left(start), validated.plan.steps().len(), &measured);
+    let Length { steps, grids } = length(
+        left(start),
+        validated
+            .plan
+            .evaluations()
+            .unwrap_or(validated.plan.steps()),
+        &measured,
+    );
     let mut config = validated.config;
     let train = &mut config.train;
     train.steps = Some(steps);

@@ -60,6 +60,18 @@ pub fn refuse_another_run(run: &RunDir, recipe: &mut Recipe) -> Result<Config> {
         }
         .into());
     }
+    let (tracked, now) = (&was.ema.power_function, &config.ema.power_function);
+    if let Some(new) = now.iter().find(|sigma_rel| !tracked.contains(sigma_rel)) {
+        return Err(TrainError::Config {
+            key: "ema.power_function",
+            got: format!("{now:?}"),
+            expected: format!(
+                "the average of {new} was not tracked so far, and none can begin in the middle of a run; take it out, or \
+                 start a new run without --resume"
+            ),
+        }
+        .into());
+    }
     for change in rest {
         tracing::warn!("resuming with a change: {change}");
     }

@@ -1,0 +1,52 @@
+//! The kinds of sets: one file each.
+
+mod bits_per_dim;
+mod diffusers;
+mod edm;
+mod ema2;
+mod k_diffusion;
+mod networks;
+mod objectives;
+mod schedules;
+mod train;
+mod trajectories;
+mod unet;
+
+use std::path::Path;
+
+use crate::Case;
+
+/// Figures of one layout.
+pub struct Kind {
+    /// The name of its set; `folder/*` stands for everything in a folder.
+    pub name: &'static str,
+    /// Compares all of a set. The path is that of its files without an extension, or that of its folder.
+    pub cases: fn(&Path) -> anyhow::Result<Vec<Case>>,
+}
+
+/// Every kind there is.
+pub const KINDS: &[Kind] = &[
+    schedules::KIND,
+    trajectories::KIND,
+    k_diffusion::KIND,
+    edm::KIND,
+    diffusers::KIND,
+    ema2::KIND,
+    objectives::KIND,
+    bits_per_dim::KIND,
+    bits_per_dim::OF_NETWORKS,
+    train::FIRST,
+    train::SECOND,
+    unet::KIND,
+];
+
+impl Kind {
+    /// Whether a set is of this kind.
+    #[must_use]
+    pub fn is(&self, name: &str) -> bool {
+        match self.name.strip_suffix('*') {
+            Some(folder) => name.starts_with(folder),
+            None => name == self.name,
+        }
+    }
+}
