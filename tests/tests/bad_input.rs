@@ -72,6 +72,19 @@ fn configurations() {
             &["schedule"],
         ),
         (&["--set", "schedule.zero_terminal_snr=true"], &["zero"]),
+        (
+            &["--set", "schedule.beta_end=0.01"],
+            &["schedule.beta_end", "schedule.kind"],
+        ),
+        (
+            &[
+                "--set",
+                "schedule.kind=linear",
+                "--set",
+                "schedule.sigmoid_tau=0.9",
+            ],
+            &["schedule.sigmoid_tau"],
+        ),
         (&["--set", "sample.steps=2000"], &["2000"]),
         (&["--set", "model.groups=5"], &["groups", "5"]),
         (

@@ -377,3 +377,25 @@ fn a_configuration_that_asks_for_more_than_the_weights_hold_is_refused() {
         json[key] = was;
     }
 }
+
+#[test]
+fn snapshots_of_averages_count_on_the_disk() {
+    let place = Workplace::new();
+    let bytes = |sets: &[&str]| {
+        let mut args: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+        args.push("--json");
+        let figures = doctor(&place, &args).done().json()["figures"].clone();
+        let number = |key: &str| {
+            figures[key]
+                .as_u64()
+                .unwrap_or_else(|| panic!("{key}: {figures}"))
+        };
+        (number("checkpoint_bytes"), number("snapshots_bytes"))
+    };
+    let average = 395_641 * 4;
+    let (plain, none) = bytes(&[]);
+    assert_eq!(none, 0);
+    // 1,000 steps of 250 each: four snapshots of two averages, which every checkpoint holds as well.
+    let sets = ["ema.power_function=[0.05,0.1]", "ema.snapshot_every=250"];
+    assert_eq!(bytes(&sets), (plain + 2 * average, 8 * average));
+}

@@ -177,8 +177,15 @@ pub fn overridden(
     }
     let attention_gives_way =
         SIDES.iter().any(|key| file.is_set(key)) && !file.is_set(ATTENTION_KEY);
+    let config = finish(file)?;
+    if let Some(key) = config.schedule.unheeded() {
+        return Err(UsageError(format!(
+            "`schedule.{key}` says nothing of the table that schedule.kind names; remove it, or set schedule.kind to \
+             one that has it"
+        )));
+    }
     Ok(Recipe {
-        config: finish(file)?,
+        config,
         attention_gives_way,
     })
 }

@@ -181,7 +181,8 @@ mod tests {
     use crate::stop::Stop;
     use crate::trainer::{Job, Start};
 
-    /// What a run leaves: the files of its last checkpoint and of its snapshots of averages, its metrics without their speed, the updates left out.
+    /// What a run leaves: the files of its last checkpoint and of its snapshots of averages, its metrics without their speed, the
+    /// skipped updates.
     #[derive(PartialEq)]
     struct Left {
         checkpoint: Vec<(String, Vec<u8>)>,

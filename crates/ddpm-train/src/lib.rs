@@ -51,7 +51,7 @@ pub use guard::{Cause, Guard, GuardConfig, SpikePolicy, Verdict};
 pub use identity::{Change, differences, identity_hash};
 pub use loss_scale::LossScale;
 pub use lr::{Decay, learning_rate};
-pub use memory::{MemoryEstimate, checkpoint_bytes, least_bytes, sampling_bytes};
+pub use memory::{MemoryEstimate, checkpoint_bytes, least_bytes, sampling_bytes, snapshots_bytes};
 pub use open::OpenedModel;
 pub use optim::{OptimConfig, OptimKind, ParamGrads, Slot, Update, ema_network, new_slots, update};
 pub use parallel::check_devices;

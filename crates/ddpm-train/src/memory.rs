@@ -11,6 +11,7 @@
 use ddpm_unet::{Figures, ModelConfig, Precision};
 
 use crate::config::Config;
+use crate::rhythm::times;
 
 /// Bytes of an f32.
 const F32: u128 = 4;
@@ -183,11 +184,24 @@ pub fn least_bytes(parameters: u128) -> u128 {
     parameters.saturating_mul(5 * F32)
 }
 
-/// Bytes of one checkpoint: weights, average and both moments.
-pub fn checkpoint_bytes(parameters: u128) -> u128 {
+/// Bytes of one checkpoint: weights, EMA weights, both moments, and so many `tracked` averages.
+pub fn checkpoint_bytes(parameters: u128, tracked: usize) -> u128 {
     // Names, shapes and the JSON files.
     const REST: u128 = 256 << 10;
-    parameters.saturating_mul(4 * F32).saturating_add(REST)
+    let each = parameters.saturating_mul(F32);
+    each.saturating_mul(4 + tracked as u128)
+        .saturating_add(REST)
+}
+
+/// Bytes of all snapshots of tracked averages that a run of `total` steps leaves.
+pub fn snapshots_bytes(parameters: u128, config: &Config, total: u64) -> u128 {
+    let tracked = config.ema.power_function.len() as u128;
+    let every = config.ema.snapshot_every;
+    let count = times(every.unwrap_or(config.train.checkpoint_every), total);
+    parameters
+        .saturating_mul(F32)
+        .saturating_mul(tracked)
+        .saturating_mul(count.into())
 }
 
 #[cfg(test)]
@@ -365,7 +379,7 @@ mod tests {
         assert_eq!(least_bytes(u128::MAX), u128::MAX);
         let most = sampling_bytes(&figures, u128::MAX, u128::MAX, Precision::F32);
         assert!(most > u128::MAX / 2);
-        assert_eq!(checkpoint_bytes(u128::MAX), u128::MAX);
+        assert_eq!(checkpoint_bytes(u128::MAX, 1), u128::MAX);
         assert_eq!(least_bytes(1000), 20_000);
     }
 }

@@ -23,7 +23,6 @@ pub(super) struct Row {
 pub(super) struct Section {
     pub(super) title: &'static str,
     pub(super) recipe: &'static str,
-    pub(super) sets: &'static [&'static str],
     pub(super) drawn: &'static [&'static str],
     pub(super) note: &'static str,
     pub(super) rows: Vec<Row>,
@@ -61,9 +60,6 @@ pub(super) fn page(sections: &[Section], samplers: &[Value]) -> String {
     }
     for section in sections {
         text += &format!("\n## {}\n\n`{}`", section.title, section.recipe);
-        for set in section.sets {
-            text += &format!(" with `--set {set}`");
-        }
         text += &format!("; drawn with `{}`.", section.drawn.join(" "));
         if !section.note.is_empty() {
             text += &format!(" {}", section.note);

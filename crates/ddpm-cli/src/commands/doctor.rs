@@ -18,7 +18,7 @@ use ddpm_device::DeviceError;
 use ddpm_schedule::{Process, ScheduleError};
 use ddpm_train::{
     Config, MemoryEstimate, TrainError, Validated, check_devices, checkpoint_bytes,
-    checkpoints_on_disk, model_shape, times,
+    checkpoints_on_disk, model_shape, snapshots_bytes, times,
 };
 use ddpm_unet::{Figures, ModelShape};
 use serde_json::{Map, Value, json};
@@ -302,12 +302,14 @@ impl Doctor {
     }
 
     fn disk(&mut self, config: &Config, figures: &Figures, total: u64) {
-        let each = checkpoint_bytes(figures.parameters);
+        let each = checkpoint_bytes(figures.parameters, config.ema.power_function.len());
+        let snapshots = snapshots_bytes(figures.parameters, config, total);
         let count = checkpoints_on_disk(&config.train, total);
         let free = machine::free_bytes(Path::new(RUNS));
-        self.add(space::disk(each, count, free));
+        self.add(space::disk(each, count, snapshots, free));
         self.put("checkpoint_bytes", whole(each));
         self.put("checkpoints_on_disk", json!(count));
+        self.put("snapshots_bytes", whole(snapshots));
         self.put("free_bytes", json!(free));
     }
 

@@ -44,6 +44,13 @@ pub fn schedule(args: &ScheduleArgs) -> Result<Report> {
     config.beta_end = args.beta_end.unwrap_or(config.beta_end);
     config.scale_ends |= args.scale_ends;
     config.zero_terminal_snr |= args.zero_terminal_snr;
+    if let Some(key) = config.unheeded() {
+        let option = key.replace('_', "-");
+        return Err(UsageError(format!(
+            "--{option} says nothing of a table of this kind; remove it, or choose another --kind"
+        ))
+        .into());
+    }
     let schedule = config.build().map_err(|source| TrainError::Schedule {
         section: "the schedule",
         source,

@@ -108,6 +108,38 @@ impl ScheduleConfig {
         }
     }
 
+    /// The first key with a value of its own that the kind does not read.
+    #[must_use]
+    pub fn unheeded(&self) -> Option<&'static str> {
+        let usual = Self::default();
+        let (ends, sigmoid) = match self.kind {
+            ScheduleKind::Linear | ScheduleKind::ScaledLinear | ScheduleKind::SigmoidBeta => {
+                (true, false)
+            }
+            ScheduleKind::SigmoidAlphaBar => (false, true),
+            ScheduleKind::Cosine | ScheduleKind::Custom => (false, false),
+        };
+        [
+            ("beta_start", ends || self.beta_start == usual.beta_start),
+            ("beta_end", ends || self.beta_end == usual.beta_end),
+            ("scale_ends", ends || !self.scale_ends),
+            (
+                "sigmoid_start",
+                sigmoid || self.sigmoid_start == usual.sigmoid_start,
+            ),
+            (
+                "sigmoid_end",
+                sigmoid || self.sigmoid_end == usual.sigmoid_end,
+            ),
+            (
+                "sigmoid_tau",
+                sigmoid || self.sigmoid_tau == usual.sigmoid_tau,
+            ),
+        ]
+        .into_iter()
+        .find_map(|(key, heeded)| (!heeded).then_some(key))
+    }
+
     fn listed_betas(&self) -> Result<Vec<f64>, ScheduleError> {
         let problem = match (self.kind, &self.betas) {
             (ScheduleKind::Custom, Some(betas)) if betas.len() == self.steps => {

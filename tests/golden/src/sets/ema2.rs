@@ -357,6 +357,6 @@ fn karras(steps: &[f64], case: &mut Keys) -> anyhow::Result<f64> {
 
 fn numbers(list: &Value) -> anyhow::Result<Vec<f64>> {
     let list = list.as_array().context("is no list of numbers")?;
-    let number = |value: &Value| value.as_f64().context("is no number");
+    let number = |value: &Value| value.as_f64().context("is not a number");
     list.iter().map(number).collect()
 }

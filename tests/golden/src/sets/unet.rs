@@ -71,7 +71,7 @@ fn cases(folder: &Path) -> anyhow::Result<Vec<Case>> {
         .fold(0.0, f64::max);
     for (name, norm) in theirs {
         let ours = visitor.norms.remove(name).context("no such parameter");
-        let norm = norm.as_f64().context("no number")?;
+        let norm = norm.as_f64().context("not a number")?;
         let share = ours.map(|ours| (ours - norm).abs() / norm.max(1e-4 * largest));
         cases.push(Case::new(name, OF_NORMS, share));
     }

@@ -10,13 +10,18 @@ use crate::words;
 /// The share of what is free that may be used without a warning.
 const COMFORT: f64 = 0.8;
 
-/// Checkpoints of `each` bytes, `count` at a time, against what the run directory's file system has free.
-pub fn disk(each: u128, count: u64, free: Option<u64>) -> Finding {
-    let needed = each.saturating_mul(count.into());
+/// Checkpoints of `each` bytes, `count` at a time, and all `snapshots` of tracked averages, against what the run
+/// directory's file system has free.
+pub fn disk(each: u128, count: u64, snapshots: u128, free: Option<u64>) -> Finding {
+    let needed = each.saturating_mul(count.into()).saturating_add(snapshots);
     let text = format!(
-        "{} at a time, {} each: {}",
+        "{} at a time, {} each{}: {}",
         words::some(count, "checkpoint"),
         words::bytes(each),
+        match snapshots {
+            0 => String::new(),
+            bytes => format!(", and {} of snapshots of averages", words::bytes(bytes)),
+        },
         words::bytes(needed)
     );
     let Some(free) = free else {
@@ -117,18 +122,20 @@ mod tests {
 
     #[test]
     fn checkpoints_must_fit() {
-        for (each, count, free, level) in [
-            (GIB, 4, Some(8 << 30), Level::Ok),
-            (GIB, 7, Some(8 << 30), Level::Warn),
-            (GIB, 9, Some(8 << 30), Level::Fail),
-            (u128::MAX, 9, Some(u64::MAX), Level::Fail),
-            (GIB, 4, None, Level::Note),
+        for (each, count, snapshots, free, level) in [
+            (GIB, 4, 0, Some(8 << 30), Level::Ok),
+            (GIB, 4, 3 * GIB, Some(8 << 30), Level::Warn),
+            (GIB, 7, 0, Some(8 << 30), Level::Warn),
+            (GIB, 9, 0, Some(8 << 30), Level::Fail),
+            (GIB, 4, 5 * GIB, Some(8 << 30), Level::Fail),
+            (u128::MAX, 9, 0, Some(u64::MAX), Level::Fail),
+            (GIB, 4, 0, None, Level::Note),
         ] {
-            let finding = disk(each, count, free);
+            let finding = disk(each, count, snapshots, free);
             assert_eq!(finding.level, level, "{finding:?}");
         }
         assert_eq!(
-            disk(GIB, 4, Some(8 << 30)).text,
+            disk(GIB, 4, 0, Some(8 << 30)).text,
             "4 checkpoints at a time, 1.00 GiB each: 4.00 GiB of the 8.00 GiB that are free"
         );
     }
