@@ -244,13 +244,10 @@ impl SampleConfig {
                 sigma_max: None,
             },
             Process::Discrete(schedule) => {
-                let leads = matches!(
-                    self.sampler,
-                    Sampler::Ddpm(_) | Sampler::Ddim(_) | Sampler::Pndm(_)
-                );
-                match leads && !schedule.is_zero_terminal_snr() {
-                    true => Spacing::Leading {},
-                    false => Spacing::Trailing {},
+                // The leading steps never reach the last one, where such a table's signal ends.
+                match schedule.is_zero_terminal_snr() {
+                    true => Spacing::Trailing {},
+                    false => self.sampler.table_spacing(),
                 }
             }
             Process::Vp(_) | Process::Flow(_) => Spacing::Trailing {},

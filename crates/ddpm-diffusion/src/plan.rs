@@ -110,7 +110,7 @@ impl Plan {
         };
         let grid = sampler.reshape(grid);
         sampler.check(&process, &grid)?;
-        sampler.check_variance(meaning.variance != VarianceOutput::None)?;
+        sampler.check_meaning(meaning)?;
         Ok(Self {
             process,
             meaning,

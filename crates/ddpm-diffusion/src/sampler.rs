@@ -6,10 +6,10 @@ mod exponential;
 mod ode;
 
 use burn::tensor::Tensor;
-use ddpm_schedule::{Grid, Leg, Process, VarianceKind};
+use ddpm_schedule::{Grid, Leg, Process, Spacing};
 use serde::{Deserialize, Serialize};
 
-use crate::{DiffusionError, Walk};
+use crate::{DiffusionError, Meaning, Walk};
 
 /// What a sampler is, whatever its parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -70,6 +70,18 @@ pub trait Method {
     ///
     /// # Errors   [`DiffusionError::Config`] naming the key, [`DiffusionError::Sampler`] with the reason
     fn check(&self, process: &Process, grid: &Grid) -> Result<(), DiffusionError>;
+
+    /// Refuses a network whose output does not say what it needs.
+    ///
+    /// # Errors   [`DiffusionError::Sampler`] with the reason
+    fn check_meaning(&self, _: Meaning) -> Result<(), DiffusionError> {
+        Ok(())
+    }
+
+    /// How it usually spreads its steps over a table.
+    fn table_spacing(&self) -> Spacing {
+        Spacing::Trailing {}
+    }
 
     /// Whether it steps in σ or λ, which are infinite at pure noise, and so begins beside it.
     fn needs_signal(&self) -> bool {
@@ -193,14 +205,13 @@ impl Sampler {
         self.method().check(process, grid)
     }
 
-    /// # Errors   [`DiffusionError::Sampler`] if it needs a variance that the network has not learned
-    pub(crate) fn check_variance(&self, learned: bool) -> Result<(), DiffusionError> {
-        match self {
-            Self::Ddpm(ddpm) if !learned && ddpm.variance == Some(VarianceKind::Learned) => {
-                Err(ddpm::no_variance())
-            }
-            _ => Ok(()),
-        }
+    /// # Errors   as [`Method::check_meaning`]
+    pub(crate) fn check_meaning(&self, meaning: Meaning) -> Result<(), DiffusionError> {
+        self.method().check_meaning(meaning)
+    }
+
+    pub(crate) fn table_spacing(&self) -> Spacing {
+        self.method().table_spacing()
     }
 
     pub(crate) fn reshape(&self, grid: Grid) -> Grid {

@@ -1,7 +1,7 @@
 //! DDIM.
 
 use burn::tensor::Tensor;
-use ddpm_schedule::{Grid, Leg, Process, solver::ddim_step};
+use ddpm_schedule::{Grid, Leg, Process, Spacing, solver::ddim_step};
 use serde::{Deserialize, Serialize};
 
 use super::{About, Evaluations, Method, Step, check};
@@ -33,6 +33,10 @@ impl Method for Ddim {
     fn check(&self, _: &Process, _: &Grid) -> Result<(), DiffusionError> {
         let fine = (0.0..=1.0).contains(&self.eta);
         check("sampler.eta", self.eta, fine, "from 0 (deterministic) to 1 (as noisy as DDPM)")
+    }
+
+    fn table_spacing(&self) -> Spacing {
+        Spacing::Leading {}
     }
 
     fn needs_signal(&self) -> bool {

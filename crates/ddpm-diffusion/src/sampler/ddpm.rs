@@ -1,12 +1,12 @@
 //! Ancestral sampling.
 
 use burn::tensor::Tensor;
-use ddpm_schedule::{Grid, Leg, Posterior, Process, VarianceKind};
+use ddpm_schedule::{Grid, Leg, Posterior, Process, Spacing, VarianceKind};
 use serde::{Deserialize, Serialize};
 
 use super::{About, Evaluations, Method, Step};
 use crate::rows::combine;
-use crate::{DiffusionError, Walk};
+use crate::{DiffusionError, Meaning, VarianceOutput, Walk};
 
 /// x' ~ q(x' | x, x̂0) with a variance of choice (Ho et al. 2020, algorithm 2; learned: Nichol & Dhariwal 2021, eq. 15).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -56,6 +56,18 @@ impl Method for Ddpm {
         Ok(())
     }
 
+    fn check_meaning(&self, meaning: Meaning) -> Result<(), DiffusionError> {
+        let learned = meaning.variance != VarianceOutput::None;
+        match self.variance == Some(VarianceKind::Learned) && !learned {
+            true => Err(no_variance()),
+            false => Ok(()),
+        }
+    }
+
+    fn table_spacing(&self) -> Spacing {
+        Spacing::Leading {}
+    }
+
     fn needs_signal(&self) -> bool {
         false
     }
@@ -95,7 +107,7 @@ impl Step for Ancestral {
     }
 }
 
-pub(super) fn no_variance() -> DiffusionError {
+fn no_variance() -> DiffusionError {
     DiffusionError::Sampler {
         sampler: "ddpm",
         problem: "is to draw with a learned variance, and this network has learned none; set \

@@ -1,7 +1,7 @@
 //! Pseudo linear multistep.
 
 use burn::tensor::Tensor;
-use ddpm_schedule::{Grid, Leg, Level, Process, Stop};
+use ddpm_schedule::{Grid, Leg, Level, Process, Spacing, Stop};
 use serde::{Deserialize, Serialize};
 
 use super::{About, Evaluations, Method, Step};
@@ -60,6 +60,10 @@ impl Method for Pndm {
             sampler: "pndm",
             problem,
         })
+    }
+
+    fn table_spacing(&self) -> Spacing {
+        Spacing::Leading {}
     }
 
     fn start(&self, _: &Process, grid: &Grid) -> Box<dyn Step> {
