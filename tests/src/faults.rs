@@ -12,6 +12,7 @@ mod kills;
 mod measured;
 mod mutations;
 mod numbers;
+mod ranks;
 mod sameness;
 mod signals;
 mod surroundings;
@@ -160,7 +161,7 @@ pub fn rows() -> Vec<Row> {
         row(
             9,
             "NaN, Inf in loss, gradient, batch, parameter",
-            "step left out, state bit-unchanged, logged; too many: exit 5, last good checkpoint intact",
+            "step skipped, state bit-unchanged, logged; too many: exit 5, last good checkpoint intact",
             numbers::go_bad,
         ),
         row(
@@ -220,5 +221,11 @@ pub fn rows() -> Vec<Row> {
                 endurance::lasts,
             )
         },
+        row(
+            19,
+            "SIGKILL of a random rank of 2 to 4 processes",
+            "the job ends; resumed with another number of ranks, byte-identical",
+            ranks::killed,
+        ),
     ]
 }

@@ -2,6 +2,7 @@
 
 pub mod faults;
 pub mod hostile;
+pub mod mpirun;
 mod objectives;
 pub mod shown;
 

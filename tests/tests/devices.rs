@@ -81,7 +81,7 @@ fn a_run_goes_on_with_other_devices() {
     assert_eq!(tensors(&one, 6), tensors(&two, 6));
 }
 
-/// A batch and a parameter that go bad once: the update is left out on every device, and all go back together. With
+/// A batch and a parameter that go bad once: the update is skipped on every rank, and all roll back together. With
 /// one thread for the kernels, which the devices must not wait for each other on.
 #[test]
 fn all_devices_skip_and_go_back_together() {
@@ -94,7 +94,7 @@ fn all_devices_skip_and_go_back_together() {
     let patience = ["--set", "guard.max_consecutive_skips=1"];
     let parts = [patience[0], patience[1], "--set", "train.accumulate=2"];
     for (kind, poison, words) in [
-        ("batch", "batch:nan:3", "left out"),
+        ("batch", "batch:nan:3", "skipped"),
         ("parameter", "parameter:nan:4", "back to the checkpoint"),
     ] {
         let [one, two] = ["one", "two"].map(|run| format!("{run}-{kind}"));
@@ -132,8 +132,8 @@ fn bad_lists_are_usage_errors() {
         train(&place, "run", list, &[]).failed(2, &["--devices", word]);
     }
     train(&place, "run", "cpu:2", &["--device", "cpu"]).failed(2, &["cannot be used with"]);
-    let uneven = ["--set", "train.accumulate=4"];
-    train(&place, "run", "cpu:2", &uneven).failed(2, &["`train.batch` = 4", "multiple of 8"]);
+    let few = ["--set", "train.accumulate=1"];
+    train(&place, "run", "cpu:2", &few).failed(2, &["`train.accumulate` = 1", "at least 2"]);
     assert!(!place.path("run").exists());
 }
 

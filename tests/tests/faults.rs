@@ -26,6 +26,8 @@ macro_rules! held {
             let untested: Vec<u8> = rows()
                 .into_iter()
                 .filter(|row| !row.full_only && !tested.contains(&row.number))
+                // That of ranks, which have tests of their own.
+                .filter(|row| row.number != 19)
                 .map(|row| row.number)
                 .collect();
             assert!(untested.is_empty(), "{untested:?}");

@@ -28,7 +28,12 @@ fn documents() -> Vec<(String, String)> {
 
 /// The arguments of `ddpm`, if that is what a command runs.
 fn of_ddpm(shown: &Shown) -> Option<Vec<String>> {
-    let words: Vec<&str> = shown.words.iter().map(String::as_str).collect();
+    let mut words: Vec<&str> = shown.words.iter().map(String::as_str).collect();
+    // What a launcher starts several times works once, too.
+    if ["mpirun", "srun"].contains(&words[0]) {
+        let program = words.iter().position(|word| word.ends_with("ddpm"))?;
+        words.drain(..program);
+    }
     let rest = match words.as_slice() {
         ["ddpm" | "target/release/ddpm", rest @ ..]
         | ["cargo", "run", "-p", "ddpm-cli", "--", rest @ ..]

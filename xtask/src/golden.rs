@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 
-use crate::step::Step;
+use crate::step::{Step, workspace_features};
 
 /// Which figures.
 #[derive(Debug, Args)]
@@ -20,7 +20,8 @@ pub struct Options {
 /// If something does not build, or a figure does not hold.
 pub fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     // The whole workspace with its features, so that nothing is built that the tests have not built.
-    Step::cargo("build", "build --workspace --locked").run(root)?;
+    let build = format!("build --workspace{} --locked", workspace_features());
+    Step::cargo("build", &build).run(root)?;
     let own = std::env::current_exe().context("the path of this program is not known")?;
     let harness = own.with_file_name(format!("golden{}", std::env::consts::EXE_SUFFIX));
     let mut command = vec![harness.display().to_string()];

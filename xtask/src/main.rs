@@ -16,6 +16,7 @@ mod gallery;
 mod golden;
 mod objectives;
 mod programs;
+mod scaling;
 mod step;
 mod tidy;
 
@@ -41,6 +42,8 @@ enum Task {
     Golden(golden::Options),
     /// Draw with every sampler from a network of each process, and write docs/samplers.md
     Gallery(gallery::Options),
+    /// Print what many GPUs would reach, on paper: the tables of docs/scaling.md
+    Scaling,
     /// Train the digits by every objective for the same time, and measure what they draw
     Objectives(objectives::Options),
     /// Try every fault and hostile input that must do no harm, and print the table of them.
@@ -69,6 +72,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::GpuBundle(options) => bundle::run(&root, &options),
         Task::Golden(options) => golden::run(&root, &options),
         Task::Gallery(options) => gallery::run(&root, &options),
+        Task::Scaling => scaling::run(),
         Task::Objectives(options) => objectives::run(&root, &options),
         Task::Faults(options) => faults::run(&root, &options),
         #[cfg(unix)]

@@ -74,6 +74,21 @@ impl Step {
     }
 }
 
+/// What a build of the whole workspace adds where there is an MPI library.
+pub const MPI: &str = " --features ddpm-tests/mpi";
+
+/// The features of a build of the whole workspace here: with runs of several processes if they can be built.
+pub fn workspace_features() -> &'static str {
+    let compiler = Command::new("mpicc").arg("--version").output();
+    match compiler.is_ok_and(|output| output.status.success()) {
+        true => MPI,
+        false => {
+            say("skipped: runs of several processes, since there is no MPI library (no mpicc)");
+            ""
+        }
+    }
+}
+
 /// Writes a line to stderr, between the lines of the commands.
 pub fn say(line: &str) {
     // With stderr gone there is nobody left to tell.

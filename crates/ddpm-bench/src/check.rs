@@ -146,12 +146,12 @@ fn compute(args: &CheckArgs, place: &Place) -> anyhow::Result<Yield> {
     let gradients = error.reshape([batch]).mean_dim(0).backward();
     let gradient = gradient(&network, &gradients)?;
 
-    let recipe = place.recipe(1e-3)?;
+    let config = place.step_config(1e-3)?;
     let mut state = TrainState::new(network);
     let mut losses = Vec::new();
     for _ in 0..STEPS {
         let report;
-        (state, report) = state.step(vec![inputs.part()], &recipe)?;
+        (state, report) = state.step(vec![inputs.micro_batch()], &config)?;
         losses.push(report.loss);
     }
     Ok(Yield {

@@ -2,9 +2,9 @@
 
 use anyhow::{Context, anyhow};
 use burn::tensor::{Device, Tensor};
-use ddpm_diffusion::randn_images;
+use ddpm_diffusion::{Condition, randn_images};
 use ddpm_schedule::noise::{Stream, below};
-use ddpm_train::Part;
+use ddpm_train::MicroBatch;
 use ddpm_unet::{Figures, Model, SampleSize, UNet2DConfig};
 
 use crate::place::SEED;
@@ -39,15 +39,15 @@ impl Inputs {
     }
 
     /// The images of one training step.
-    pub fn part(&self) -> Part {
-        Part {
+    pub fn micro_batch(&self) -> MicroBatch {
+        MicroBatch {
             x0: self.x0.clone(),
-            eps: self.eps.clone(),
-            t: self.t.clone(),
+            noise: self.eps.clone(),
+            times: self.t.clone(),
             input_noise: None,
             counts: None,
             uncertainty: None,
-            labels: None,
+            condition: Condition::default(),
             first_row: 0,
         }
     }

@@ -7,8 +7,8 @@ use anyhow::{Context, anyhow, ensure};
 use burn::tensor::Tensor;
 use clap::{Args, ValueEnum};
 use ddpm_diffusion::{Condition, Network};
-use ddpm_kernels::Halt;
-use ddpm_train::{AHEAD, Recipe, SamplingNetwork, TrainState, Unseen};
+use ddpm_kernels::FoundInf;
+use ddpm_train::{PIPELINE_DEPTH, PendingStep, SamplingNetwork, StepConfig, TrainState};
 use ddpm_unet::{Model, params};
 use serde_json::{Map, Value, json};
 
@@ -70,12 +70,12 @@ pub fn run(args: &NetworkArgs) -> anyhow::Result<Value> {
     let mut line = describe(&model, &place, args).with_context(config)?;
     let model = if trains {
         let inputs = Inputs::new(&model, args.batch, &device).with_context(config)?;
-        let recipe = Recipe {
+        let config = StepConfig {
             recompute: args.recompute,
-            record: !args.no_record,
-            ..place.recipe(1e-4)?
+            capture: !args.no_record,
+            ..place.step_config(1e-4)?
         };
-        let training = train(TrainState::new(model), &inputs, &place, &recipe, &args.pace)?;
+        let training = train(TrainState::new(model), &inputs, &place, &config, &args.pace)?;
         training
             .measured
             .write(&mut line, "train", "_step", args.batch);
@@ -155,25 +155,26 @@ fn train(
     state: TrainState,
     inputs: &Inputs,
     place: &Place,
-    recipe: &Recipe,
+    config: &StepConfig,
     pace: &Pace,
 ) -> anyhow::Result<Training> {
     let here = place.picked.is_processor();
     let mut resident = Vec::new();
     // As a run does it: the numbers of a step are read while the steps after it are under way.
-    let mut halt = Halt::new(place.device());
-    let mut waiting = VecDeque::new();
+    let mut found_inf = FoundInf::new(place.device());
+    let mut pipeline = VecDeque::new();
     let (state, measured) = pace.measure(place, state, |state| {
-        let (state, unseen) = state.step_ahead(vec![inputs.part()], recipe, &mut halt)?;
-        waiting.push_back(unseen);
-        if waiting.len() > AHEAD {
-            check(waiting.pop_front())?;
+        let batch = vec![inputs.micro_batch()];
+        let (state, pending) = state.step_if_finite(batch, config, &mut found_inf)?;
+        pipeline.push_back(pending);
+        if pipeline.len() > PIPELINE_DEPTH {
+            check(pipeline.pop_front())?;
         }
         resident.extend(here.then(resident_bytes).flatten());
         Ok(state)
     })?;
-    while !waiting.is_empty() {
-        check(waiting.pop_front())?;
+    while !pipeline.is_empty() {
+        check(pipeline.pop_front())?;
     }
     Ok(Training {
         state,
@@ -182,9 +183,9 @@ fn train(
     })
 }
 
-fn check(unseen: Option<Unseen>) -> anyhow::Result<()> {
-    if let Some(unseen) = unseen {
-        let report = unseen.wait()?;
+fn check(pending: Option<PendingStep>) -> anyhow::Result<()> {
+    if let Some(pending) = pending {
+        let report = pending.wait()?;
         ensure!(
             report.loss.is_finite() && report.grad_norm.is_finite(),
             "the loss of step {} is {} and the norm of its gradient {}",

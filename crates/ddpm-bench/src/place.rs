@@ -6,7 +6,7 @@ use clap::Args;
 use ddpm_device::{Choice, Picked, resolve};
 use ddpm_diffusion::ObjectiveConfig;
 use ddpm_schedule::{Process, ScheduleConfig};
-use ddpm_train::{EmaConfig, OptimConfig, OptimKind, Recipe};
+use ddpm_train::{EmaConfig, OptimConfig, OptimKind, StepConfig};
 use ddpm_unet::Precision;
 
 /// Seed of every random number.
@@ -77,9 +77,9 @@ impl Place {
     /// Adam with clipping to 1 and the moving average with a decay of 0.9999: what PyTorch's side does.
     ///
     /// # Errors   none that a default configuration has
-    pub fn recipe(&self, lr: f64) -> anyhow::Result<Recipe> {
+    pub fn step_config(&self, lr: f64) -> anyhow::Result<StepConfig> {
         let process = Process::Discrete(ScheduleConfig::default().build()?);
-        Ok(Recipe {
+        Ok(StepConfig {
             seed: SEED,
             objective: ObjectiveConfig::default().build(&process)?,
             process,
@@ -96,7 +96,7 @@ impl Place {
             total_steps: u64::MAX,
             precision: self.precision,
             recompute: false,
-            record: true,
+            capture: true,
         })
     }
 }

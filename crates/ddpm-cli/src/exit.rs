@@ -7,7 +7,7 @@ use ddpm_data::DataError;
 use ddpm_device::{ChoiceError, DeviceError};
 use ddpm_diffusion::DiffusionError;
 use ddpm_store::StoreError;
-use ddpm_train::TrainError;
+use ddpm_train::{ErrorKind, TrainError};
 use ddpm_unet::PrecisionError;
 
 use crate::machine::{MemoryError, NoRoom};
@@ -86,23 +86,13 @@ fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<Exit> {
 }
 
 fn of_training(error: &TrainError) -> Exit {
-    match error {
-        TrainError::Config { .. }
-        | TrainError::Model(_)
-        | TrainError::Schedule { .. }
-        | TrainError::Identity { .. } => Exit::Usage,
-        TrainError::AnotherSet { .. } => Exit::Data,
-        TrainError::Data(error) => of_data(error),
-        TrainError::Store(error) => of_store(error),
-        TrainError::Format { .. } => Exit::Format,
-        TrainError::Diffusion(DiffusionError::Network { .. } | DiffusionError::Stopped { .. }) => {
-            Exit::Other
-        }
-        TrainError::Diffusion(error) => of_sampling(error),
-        TrainError::Diverged { .. } => Exit::Diverged,
-        TrainError::Apart { .. } | TrainError::Device { .. } | TrainError::Precision(_) => {
-            Exit::Device
-        }
+    match error.kind() {
+        ErrorKind::Configuration => Exit::Usage,
+        ErrorKind::Data => Exit::Data,
+        ErrorKind::Format => Exit::Format,
+        ErrorKind::Diverged => Exit::Diverged,
+        ErrorKind::Device => Exit::Device,
+        ErrorKind::Other => Exit::Other,
     }
 }
 

@@ -15,6 +15,7 @@ mod logging;
 mod machine;
 mod models;
 mod placed;
+mod ranks;
 mod recipe;
 mod signals;
 mod size;
@@ -51,9 +52,21 @@ pub fn main() -> ! {
     signal_hook::low_level::exit(exit.code().into())
 }
 
+/// The verbosity that says errors and nothing else.
+const ERRORS_ALONE: i8 = -2;
+
 fn run(cli: &Cli) -> anyhow::Result<Exit> {
-    logging::start(cli.common.verbosity())?;
-    let report = threads::inside(|| match &cli.command {
+    let launched = ranks::launched();
+    // Of several processes, the first one does the talking.
+    let verbosity = match launched {
+        Some(launched) if launched.rank > 0 => cli.common.verbosity().min(ERRORS_ALONE),
+        _ => cli.common.verbosity(),
+    };
+    logging::start(verbosity)?;
+    if !matches!(cli.command, Command::Train(_) | Command::Doctor(_)) {
+        ranks::refuse_several()?;
+    }
+    let report = threads::inside(launched, || match &cli.command {
         Command::Train(args) => commands::train(args, cli.common),
         Command::Init(args) => commands::init(args, cli.common),
         Command::Doctor(args) => commands::doctor(args, cli.common),
@@ -74,7 +87,9 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
 /// The one place that writes to stdout.
 fn print(report: &Report, json: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    if json {
+    if json && report.json.is_null() {
+        // Another process says it.
+    } else if json {
         writeln!(out, "{}", report.json)?;
     } else {
         out.write_all(report.text.as_bytes())?;

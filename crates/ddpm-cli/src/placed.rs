@@ -28,6 +28,14 @@ impl Placed {
         })
     }
 
+    /// One device that was found already.
+    pub fn one(first: Picked) -> Self {
+        Self {
+            first,
+            others: Vec::new(),
+        }
+    }
+
     /// Makes sure that every device computes in `precision`.
     ///
     /// # Errors   [`PrecisionError`] of the first that does not

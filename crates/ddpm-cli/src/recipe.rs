@@ -51,6 +51,7 @@ const OPTIONAL: &[&str] = &[
     "ema.power_function",
     "ema.snapshot_every",
     "train.steps",
+    "train.accumulate",
     "train.epochs",
     "sample.sampler",
     "sample.steps",

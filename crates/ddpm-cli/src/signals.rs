@@ -1,17 +1,18 @@
-//! SIGINT, SIGTERM and SIGHUP ask for a stop; a SIGINT after that ends the process at once.
+//! SIGINT, SIGTERM, SIGHUP and SIGUSR1 ask for a stop; a SIGINT after that ends the process at once.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 #[cfg(unix)]
-use signal_hook::consts::SIGHUP;
+use signal_hook::consts::{SIGHUP, SIGUSR1};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// What asks for a stop. A terminal that is closed hangs up on what runs in it.
+/// What asks for a stop. A terminal that is closed hangs up on what runs in it; `mpirun` passes SIGUSR1 on to all ranks,
+/// and does not end them after a while as it does after SIGTERM.
 #[cfg(unix)]
-const STOPS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+const STOPS: [i32; 4] = [SIGINT, SIGTERM, SIGHUP, SIGUSR1];
 #[cfg(not(unix))]
 const STOPS: [i32; 2] = [SIGINT, SIGTERM];
 
@@ -30,7 +31,7 @@ impl Stop {
     }
 }
 
-/// Routes SIGINT, SIGTERM and SIGHUP to the flag it returns, for the rest of the process.
+/// Routes the signals that ask for a stop to the flag it returns, for the rest of the process.
 ///
 /// A supervisor may repeat its SIGTERM while the last checkpoint is being written, so only a
 /// SIGINT, which a person sends, cuts that short.
@@ -75,10 +76,11 @@ mod tests {
 
     #[test]
     fn one_signal_asks_and_a_second_interrupt_kills() {
-        let cases: [(&[i32], i32); 6] = [
+        let cases: [(&[i32], i32); 7] = [
             (&[SIGINT], SURVIVED),
             (&[SIGHUP, SIGHUP], SURVIVED),
             (&[SIGTERM], SURVIVED),
+            (&[SIGUSR1, SIGUSR1], SURVIVED),
             (&[SIGTERM, SIGTERM], SURVIVED),
             (&[SIGINT, SIGINT], KILLED),
             (&[SIGTERM, SIGINT], KILLED),

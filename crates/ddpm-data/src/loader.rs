@@ -20,6 +20,8 @@ pub struct LoaderConfig {
     pub seed: u64,
     /// Images in every batch.
     pub batch: usize,
+    /// Which of them are read, for a rank that computes these rows alone; unset: all.
+    pub rows: Option<Range<usize>>,
     /// Number of the first item, counted over all epochs: where a resumed run goes on.
     pub first_item: u64,
     /// Whether to mirror each image left to right with probability one half.
@@ -35,6 +37,7 @@ impl Default for LoaderConfig {
         Self {
             seed: 0,
             batch: 32,
+            rows: None,
             first_item: 0,
             flip: false,
             threads: 1,
@@ -46,13 +49,13 @@ impl Default for LoaderConfig {
 /// Images for one step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// `[batch, channels, height, width]`, in [-1, 1] (`synthetic`: standard normal).
+    /// `[rows, channels, height, width]`, in [-1, 1] (`synthetic`: standard normal).
     pub pixels: Vec<f32>,
     /// The shape of `pixels`.
     pub shape: [usize; 4],
-    /// The class of each image, if the set has classes.
+    /// The class of each of these images, if the set has classes.
     pub labels: Option<Vec<usize>>,
-    /// The number of each image in the set.
+    /// The number in the set of each image of the whole batch, read or not.
     pub indices: Vec<usize>,
     /// The numbers of the items, counted over all epochs.
     pub items: Range<u64>,
@@ -89,6 +92,12 @@ impl Loader {
         let floats = config.batch.checked_mul(dataset.pixels_per_image());
         if floats.is_none_or(|floats| floats > MAX_BATCH_FLOATS) {
             let reason = format!("is {}, more than any memory holds; lower it", config.batch);
+            return Err(DataError::config("train.batch", reason));
+        }
+        if let Some(rows) = &config.rows
+            && (rows.is_empty() || rows.end > config.batch)
+        {
+            let reason = format!("is {}, which has no rows {rows:?}", config.batch);
             return Err(DataError::config("train.batch", reason));
         }
         if config.first_item > MAX_ITEM {
@@ -207,25 +216,30 @@ impl Plan {
         let LoaderConfig {
             seed, batch, flip, ..
         } = self.config;
+        let rows = self.config.rows.clone().unwrap_or(0..batch);
         let n = set.len() as u64;
         let size = set.pixels_per_image();
         let items = first..first + batch as u64;
-        let mut pixels = vec![0.0; batch * size];
-        let mut indices = Vec::with_capacity(batch);
-        for (item, out) in items.clone().zip(pixels.chunks_exact_mut(size)) {
+        let image_of = |item: u64| {
             let (epoch, place) = (item / n, item % n);
-            let image = permute(seed, epoch, n, place);
+            (epoch, permute(seed, epoch, n, place))
+        };
+        let mut pixels = vec![0.0; rows.len() * size];
+        let own = first + rows.start as u64..first + rows.end as u64;
+        for (item, out) in own.zip(pixels.chunks_exact_mut(size)) {
+            let (epoch, image) = image_of(item);
             // the coin belongs to the image and not to its place, so it survives a change of batch size
             let mirrored = flip && bits(seed, Stream::Flip, epoch, image)[0] & 1 == 1;
             set.write(image as usize, mirrored, out)?;
-            indices.push(image as usize);
         }
+        let indices = items.clone().map(|item| image_of(item).1 as usize);
+        let indices: Vec<usize> = indices.collect();
         Ok(Batch {
             pixels,
-            shape: [batch, set.channels(), set.height(), set.width()],
+            shape: [rows.len(), set.channels(), set.height(), set.width()],
             labels: set
                 .labels()
-                .map(|labels| indices.iter().map(|&index| labels[index]).collect()),
+                .map(|labels| indices[rows].iter().map(|&index| labels[index]).collect()),
             indices,
             items,
         })

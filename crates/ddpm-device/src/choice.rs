@@ -83,6 +83,8 @@ pub enum Choice {
     Cpu,
     /// One device of one kind.
     Gpu(Gpu, Unit),
+    /// The device of the kind that has the number of this process among those on its machine.
+    Own(Gpu),
 }
 
 impl FromStr for Choice {
@@ -107,6 +109,7 @@ impl FromStr for Choice {
             .ok_or_else(refuse)?;
         let unit = match unit {
             None => Unit::Card(0),
+            Some("auto") => return Ok(Self::Own(gpu)),
             Some("cpu") if gpu.in_software() => Unit::Software,
             Some(index) => Unit::Card(index.parse().map_err(|_| refuse())?),
         };
@@ -121,6 +124,7 @@ impl fmt::Display for Choice {
             Self::Cpu => f.write_str("cpu"),
             Self::Gpu(gpu, Unit::Card(index)) => write!(f, "{}:{index}", gpu.name()),
             Self::Gpu(gpu, Unit::Software) => write!(f, "{}:cpu", gpu.name()),
+            Self::Own(gpu) => write!(f, "{}:auto", gpu.name()),
         }
     }
 }
@@ -139,6 +143,7 @@ mod tests {
             ("metal:0", Choice::Gpu(Gpu::Metal, Unit::Card(0)), "metal:0"),
             ("rocm:1", Choice::Gpu(Gpu::Rocm, Unit::Card(1)), "rocm:1"),
             ("wgpu:0", Choice::Gpu(Gpu::Wgpu, Unit::Card(0)), "wgpu:0"),
+            ("cuda:auto", Choice::Own(Gpu::Cuda), "cuda:auto"),
             (
                 "vulkan:cpu",
                 Choice::Gpu(Gpu::Vulkan, Unit::Software),

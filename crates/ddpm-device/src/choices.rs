@@ -40,7 +40,7 @@ fn processor(text: &str, shares: &str) -> Result<Vec<Choice>, ChoiceError> {
 
 /// Whether `next` may follow the devices before it.
 fn check(before: &[Choice], next: Choice) -> Result<(), ChoiceError> {
-    if next == Choice::Auto {
+    if matches!(next, Choice::Auto | Choice::Own(_)) {
         return Err(ChoiceError::Auto);
     }
     if before.contains(&next) {

@@ -25,4 +25,4 @@ pub use choices::parse_list;
 pub use details::Details;
 pub use error::{ChoiceError, DeviceError};
 pub use listing::{Listed, Listing, list};
-pub use pick::{Picked, resolve};
+pub use pick::{Picked, resolve, resolve_for_rank};

@@ -28,7 +28,7 @@ impl Picked {
     pub fn details(&self) -> Details {
         match self.choice {
             Choice::Gpu(gpu, unit) => details(gpu).get(unit).unwrap_or_default(),
-            Choice::Auto | Choice::Cpu => Details::default(),
+            Choice::Auto | Choice::Cpu | Choice::Own(_) => Details::default(),
         }
     }
 }
@@ -44,6 +44,28 @@ pub fn resolve(choice: Choice) -> Result<Picked, DeviceError> {
         Choice::Auto => first_card().map_or_else(|| cpu(choice), Ok),
         Choice::Cpu => cpu(choice),
         Choice::Gpu(gpu, unit) => card(gpu, unit),
+        Choice::Own(gpu) => card(gpu, Unit::Card(0)),
+    }
+}
+
+/// As [`resolve`], for one of several processes on a machine, which has number `local_rank` among them: each has a GPU of
+/// its own, if any has one.
+///
+/// # Errors
+/// those of [`resolve`]; [`DeviceError::Absent`] if there are fewer GPUs than processes.
+pub fn resolve_for_rank(choice: Choice, local_rank: usize) -> Result<Picked, DeviceError> {
+    let own = match choice {
+        Choice::Own(gpu) => Some(gpu),
+        Choice::Auto => {
+            let mut kinds = Gpu::ALL.into_iter().filter(|gpu| gpu.compiled());
+            kinds.find(|&gpu| present(gpu).units().any(|unit| unit != Unit::Software))
+        }
+        Choice::Cpu | Choice::Gpu(..) => None,
+    };
+    match own {
+        Some(gpu) => card(gpu, Unit::Card(local_rank)),
+        None if choice == Choice::Auto => cpu(choice),
+        None => resolve(choice),
     }
 }
 
@@ -66,7 +88,7 @@ fn first_card() -> Option<Picked> {
 fn cpu(choice: Choice) -> Result<Picked, DeviceError> {
     let device = processor().ok_or(match choice {
         Choice::Auto => DeviceError::NoneCompiled,
-        Choice::Cpu | Choice::Gpu(..) => DeviceError::NotCompiled {
+        Choice::Cpu | Choice::Gpu(..) | Choice::Own(_) => DeviceError::NotCompiled {
             device: choice.to_string(),
             feature: "cpu",
         },

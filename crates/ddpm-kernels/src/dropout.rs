@@ -28,7 +28,7 @@ impl DropoutKey {
     }
 
     /// What of it is on the card, if it is one.
-    pub fn on_card(&self) -> Option<&Tensor<1>> {
+    pub fn on_gpu(&self) -> Option<&Tensor<1>> {
         self.card.as_ref()
     }
 

@@ -19,12 +19,12 @@ mod double;
 mod dropout;
 #[cfg(any(feature = "flex", feature = "cube"))]
 mod extension;
+mod finite;
+mod graph;
 mod group_norm;
-mod judge;
 mod linear;
 mod optimiser;
 mod precision;
-mod record;
 pub mod tuning;
 
 pub use attention::attention;
@@ -33,12 +33,15 @@ pub use concatenate::concatenate;
 pub use conv2d::{Conv2dOptions, Convolution, Norm, WeightCache, conv2d};
 pub use double::double;
 pub use dropout::{DropoutKey, dropout};
+pub use finite::{
+    Clip, DeviceStats, FoundInf, PendingStats, StepStats, adam_steps_if_finite, checks_finite,
+    measure,
+};
+pub use graph::{Capture, Graph, GraphInputs, capture, same_memory};
 pub use group_norm::{GroupNormOptions, group_norm};
-pub use judge::{Clip, Coming, Halt, Measured, Numbers, adam_steps_unseen, judges, measure};
 pub use linear::linear;
 pub use optimiser::{AdamState, AdamStep, Flatten, adam_step, adam_steps, add_all};
 pub use precision::{Precision, PrecisionError};
-pub use record::{Attempt, Bundle, Recording, record, same_memory};
 
 /// Which kernels a device has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

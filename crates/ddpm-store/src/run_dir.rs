@@ -236,7 +236,7 @@ impl RunDir {
         self.path.join("ema")
     }
 
-    /// One JSON object a line, one line an update that was left out.
+    /// One JSON object a line, one line a skipped update.
     #[must_use]
     pub fn skips_jsonl(&self) -> PathBuf {
         self.path.join("skips.jsonl")

@@ -6,6 +6,7 @@ use ddpm_schedule::{Process, ProcessConfig, ScheduleConfig, named};
 use ddpm_unet::{ModelConfig, Precision, UnetSection};
 use serde::{Deserialize, Serialize};
 
+use crate::collective::gradients::Reduction;
 use crate::ema::EmaConfig;
 use crate::error::TrainError;
 use crate::guard::GuardConfig;
@@ -71,8 +72,14 @@ pub struct TrainConfig {
     pub epochs: Option<u64>,
     /// Images per optimiser step, over all accumulated parts.
     pub batch: usize,
-    /// Parts that a batch is split into, one after the other, to save memory.
-    pub accumulate: usize,
+    /// Micro-batches that a batch is split into: ranks share them, and each computes its own one after the other, which
+    /// saves memory. Without it, one a rank. Their number decides the bits of a step, and that of the ranks does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accumulate: Option<usize>,
+    /// In what order gradients are added.
+    pub reduction: Reduction,
+    /// How long a rank waits for the gradients of another before it gives up, in seconds; in builds with MPI.
+    pub timeout_s: u64,
     /// Steps between lines of the metric log; a line holds the means since the last one.
     pub log_every: u64,
     /// Steps between sample grids; 0 draws only one at the end.
@@ -96,7 +103,9 @@ impl Default for TrainConfig {
             steps: None,
             epochs: None,
             batch: 64,
-            accumulate: 1,
+            accumulate: None,
+            reduction: Reduction::default(),
+            timeout_s: TIMEOUT_S,
             log_every: 10,
             sample_every: 1000,
             checkpoint_every: 1000,
@@ -108,10 +117,18 @@ impl Default for TrainConfig {
     }
 }
 
+/// Ten minutes.
+const TIMEOUT_S: u64 = 600;
+
 /// Steps of a run that says neither `steps` nor `epochs`.
 const DEFAULT_STEPS: u64 = 1000;
 
 impl TrainConfig {
+    /// Micro-batches of a run that begins with so many ranks.
+    pub fn micro_batches(&self, ranks: usize) -> usize {
+        self.accumulate.unwrap_or(ranks)
+    }
+
     /// Optimiser steps of a run over `images` images.
     pub fn total_steps(&self, images: usize) -> u64 {
         match (self.steps, self.epochs) {
@@ -264,7 +281,8 @@ impl Config {
 
     fn validate_train(&self) -> Result<(), TrainError> {
         let train = &self.train;
-        let accumulates = train.accumulate > 0 && train.batch.is_multiple_of(train.accumulate);
+        let accumulate = train.accumulate.unwrap_or(1);
+        let accumulates = accumulate > 0 && train.batch.is_multiple_of(accumulate);
         let checks = [
             (
                 "train.epochs",
@@ -298,9 +316,15 @@ impl Config {
             ),
             (
                 "train.accumulate",
-                train.accumulate.to_string(),
+                accumulate.to_string(),
                 accumulates,
                 "must divide `train.batch`",
+            ),
+            (
+                "train.timeout_s",
+                train.timeout_s.to_string(),
+                train.timeout_s > 0,
+                "must be at least 1",
             ),
             (
                 "train.log_every",

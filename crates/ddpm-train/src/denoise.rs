@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use burn::tensor::{FloatDType, Tensor};
 use ddpm_diffusion::{Condition, Network, NetworkError};
-use ddpm_kernels::{Attempt, Bundle, Recording, record};
+use ddpm_kernels::{Capture, Graph, GraphInputs, capture};
 use ddpm_unet::{ClassLabels, Model, Precision};
 
 /// Lends a network to a sampler, which does not know what it drives.
@@ -22,12 +22,12 @@ pub struct SamplingNetwork<'a> {
 #[derive(Debug, Default)]
 struct Last {
     shape: [usize; 4],
-    recording: Option<Recording>,
+    graph: Option<Graph>,
     /// How often it was tried.
     tries: usize,
 }
 
-/// Attempts to record batches of one shape: those of a network whose output is all zeros come to nothing.
+/// Attempts to capture batches of one shape: those of a network whose output is all zeros come to nothing.
 const TRIES: usize = 3;
 
 impl<'a> SamplingNetwork<'a> {
@@ -51,19 +51,19 @@ impl<'a> SamplingNetwork<'a> {
         Ok(output.cast(FloatDType::F32))
     }
 
-    fn run_bundle(&self, mut inputs: Bundle) -> Result<Bundle, NetworkError> {
-        let missing = "the recording has no input";
+    fn run_inputs(&self, mut inputs: GraphInputs) -> Result<GraphInputs, NetworkError> {
+        let missing = "the graph has no input";
         let (xt, t) = (inputs.images.pop(), inputs.rows.pop());
         let output = self.run(xt.ok_or(missing)?, t.ok_or(missing)?, None)?;
-        Ok(Bundle {
+        Ok(GraphInputs {
             images: vec![output],
             rows: Vec::new(),
         })
     }
 }
 
-fn bundle(xt: &Tensor<4>, t: &Tensor<1>) -> Bundle {
-    Bundle {
+fn graph_inputs(xt: &Tensor<4>, t: &Tensor<1>) -> GraphInputs {
+    GraphInputs {
         images: vec![xt.clone()],
         rows: vec![t.clone()],
     }
@@ -92,17 +92,19 @@ impl Network for SamplingNetwork<'_> {
             };
             return self.run(xt, t, None);
         }
-        if last.recording.is_none() && last.tries < TRIES {
-            match record(&bundle(&xt, &t), &mut |inputs| self.run_bundle(inputs))? {
-                Attempt::Done(recording) => last.recording = Some(recording),
-                Attempt::Later => last.tries += 1,
-                Attempt::Refused(_) => last.tries = TRIES,
+        if last.graph.is_none() && last.tries < TRIES {
+            match capture(&graph_inputs(&xt, &t), &mut |inputs| {
+                self.run_inputs(inputs)
+            })? {
+                Capture::Done(graph) => last.graph = Some(graph),
+                Capture::Later => last.tries += 1,
+                Capture::Refused(_) => last.tries = TRIES,
             }
         }
-        let Some(recording) = &last.recording else {
+        let Some(graph) = &last.graph else {
             return self.run(xt, t, None);
         };
-        let mut found = recording.replay_to_keep(&bundle(&xt, &t))?;
-        Ok(found.images.pop().ok_or("the recording has no output")?)
+        let mut found = graph.replay_to_keep(&graph_inputs(&xt, &t))?;
+        Ok(found.images.pop().ok_or("the graph has no output")?)
     }
 }

@@ -1,6 +1,5 @@
 //! Averages of the weights: the main one, and power-function averages besides it.
 
-mod keeping;
 mod law;
 pub mod posthoc;
 pub mod power;

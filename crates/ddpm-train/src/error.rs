@@ -7,6 +7,7 @@ use ddpm_diffusion::DiffusionError;
 use ddpm_schedule::ScheduleError;
 use ddpm_store::StoreError;
 use ddpm_unet::{PrecisionError, UnetError};
+use serde::{Deserialize, Serialize};
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -83,19 +84,46 @@ pub enum TrainError {
         /// Where the last good state is, in words.
         last_good: String,
     },
-    /// The copies of the network on several devices have come apart.
+    /// The copies of the network on several ranks have come apart.
     #[error(
-        "step {step}: the weights on device {device} of --devices differ from those on the first by {distance:.1e} of \
-         their size; the devices do not add up gradients as they should; go on from the last checkpoint with \
-         --resume and --device"
+        "step {step}: the weights of rank {rank} differ from those of rank 0 by {distance:.1e} of their size; the \
+         devices do not add up gradients as they should; go on from the last checkpoint with --resume on one device"
     )]
-    Apart {
-        /// Which device, counted from 1 as in the list.
-        device: usize,
+    ReplicaDiverged {
+        /// Which rank, from 0.
+        rank: usize,
         /// Optimiser steps done.
         step: u64,
         /// ‖difference‖ / ‖weights‖.
         distance: f64,
+    },
+    /// Another rank has other images than rank 0.
+    #[error(
+        "rank {rank} has another set of images than rank 0: {data}; give all ranks the same images in the same order"
+    )]
+    OtherImages {
+        /// Which rank.
+        rank: usize,
+        /// Its set.
+        data: String,
+    },
+    /// An error of another rank, which has it in full.
+    #[error("rank {rank}: {message}")]
+    OtherRank {
+        /// Which rank.
+        rank: usize,
+        /// What is at fault.
+        kind: ErrorKind,
+        /// The error there.
+        message: String,
+    },
+    /// The ranks of a run cannot reach each other.
+    #[error(
+        "the ranks cannot work together: {problem}; go on from the last checkpoint with --resume"
+    )]
+    Ranks {
+        /// What happened.
+        problem: String,
     },
     /// The device failed.
     #[error("the device failed: {message}")]
@@ -103,4 +131,53 @@ pub enum TrainError {
         /// What the framework said.
         message: String,
     },
+}
+
+/// What is at fault for an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ErrorKind {
+    /// The arguments or the configuration.
+    Configuration,
+    /// The images.
+    Data,
+    /// A checkpoint, or another file in a known format.
+    Format,
+    /// Training diverged.
+    Diverged,
+    /// The device, its memory, or the way to other ranks.
+    Device,
+    /// Something else.
+    Other,
+}
+
+impl TrainError {
+    /// What is at fault.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Config { .. }
+            | Self::Model(_)
+            | Self::Schedule { .. }
+            | Self::Identity { .. } => ErrorKind::Configuration,
+            Self::Data(DataError::Config { .. }) => ErrorKind::Configuration,
+            Self::Data(_) | Self::AnotherSet { .. } | Self::OtherImages { .. } => ErrorKind::Data,
+            // A run that is taken, locked or not there is a matter of the arguments; the rest are bad files.
+            Self::Store(StoreError::Occupied { .. } | StoreError::Locked { .. }) => {
+                ErrorKind::Configuration
+            }
+            Self::Store(_) | Self::Format { .. } => ErrorKind::Format,
+            Self::Diffusion(DiffusionError::Network { .. } | DiffusionError::Stopped { .. }) => {
+                ErrorKind::Other
+            }
+            Self::Diffusion(DiffusionError::NonFinite { .. }) | Self::Diverged { .. } => {
+                ErrorKind::Diverged
+            }
+            Self::Diffusion(_) => ErrorKind::Configuration,
+            Self::OtherRank { kind, .. } => *kind,
+            Self::ReplicaDiverged { .. }
+            | Self::Ranks { .. }
+            | Self::Device { .. }
+            | Self::Precision(_) => ErrorKind::Device,
+        }
+    }
 }

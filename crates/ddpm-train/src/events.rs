@@ -5,7 +5,7 @@ use std::path::Path;
 use ddpm_store::ImageBatch;
 
 use crate::guard::Cause;
-use crate::state::StepReport;
+use crate::step::StepReport;
 
 /// Something that happened in a run.
 #[derive(Debug)]
@@ -16,8 +16,8 @@ pub enum Event<'a> {
         data: &'a str,
         /// The network in one line.
         model: &'a str,
-        /// The run directory.
-        run: &'a Path,
+        /// The run directory, if anything is written.
+        run: Option<&'a Path>,
         /// Steps already done, when a run is resumed.
         done: u64,
         /// Steps of the whole run.
@@ -32,7 +32,7 @@ pub enum Event<'a> {
         /// Steps of the whole run.
         total: u64,
     },
-    /// A step's update was left out.
+    /// A step's update was skipped.
     Skipped {
         /// The step, counted from 1.
         step: u64,
@@ -40,10 +40,10 @@ pub enum Event<'a> {
         cause: Cause,
         /// The loss or the norm of the gradient.
         value: f64,
-        /// Updates left out in a row, this one included.
+        /// Updates skipped in a row, this one included.
         consecutive: u64,
     },
-    /// Too many updates were left out in a row, and the run went back to a checkpoint.
+    /// Too many updates were skipped in a row, and the run rolled back to a checkpoint.
     RolledBack {
         /// The step that it went back from.
         from: u64,

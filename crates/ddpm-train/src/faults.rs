@@ -1,76 +1,46 @@
-//! Faults on purpose, compiled only with the feature `faults`: numbers that go bad, and steps that take long.
+//! Faults on purpose: numbers that go bad, and steps that take long. Without the feature `faults` there are none, and the
+//! functions that the step calls return what they are given.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+#[cfg(feature = "faults")]
+mod injected;
 
-/// What goes bad in a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// One pixel of the batch.
-    Batch,
-    /// One number of a parameter, from this step on.
-    Parameter,
-    /// The mean loss.
-    Loss,
-    /// One number of the gradient.
-    Gradient,
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use ddpm_data::Batch;
+
+use crate::optim::ParamGrads;
+use crate::step::TrainState;
+
+#[cfg(feature = "faults")]
+pub use injected::{Place, Poison, poison, stall};
+
+/// A step's batch and parameters, before they meet.
+pub(crate) fn in_batch(state: TrainState, batch: Arc<Batch>) -> (TrainState, Arc<Batch>) {
+    #[cfg(feature = "faults")]
+    return injected::in_batch(state, batch);
+    #[cfg(not(feature = "faults"))]
+    (state, batch)
 }
 
-/// One bad number.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Poison {
-    /// In which step, from 1.
-    pub step: u64,
-    /// Where.
-    pub part: Part,
-    /// The number.
-    pub value: f32,
-    /// Whether it comes again when the step is done again.
-    pub again: bool,
-}
-
-#[derive(Debug)]
-struct Faults {
-    poisons: Vec<Poison>,
-    stall: Option<(u64, Duration)>,
-}
-
-static FAULTS: Mutex<Faults> = Mutex::new(Faults {
-    poisons: Vec::new(),
-    stall: None,
-});
-
-/// Adds a bad number.
-pub fn poison(poison: Poison) {
-    let mut faults = FAULTS.lock().unwrap_or_else(PoisonError::into_inner);
-    faults.poisons.push(poison);
-}
-
-/// Makes step `step`, from 1, take so much longer.
-pub fn stall(step: u64, time: Duration) {
-    FAULTS.lock().unwrap_or_else(PoisonError::into_inner).stall = Some((step, time));
-}
-
-/// The bad number of a part in a step; each but once unless it comes again.
-pub(crate) fn bad(step: u64, part: Part) -> Option<f32> {
-    let mut faults = FAULTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let found = faults
-        .poisons
-        .iter()
-        .position(|poison| poison.step == step && poison.part == part)?;
-    let poison = faults.poisons[found];
-    if !poison.again {
-        faults.poisons.swap_remove(found);
-    }
-    Some(poison.value)
-}
-
-/// Waits if the step is one that takes long.
-pub(crate) fn wait(step: u64) {
-    let stall = FAULTS.lock().unwrap_or_else(PoisonError::into_inner).stall;
-    if let Some((at, time)) = stall
-        && at == step
+/// The losses of step `step`, from 1, whose micro-batches have so many images.
+pub(crate) fn in_losses(step: u64, losses: Tensor<1>, images: &[usize]) -> Tensor<1> {
+    #[cfg(feature = "faults")]
+    return injected::in_losses(step, losses, images);
+    #[cfg(not(feature = "faults"))]
     {
-        std::thread::sleep(time);
+        let _ = (step, images);
+        losses
+    }
+}
+
+/// The gradient of step `step`, from 1.
+pub(crate) fn in_gradient(step: u64, grads: ParamGrads) -> ParamGrads {
+    #[cfg(feature = "faults")]
+    return injected::in_gradient(step, grads);
+    #[cfg(not(feature = "faults"))]
+    {
+        let _ = step;
+        grads
     }
 }

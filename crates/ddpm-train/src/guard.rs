@@ -1,8 +1,8 @@
 //! What keeps a step that went wrong from doing harm.
 //!
-//! A loss or gradient that is not a number would make every parameter and average one for good, so such a step's
-//! update is left out. A loss that jumps may be bounded or left out as well. What is random about a step depends on
-//! its number alone, so a step that is left out changes no other.
+//! A loss or gradient that is NaN or infinite would make every parameter and average so for good, so such a step's
+//! update is skipped. A loss that jumps may be bounded or skipped as well. What is random about a step depends on
+//! its number alone, so a step that is skipped changes no other.
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,7 @@ pub enum SpikePolicy {
     Off,
     /// Its gradient is scaled down to the usual norm.
     Clip,
-    /// Its update is left out.
+    /// Its update is skipped.
     Skip,
 }
 
@@ -28,7 +28,7 @@ pub enum SpikePolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuardConfig {
-    /// Updates in a row that may be left out. One more, and the run goes back to its last checkpoint; if it comes
+    /// Updates in a row that may be skipped. One more, and the run goes back to its last checkpoint; if it comes
     /// to that again before the next checkpoint, it ends.
     pub max_consecutive_skips: u64,
     /// What is done about a step whose loss jumps.
@@ -72,7 +72,7 @@ impl GuardConfig {
     }
 }
 
-/// Why an update was left out.
+/// Why an update was skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
@@ -100,13 +100,15 @@ impl Cause {
 
 /// What is to be done with a step whose loss and gradient are known.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Verdict {
+pub enum Decision {
     /// Update; the gradient's norm is to be at most this.
     Update {
         /// Infinite where only the configuration's own clipping counts.
         max_norm: f64,
     },
-    /// Leave the update out.
+    /// Skip the update, and lower the loss scale: the gradient overflowed.
+    LowerScale,
+    /// Skip the update.
     Skip(Cause),
 }
 
@@ -114,7 +116,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Guard {
-    /// Updates left out in a row, up to now.
+    /// Updates skipped in a row, up to now.
     consecutive: u64,
     losses: VecDeque<f64>,
     norms: VecDeque<f64>,
@@ -122,11 +124,11 @@ pub struct Guard {
 
 impl Guard {
     /// Judges a step by the mean loss of its batch and the norm of its gradient.
-    pub fn judge(&mut self, config: &GuardConfig, loss: f64, grad_norm: f64) -> Verdict {
-        let verdict = self.verdict(config, loss, grad_norm);
-        match verdict {
-            Verdict::Skip(_) => self.consecutive += 1,
-            Verdict::Update { .. } => {
+    pub fn decide(&mut self, config: &GuardConfig, loss: f64, grad_norm: f64) -> Decision {
+        let decision = self.decision(config, loss, grad_norm);
+        match decision {
+            Decision::Skip(_) | Decision::LowerScale => self.consecutive += 1,
+            Decision::Update { .. } => {
                 self.consecutive = 0;
                 if config.spike != SpikePolicy::Off {
                     remember(&mut self.losses, loss, config.spike_window);
@@ -134,17 +136,17 @@ impl Guard {
                 }
             }
         }
-        verdict
+        decision
     }
 
-    fn verdict(&self, config: &GuardConfig, loss: f64, grad_norm: f64) -> Verdict {
+    fn decision(&self, config: &GuardConfig, loss: f64, grad_norm: f64) -> Decision {
         if !loss.is_finite() {
-            return Verdict::Skip(Cause::Loss);
+            return Decision::Skip(Cause::Loss);
         }
         if !grad_norm.is_finite() {
-            return Verdict::Skip(Cause::Gradient);
+            return Decision::Skip(Cause::Gradient);
         }
-        let free = Verdict::Update {
+        let free = Decision::Update {
             max_norm: f64::INFINITY,
         };
         // With fewer than a quarter of the losses their median says little.
@@ -154,21 +156,21 @@ impl Guard {
         }
         match config.spike {
             SpikePolicy::Off => free,
-            SpikePolicy::Clip => Verdict::Update {
+            SpikePolicy::Clip => Decision::Update {
                 max_norm: median(&self.norms),
             },
-            SpikePolicy::Skip => Verdict::Skip(Cause::Spike),
+            SpikePolicy::Skip => Decision::Skip(Cause::Spike),
         }
     }
 
-    /// Updates left out in a row, up to now.
+    /// Updates skipped in a row, up to now.
     #[must_use]
     pub fn consecutive(&self) -> u64 {
         self.consecutive
     }
 
     /// Begins to count anew, after the run went back.
-    pub fn forgive(&mut self) {
+    pub fn reset(&mut self) {
         self.consecutive = 0;
     }
 }
@@ -194,7 +196,7 @@ fn median(window: &VecDeque<f64>) -> f64 {
 mod tests {
     use super::*;
 
-    const FREE: Verdict = Verdict::Update {
+    const FREE: Decision = Decision::Update {
         max_norm: f64::INFINITY,
     };
 
@@ -208,18 +210,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_left_out_and_counted() {
+    fn a_non_finite_step_is_skipped_and_counted() {
         let mut guard = Guard::default();
         let config = config(SpikePolicy::Off);
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            assert_eq!(guard.judge(&config, bad, 1.0), Verdict::Skip(Cause::Loss));
+            assert_eq!(guard.decide(&config, bad, 1.0), Decision::Skip(Cause::Loss));
             assert_eq!(
-                guard.judge(&config, 1.0, bad),
-                Verdict::Skip(Cause::Gradient)
+                guard.decide(&config, 1.0, bad),
+                Decision::Skip(Cause::Gradient)
             );
         }
         assert_eq!(guard.consecutive(), 6);
-        assert_eq!(guard.judge(&config, 1e30, 1e30), FREE);
+        assert_eq!(guard.decide(&config, 1e30, 1e30), FREE);
         assert_eq!(guard.consecutive(), 0);
     }
 
@@ -229,37 +231,40 @@ mod tests {
             let config = config(spike);
             let mut guard = Guard::default();
             for i in 0..6 {
-                assert_eq!(guard.judge(&config, 1.0 + 0.1 * f64::from(i), 0.5), FREE);
+                assert_eq!(guard.decide(&config, 1.0 + 0.1 * f64::from(i), 0.5), FREE);
             }
             // The median is 1.2: up to 4.8 is no jump.
-            assert_eq!(guard.judge(&config, 4.7, 9.0), FREE);
-            guard.judge(&config, 20.0, 9.0)
+            assert_eq!(guard.decide(&config, 4.7, 9.0), FREE);
+            guard.decide(&config, 20.0, 9.0)
         };
         assert_eq!(jump(SpikePolicy::Off), FREE);
-        assert_eq!(jump(SpikePolicy::Clip), Verdict::Update { max_norm: 0.5 });
-        assert_eq!(jump(SpikePolicy::Skip), Verdict::Skip(Cause::Spike));
+        assert_eq!(jump(SpikePolicy::Clip), Decision::Update { max_norm: 0.5 });
+        assert_eq!(jump(SpikePolicy::Skip), Decision::Skip(Cause::Spike));
     }
 
     #[test]
     fn the_first_losses_are_no_jumps() {
         let mut guard = Guard::default();
         let config = config(SpikePolicy::Skip);
-        assert_eq!(guard.judge(&config, 1.0, 1.0), FREE);
-        assert_eq!(guard.judge(&config, 50.0, 1.0), FREE);
-        assert_eq!(guard.judge(&config, 50.0, 1.0), Verdict::Skip(Cause::Spike));
+        assert_eq!(guard.decide(&config, 1.0, 1.0), FREE);
+        assert_eq!(guard.decide(&config, 50.0, 1.0), FREE);
+        assert_eq!(
+            guard.decide(&config, 50.0, 1.0),
+            Decision::Skip(Cause::Spike)
+        );
     }
 
-    /// A level that stays is taken for the new usual one when jumps are bounded, not left out.
+    /// A level that stays is taken for the new usual one when jumps are bounded, not skipped.
     #[test]
     fn a_bounded_jump_becomes_usual() {
         let mut guard = Guard::default();
         let config = config(SpikePolicy::Clip);
         for _ in 0..8 {
-            guard.judge(&config, 1.0, 1.0);
+            guard.decide(&config, 1.0, 1.0);
         }
-        let verdicts: Vec<_> = (0..8).map(|_| guard.judge(&config, 50.0, 7.0)).collect();
-        assert_eq!(verdicts[0], Verdict::Update { max_norm: 1.0 });
-        assert_eq!(verdicts[7], FREE);
+        let decisions: Vec<_> = (0..8).map(|_| guard.decide(&config, 50.0, 7.0)).collect();
+        assert_eq!(decisions[0], Decision::Update { max_norm: 1.0 });
+        assert_eq!(decisions[7], FREE);
     }
 
     #[test]
@@ -267,9 +272,9 @@ mod tests {
         let mut guard = Guard::default();
         let config = config(SpikePolicy::Clip);
         for i in 0..9 {
-            guard.judge(&config, 0.1 / f64::from(i + 1), 0.7 / f64::from(i + 3));
+            guard.decide(&config, 0.1 / f64::from(i + 1), 0.7 / f64::from(i + 3));
         }
-        guard.judge(&config, f64::NAN, 0.0);
+        guard.decide(&config, f64::NAN, 0.0);
         let text = serde_json::to_string(&guard).unwrap();
         assert_eq!(serde_json::from_str::<Guard>(&text).unwrap(), guard);
     }

@@ -11,7 +11,7 @@
 use ddpm_unet::{Figures, ModelConfig, Precision};
 
 use crate::config::Config;
-use crate::rhythm::times;
+use crate::intervals::times;
 
 /// Bytes of an f32.
 const F32: u128 = 4;
@@ -76,9 +76,10 @@ impl MemoryEstimate {
         let parameters = figures.parameters.saturating_mul(F32);
         let copies = if one { devices as u128 } else { 1 };
         let tracked = config.ema.power_function.len() as u128;
-        let passes = config.train.accumulate.max(1).saturating_mul(devices);
-        // Shares of one device are computed one after the other.
-        let rows = (config.train.batch / passes.max(1)) as u128;
+        let micro_batches = config.train.micro_batches(devices).max(1);
+        // Ranks of one device compute one after the other.
+        let rows = (config.train.batch / micro_batches) as u128;
+        let own = micro_batches.div_ceil(devices.max(1));
         let precision = config.train.precision;
         let number = bytes_of(precision);
         let kept = match config.train.recompute {
@@ -100,13 +101,11 @@ impl MemoryEstimate {
             state: parameters
                 .saturating_mul(4 + tracked)
                 .saturating_mul(copies),
-            gradients: parameters.saturating_mul(match (config.train.accumulate, devices) {
-                (0 | 1, 0 | 1) => 1,
-                (_, 0 | 1) => 2,
-                // Each share's, and once more on the host, where they are added up.
-                _ if one => 2 * copies,
-                // Its own, all of them in one piece, and the pieces of their sum.
-                _ => 3,
+            // A sum for each level of the tree of its micro-batches; with other ranks, its own and that of all on the
+            // host, on their way, and what is under way.
+            gradients: parameters.saturating_mul(match devices {
+                0 | 1 => tree_levels(own),
+                _ => copies * (tree_levels(own) + 3),
             }),
             activations,
             workspace: parameters
@@ -170,6 +169,14 @@ pub fn sampling_bytes(figures: &Figures, image: u128, batch: u128, precision: Pr
         .saturating_add((batch / 8).saturating_mul(KEPT_EIGHTHS))
 }
 
+/// Sums of gradients that exist at once when so many are added along a binary tree.
+fn tree_levels(micro_batches: usize) -> u128 {
+    match micro_batches {
+        0 | 1 => 1,
+        more => 1 + u128::from(more.next_power_of_two().ilog2()),
+    }
+}
+
 /// Bytes of one number of an activation.
 fn bytes_of(precision: Precision) -> u128 {
     match precision {
@@ -226,7 +233,7 @@ mod tests {
             model,
             train: TrainConfig {
                 batch,
-                accumulate,
+                accumulate: Some(accumulate),
                 ..TrainConfig::default()
             },
             ..Config::default()
@@ -320,7 +327,7 @@ mod tests {
     fn accumulation_trades_activations_for_gradients() {
         let [whole, parts] = [1, 4].map(|n| estimate(UnetSection::default(), 128, n));
         assert_eq!(parts.activations * 4, whole.activations);
-        assert_eq!(parts.gradients, 2 * whole.gradients);
+        assert_eq!(parts.gradients, 3 * whole.gradients);
         assert_eq!(parts.state, whole.state);
         assert!(parts.peak() < whole.peak() && parts.step() <= parts.peak());
     }
@@ -352,14 +359,14 @@ mod tests {
             MemoryEstimate::new(&figures, &config, 3 * 32 * 32, 0)
         );
         assert_eq!(alone, of(1, true));
-        let (cards, shares) = (of(4, false), of(4, true));
-        for several in [cards, shares] {
+        let (gpus, shares) = (of(4, false), of(4, true));
+        for several in [gpus, shares] {
             assert_eq!(several.activations * 4, alone.activations);
         }
-        assert_eq!(cards.state, alone.state);
+        assert_eq!(gpus.state, alone.state);
         assert_eq!(shares.state, 4 * alone.state);
-        assert_eq!(cards.gradients, 3 * alone.gradients);
-        assert_eq!(shares.gradients, 8 * alone.gradients);
+        assert_eq!(gpus.gradients, 4 * alone.gradients);
+        assert_eq!(shares.gradients, 16 * alone.gradients);
     }
 
     #[test]

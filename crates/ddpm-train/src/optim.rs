@@ -3,15 +3,15 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use ddpm_kernels::{
-    AdamState, AdamStep, Clip, Coming, Flatten, Halt, Measured, adam_steps, adam_steps_unseen,
-    add_all,
+    AdamState, AdamStep, Clip, DeviceStats, Flatten, FoundInf, PendingStats, adam_steps,
+    adam_steps_if_finite, add_all,
 };
 use ddpm_unet::params::{self, ParamPath};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 use crate::lr::Decay;
-use crate::state::read;
+use crate::step::read;
 
 /// The optimisers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -70,8 +70,8 @@ pub struct ParamGrads {
 }
 
 impl ParamGrads {
-    /// Adds the gradients of one backward pass, or of several that each went through a part of the network.
-    pub fn add<M: Module>(&mut self, module: &M, grads: &mut [Gradients]) {
+    /// The gradients of one backward pass, or of several that each went through a part of the network.
+    pub(crate) fn of_backward<M: Module>(module: &M, grads: &mut [Gradients]) -> Self {
         struct Collect<'a> {
             grads: &'a mut [Gradients],
             trained: Vec<bool>,
@@ -93,13 +93,19 @@ impl ParamGrads {
             flatten: Flatten::default(),
         };
         module.visit(&mut collect);
-        let flat = collect.flatten.finish();
-        if self.flat.is_empty() {
-            (self.trained, self.flat) = (collect.trained, flat);
-        } else {
-            // The same graph again: the same parameters take part.
-            debug_assert_eq!(self.trained, collect.trained, "parameters with gradients");
-            self.flat = add_all(std::mem::take(&mut self.flat), flat);
+        Self {
+            trained: collect.trained,
+            flat: collect.flatten.finish(),
+        }
+    }
+
+    /// The sum of two; of the same parameters, since they are of the same graph.
+    #[must_use]
+    pub(crate) fn plus(self, other: Self) -> Self {
+        debug_assert_eq!(self.trained, other.trained, "parameters with gradients");
+        Self {
+            flat: add_all(self.flat, other.flat),
+            ..self
         }
     }
 
@@ -118,9 +124,9 @@ impl ParamGrads {
         &self.flat
     }
 
-    /// All gradients, one after the other, in one tensor; none if there is no gradient.
-    pub(crate) fn flattened(&self) -> Option<Tensor<1>> {
-        (!self.flat.is_empty()).then(|| Tensor::cat(self.flat.clone(), 0))
+    /// All gradients, one after the other, in one tensor.
+    pub(crate) fn flattened(&self) -> Tensor<1> {
+        Tensor::cat(self.flat.clone(), 0)
     }
 
     /// Replaces all gradients by the pieces of what [`ParamGrads::flattened`] made of them.
@@ -133,68 +139,40 @@ impl ParamGrads {
         }
     }
 
-    /// All gradients, one after the other, in the host's memory.
+    /// The gradients of parameters of `counts` numbers each, one after the other, in the host's memory; 0 for those
+    /// that are not trained.
     ///
     /// # Errors   [`TrainError::Device`] if they cannot be read back
-    pub(crate) fn to_host(&self) -> Result<Vec<f32>, TrainError> {
-        let mut numbers = Vec::new();
-        for grad in &self.flat {
-            numbers.extend(read(grad.clone())?);
+    pub(crate) fn to_host(&self, counts: &[usize]) -> Result<Vec<f32>, TrainError> {
+        let mut numbers = Vec::with_capacity(counts.iter().sum());
+        let mut flat = self.flat.iter();
+        for (&count, &trained) in counts.iter().zip(&self.trained) {
+            match trained.then(|| flat.next()).flatten() {
+                Some(grad) => numbers.extend(read(grad.clone())?),
+                None => numbers.resize(numbers.len() + count, 0.0),
+            }
         }
         Ok(numbers)
     }
 
-    /// Replaces all gradients by the pieces of what [`ParamGrads::to_host`] made of them.
-    pub(crate) fn replace_from_host(&mut self, numbers: &[f32]) {
+    /// Replaces all gradients by the pieces of a vector as [`ParamGrads::to_host`] makes it.
+    pub(crate) fn replace_from_host(&mut self, numbers: &[f32], counts: &[usize]) {
         let mut rest = numbers;
-        for grad in &mut self.flat {
-            let [count] = grad.dims();
+        let mut flat = self.flat.iter_mut();
+        for (&count, &trained) in counts.iter().zip(&self.trained) {
             let (piece, after) = rest.split_at(count.min(rest.len()));
-            let data = TensorData::new(piece.to_vec(), [count]);
-            *grad = Tensor::from_data(data, &grad.device());
             rest = after;
+            if trained && let Some(grad) = flat.next() {
+                let data = TensorData::new(piece.to_vec(), [count]);
+                *grad = Tensor::from_data(data, &grad.device());
+            }
         }
     }
-
-    /// Replaces the first number of the first gradient.
-    #[cfg(feature = "faults")]
-    pub(crate) fn spoil(&mut self, value: f32) {
-        if let Some(grad) = self.flat.first_mut() {
-            *grad = replace_first(grad.clone(), value);
-        }
-    }
-}
-
-/// A flat tensor with another first number.
-#[cfg(feature = "faults")]
-fn replace_first(tensor: Tensor<1>, value: f32) -> Tensor<1> {
-    let first = Tensor::from_floats([value], &tensor.device());
-    let rest = tensor.clone().narrow(0, 1, tensor.dims()[0] - 1);
-    Tensor::cat(vec![first, rest], 0)
-}
-
-/// The network with the first number of its first parameter replaced.
-#[cfg(feature = "faults")]
-pub(crate) fn spoil<M: Module>(module: M, value: f32) -> M {
-    struct First(Option<f32>);
-    impl ModuleMapper for First {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let Some(value) = self.0.take() else {
-                return param;
-            };
-            let (id, tensor, mapper) = param.consume();
-            let (shape, require_grad) = (tensor.shape(), tensor.is_require_grad());
-            let flat = replace_first(tensor.inner().reshape([shape.num_elements()]), value);
-            let value = Tensor::from_inner(flat.reshape(shape));
-            Param::from_mapped_value(id, value.set_require_grad(require_grad), mapper)
-        }
-    }
-    module.map(&mut First(Some(value)))
 }
 
 /// What the optimiser keeps of one parameter, flat.
 #[derive(Debug, Clone)]
-pub struct Slot {
+pub struct ParamState {
     /// The parameter's name in the network.
     pub name: String,
     /// The parameter's shape.
@@ -203,7 +181,7 @@ pub struct Slot {
     pub exp_avg: Tensor<1>,
     /// Second moment.
     pub exp_avg_sq: Tensor<1>,
-    /// Moving average of the parameter.
+    /// EMA weights of the parameter.
     pub ema: Tensor<1>,
 }
 
@@ -220,11 +198,11 @@ pub struct Update {
     pub ema_decay: f64,
 }
 
-/// Fresh slots for a network: zero moments, averages equal to the weights.
-pub fn new_slots<M: Module>(module: &M) -> Vec<Slot> {
+/// The state of fresh parameters: zero moments, EMA weights equal to the weights.
+pub fn new_params<M: Module>(module: &M) -> Vec<ParamState> {
     struct Fresh {
         path: ParamPath,
-        slots: Vec<Slot>,
+        params: Vec<ParamState>,
     }
     impl ModuleVisitor for Fresh {
         fn enter_module(&mut self, name: &str, container_type: &str) {
@@ -237,7 +215,7 @@ pub fn new_slots<M: Module>(module: &M) -> Vec<Slot> {
             let value = param.val().without_autodiff();
             let shape = value.dims().to_vec();
             let ema = value.reshape([shape.iter().product::<usize>()]);
-            self.slots.push(Slot {
+            self.params.push(ParamState {
                 name: self.path.name(),
                 shape,
                 exp_avg: ema.zeros_like(),
@@ -248,55 +226,55 @@ pub fn new_slots<M: Module>(module: &M) -> Vec<Slot> {
     }
     let mut visitor = Fresh {
         path: ParamPath::default(),
-        slots: Vec::new(),
+        params: Vec::new(),
     };
     module.visit(&mut visitor);
-    visitor.slots
+    visitor.params
 }
 
-/// One optimiser step: each trained parameter and its slot move once, all in one call of the kernels.
+/// One optimiser step: each trained parameter and its state move once, all in one call of the kernels.
 pub fn update<M: Module>(
     module: M,
-    slots: Vec<Slot>,
+    params: Vec<ParamState>,
     grads: ParamGrads,
     config: &OptimConfig,
     update: Update,
-) -> (M, Vec<Slot>) {
+) -> (M, Vec<ParamState>) {
     let scalars = adam_scalars(config, update);
-    let (module, slots, ()) = moved(module, slots, grads, |states, grads| {
+    let (module, params, ()) = moved(module, params, grads, |states, grads| {
         (adam_steps(states, grads, scalars), ())
     });
-    (module, slots)
+    (module, params)
 }
 
-/// As [`update`], judged by the device; see [`adam_steps_unseen`].
-pub(crate) fn update_unseen<M: Module>(
+/// As [`update`], if the device finds all numbers finite; see [`adam_steps_if_finite`].
+pub(crate) fn update_if_finite<M: Module>(
     module: M,
-    slots: Vec<Slot>,
+    params: Vec<ParamState>,
     grads: ParamGrads,
     scalars: AdamStep,
     clip: Clip,
-    measured: Measured,
-    halt: &mut Halt,
-) -> (M, Vec<Slot>, Coming) {
-    moved(module, slots, grads, |states, grads| {
-        adam_steps_unseen(states, grads, scalars, clip, measured, halt)
+    stats: DeviceStats,
+    found_inf: &mut FoundInf,
+) -> (M, Vec<ParamState>, PendingStats) {
+    moved(module, params, grads, |states, grads| {
+        adam_steps_if_finite(states, grads, scalars, clip, stats, found_inf)
     })
 }
 
-/// A network and its slots after `step` has moved what is trained of them.
+/// A network and the state of its parameters after `step` has moved what is trained of them.
 fn moved<M: Module, T>(
     module: M,
-    slots: Vec<Slot>,
+    params: Vec<ParamState>,
     grads: ParamGrads,
     step: impl FnOnce(Vec<AdamState>, Vec<Tensor<1>>) -> (Vec<AdamState>, T),
-) -> (M, Vec<Slot>, T) {
+) -> (M, Vec<ParamState>, T) {
     let Some(place) = grads.flat.first().map(|grad| grad.clone().narrow(0, 0, 1)) else {
         let (_, found) = step(Vec::new(), Vec::new());
-        return (module, slots, found);
+        return (module, params, found);
     };
     let mut take = Take {
-        slots: slots.into_iter(),
+        params: params.into_iter(),
         trained: grads.trained.into_iter(),
         place,
         states: Vec::new(),
@@ -307,15 +285,15 @@ fn moved<M: Module, T>(
     let mut put = Put {
         states: states.into_iter(),
         taken: take.taken.into_iter(),
-        slots: Vec::new(),
+        params: Vec::new(),
     };
     let module = module.map(&mut put);
-    (module, put.slots, found)
+    (module, put.params, found)
 }
 
-/// Takes the trained parameters out of a network and their state out of the slots.
+/// Takes the trained parameters out of a network, and their state.
 struct Take {
-    slots: std::vec::IntoIter<Slot>,
+    params: std::vec::IntoIter<ParamState>,
     trained: std::vec::IntoIter<bool>,
     /// One number, which stands in for the parameters meanwhile: what nobody else holds is changed where it is.
     place: Tensor<1>,
@@ -323,21 +301,21 @@ struct Take {
     taken: Vec<Taken>,
 }
 
-/// What is left of a slot.
+/// What is left of a parameter's state.
 enum Taken {
     /// It is not trained.
-    Nothing(Box<Slot>),
+    Nothing(Box<ParamState>),
     /// Name and shape.
     State(String, Vec<usize>),
 }
 
 impl ModuleMapper for Take {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(slot) = self.slots.next() else {
+        let Some(param_state) = self.params.next() else {
             return param;
         };
         if self.trained.next() != Some(true) {
-            self.taken.push(Taken::Nothing(Box::new(slot)));
+            self.taken.push(Taken::Nothing(Box::new(param_state)));
             return param;
         }
         let (id, tensor, mapper) = param.consume();
@@ -345,11 +323,12 @@ impl ModuleMapper for Take {
         let require_grad = tensor.is_require_grad();
         self.states.push(AdamState {
             weight: tensor.inner().reshape([shape.num_elements()]),
-            exp_avg: slot.exp_avg,
-            exp_avg_sq: slot.exp_avg_sq,
-            ema: slot.ema,
+            exp_avg: param_state.exp_avg,
+            exp_avg_sq: param_state.exp_avg_sq,
+            ema: param_state.ema,
         });
-        self.taken.push(Taken::State(slot.name, slot.shape));
+        self.taken
+            .push(Taken::State(param_state.name, param_state.shape));
         let place = self.place.clone().reshape([1; D]).expand(shape);
         let place = Tensor::from_inner(place).set_require_grad(require_grad);
         Param::from_mapped_value(id, place, mapper)
@@ -360,15 +339,15 @@ impl ModuleMapper for Take {
 struct Put {
     states: std::vec::IntoIter<AdamState>,
     taken: std::vec::IntoIter<Taken>,
-    slots: Vec<Slot>,
+    params: Vec<ParamState>,
 }
 
 impl ModuleMapper for Put {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let (name, shape) = match self.taken.next() {
             Some(Taken::State(name, shape)) => (name, shape),
-            Some(Taken::Nothing(slot)) => {
-                self.slots.push(*slot);
+            Some(Taken::Nothing(param_state)) => {
+                self.params.push(*param_state);
                 return param;
             }
             None => return param,
@@ -376,7 +355,7 @@ impl ModuleMapper for Put {
         let Some(state) = self.states.next() else {
             unreachable!("a state for each that was taken")
         };
-        self.slots.push(Slot {
+        self.params.push(ParamState {
             name,
             shape,
             exp_avg: state.exp_avg,
@@ -410,34 +389,34 @@ pub(crate) fn adam_scalars(config: &OptimConfig, update: Update) -> AdamStep {
     }
 }
 
-/// The network with the averaged weights, without autodiff: what samples are drawn from.
-pub fn ema_network<M: Module>(module: &M, slots: &[Slot]) -> M {
+/// The network with the EMA weights, without autodiff: what samples are drawn from.
+pub fn ema_network<M: Module>(module: &M, params: &[ParamState]) -> M {
     struct Replace<'a> {
-        slots: std::slice::Iter<'a, Slot>,
+        params: std::slice::Iter<'a, ParamState>,
     }
     impl ModuleMapper for Replace<'_> {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let Some(slot) = self.slots.next() else {
+            let Some(param_state) = self.params.next() else {
                 return param;
             };
             let (id, tensor, mapper) = param.consume();
-            let value = slot.ema.clone().reshape(tensor.shape());
+            let value = param_state.ema.clone().reshape(tensor.shape());
             Param::from_mapped_value(id, value, mapper)
         }
     }
     module.valid().map(&mut Replace {
-        slots: slots.iter(),
+        params: params.iter(),
     })
 }
 
-/// Slots from saved values; `values` looks a (kind, name) up, kinds being `exp_avg`, `exp_avg_sq`, `ema`.
+/// The state of parameters from saved values; `values` looks a (kind, name) up, kinds being `exp_avg`, `exp_avg_sq`, `ema`.
 ///
 /// # Errors   the first name that is missing or has another length than its parameter
-pub fn restore_slots<M: Module>(
+pub fn restore_params<M: Module>(
     module: &M,
     device: &Device,
     mut values: impl FnMut(&str, &str) -> Option<Vec<f32>>,
-) -> Result<Vec<Slot>, String> {
+) -> Result<Vec<ParamState>, String> {
     let device = device.clone().inner();
     params::shapes(module)
         .into_iter()
@@ -449,7 +428,7 @@ pub fn restore_slots<M: Module>(
                 }
                 _ => Err(format!("{kind}/{name}")),
             };
-            Ok(Slot {
+            Ok(ParamState {
                 exp_avg: tensor("exp_avg")?,
                 exp_avg_sq: tensor("exp_avg_sq")?,
                 ema: tensor("ema")?,

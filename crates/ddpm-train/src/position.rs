@@ -1,7 +1,7 @@
 //! How far a run is.
 
 use crate::loss_scale::LossScale;
-use crate::state::{Recipe, TrainState};
+use crate::step::{StepConfig, TrainState};
 
 /// The counters of a [`TrainState`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,8 +18,8 @@ pub(crate) struct Position {
 
 impl Position {
     /// After a step of so many images and its update.
-    pub(crate) fn updated(mut self, recipe: &Recipe, rows: u64) -> Self {
-        if recipe.precision.scales_loss() {
+    pub(crate) fn updated(mut self, config: &StepConfig, rows: u64) -> Self {
+        if config.precision.scales_loss() {
             self.loss_scale.updated();
         }
         Self {
@@ -28,7 +28,7 @@ impl Position {
         }
     }
 
-    /// After a step of so many images whose update was left out.
+    /// After a step of so many images whose update was skipped.
     pub(crate) fn skipped(self, rows: u64) -> Self {
         Self {
             step: self.step + 1,

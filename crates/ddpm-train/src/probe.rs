@@ -4,17 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor};
-use ddpm_data::{Dataset, Loader, LoaderConfig};
+use ddpm_data::Dataset;
 use ddpm_diffusion::{Condition, Network, randn_images};
 use ddpm_schedule::noise::Stream;
 
 use crate::config::Validated;
 use crate::denoise::SamplingNetwork;
 use crate::error::TrainError;
-use crate::parallel::Ranks;
-use crate::snapshot::{Progress, SavedState};
-use crate::state::{Recipe, TrainState};
-use crate::trainer::model_shape;
+use crate::events::Event;
+use crate::stop::Stop;
+use crate::trainer::{Job, Start, Workers, model_shape, train_to_state};
 
 /// What the steps and an evaluation of the network took, in seconds.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,70 +51,63 @@ pub fn probe(
     budget: Duration,
     observe: &mut dyn FnMut(usize, usize),
 ) -> Result<Probe, TrainError> {
-    let config = &validated.config;
     let start = Instant::now();
+    let config = &validated.config;
     let shape = model_shape(config, &dataset);
-    let recipe = Recipe {
-        seed: config.seed,
-        process: validated.process.clone(),
-        objective: validated.objective.clone(),
-        optim: config.optim,
-        ema: config.ema,
-        total_steps: config.train.total_steps(dataset.len()),
-        precision: config.train.precision,
-        recompute: config.train.recompute,
-        record: true,
+    let Some(device) = devices.first().cloned() else {
+        return Err(TrainError::Device {
+            message: "there is none".to_owned(),
+        });
     };
-    let mut ranks = Ranks::new(devices, config, &recipe)?;
-    for device in devices {
-        config.train.precision.choose(device)?;
-    }
-    let device = ranks.first().clone();
-    // A card compiles its kernels, brings the parameters together and records its passes first, the processor fetches
-    // memory.
-    let (warm, evaluations) = match ddpm_kernels::judges(&device) {
+    // A GPU compiles its kernels, brings the parameters together and captures its passes first, the CPU fetches memory.
+    let (warm, evaluations) = match ddpm_kernels::checks_finite(&device) {
         true => (3, 3),
         false => (1, 2),
     };
     let of = warm + steps + evaluations;
-    let model = config
-        .model
-        .build(shape, config.seed, &device.clone().autodiff())
-        .map_err(TrainError::Model)?;
-    let mut loader = Loader::new(
+    let mut validated = validated.clone();
+    // What the learning rate does in the meantime costs nothing and changes nothing here.
+    validated.config.train.steps = Some((warm + steps) as u64);
+    validated.config.train.epochs = None;
+    let (stop, mut seconds, mut failed) = (Stop::default(), Vec::new(), None);
+    let job = Job {
+        validated,
         dataset,
-        LoaderConfig {
-            seed: config.seed,
-            batch: config.train.batch,
-            flip: config.data.flip,
-            ..LoaderConfig::default()
-        },
-    )?;
-    let mut state = TrainState::new(model).tracking(&config.ema.power_function);
-    let saved = SavedState {
-        config: config.clone(),
-        channels: shape.channels,
-        height: shape.height,
-        width: shape.width,
-        data: None,
-        progress: Progress::default(),
+        run: None,
+        workers: Workers::Devices(devices.to_vec()),
+        stop: stop.clone(),
+        start: Start::Fresh,
     };
-    ranks.mirror(&state, &saved)?;
-    let mut seconds = Vec::new();
-    for done in 1..=warm + steps {
-        let clock = Instant::now();
-        let batch = Arc::new(loader.next()?);
-        let computed = ranks.compute(&state, &batch)?.wait()?.finite(state.step)?;
-        (state, _) = ranks.update(state, computed, f64::INFINITY);
-        seconds.push(clock.elapsed().as_secs_f64());
-        observe(done, of);
-        if start.elapsed() > budget {
-            break;
+    let mut clock = start;
+    let (_, state) = train_to_state(job, &mut |event| match event {
+        Event::Started { .. } => clock = Instant::now(),
+        Event::Step { report, .. } => {
+            seconds.push(clock.elapsed().as_secs_f64());
+            clock = Instant::now();
+            observe(report.step as usize, of);
+            if start.elapsed() > budget {
+                stop.request();
+            }
         }
+        Event::Skipped {
+            step, cause, value, ..
+        } => {
+            failed.get_or_insert(TrainError::Diverged {
+                quantity: cause.quantity(),
+                step,
+                value,
+                last_good: "nothing was saved yet".to_owned(),
+            });
+            stop.request();
+        }
+        _ => {}
+    })?;
+    if let Some(error) = failed {
+        return Err(error);
     }
     let mut evaluation_s = None;
     let model = state.ema_model();
-    drop((state, ranks));
+    drop(state);
     let image = [shape.channels, shape.height, shape.width];
     let rows = 0..config.sample.count as u64;
     let network = SamplingNetwork::new(&model, config.train.precision);
@@ -150,7 +142,7 @@ pub fn probe(
         observe(done, of);
     }
     Ok(Probe {
-        first_step_s: seconds[0],
+        first_step_s: seconds.first().copied().unwrap_or_default(),
         steps_s: seconds.into_iter().skip(warm).collect(),
         evaluation_s,
     })
@@ -163,7 +155,7 @@ mod tests {
     fn tiny() -> (Validated, Arc<Dataset>) {
         let mut config = crate::testing::tiny(0.0);
         config.train.batch = 4;
-        config.train.accumulate = 2;
+        config.train.accumulate = Some(2);
         config.sample.count = 2;
         let dataset = Dataset::load(&config.data, 0, &mut |_, _| {}).unwrap();
         (config.validate().unwrap(), Arc::new(dataset))
@@ -188,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn without_time_the_first_step_has_to_do() {
+    fn without_time_the_first_steps_have_to_do() {
         let (validated, dataset) = tiny();
         let found = probe(
             &validated,
@@ -199,8 +191,9 @@ mod tests {
             &mut |_, _| {},
         )
         .unwrap();
-        assert_eq!(found.steps_s, [0.0; 0]);
+        // Several ranks stop together, one step later.
+        assert_eq!(found.steps_s.len(), 1);
         assert_eq!(found.evaluation_s, None);
-        assert!((found.step_s() - found.first_step_s).abs() < f64::EPSILON);
+        assert!((found.step_s() - found.steps_s[0]).abs() < f64::EPSILON);
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use ddpm_diffusion::Learned;
 use ddpm_store::{Checkpoint, NamedTensor};
-use ddpm_unet::{Model, ModelShape, params};
+use ddpm_unet::{Model, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -16,10 +16,10 @@ use crate::error::TrainError;
 use crate::guard::Guard;
 use crate::identity::{differences, identity_hash};
 use crate::loss_scale::LossScale;
-use crate::optim::{self, Slot};
+use crate::metric_averager::MetricAverager;
+use crate::optim::{self, ParamState};
 use crate::scheduler;
-use crate::state::TrainState;
-use crate::window::Window;
+use crate::step::TrainState;
 
 /// What a checkpoint keeps besides tensors, so that it can be understood without its run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,12 +46,12 @@ pub struct SavedState {
 pub struct Progress {
     /// Updates made; without it as many as steps.
     pub updates: Option<u64>,
-    /// Length of the log of updates that were left out.
+    /// Length of the log of skipped updates.
     pub skips_bytes: u64,
     /// What the guard remembers.
     pub guard: Guard,
     /// The steps since the last line of the metric log.
-    pub window: Window,
+    pub window: MetricAverager,
     /// What the loss is scaled by, in half precision.
     #[serde(default)]
     pub loss_scale: LossScale,
@@ -61,19 +61,7 @@ pub struct Progress {
 }
 
 impl SavedState {
-    /// What the network reads and writes.
-    pub fn shape(&self) -> ModelShape {
-        ModelShape {
-            channels: self.channels,
-            height: self.height,
-            width: self.width,
-            learned_variance: self.config.objective.variance.is_learned(),
-            self_condition: self.config.objective.self_condition > 0.0,
-            steps: self.config.network_steps(),
-        }
-    }
-
-    /// Updates made at a step: fewer than steps where some were left out.
+    /// Updates made at a step: fewer than steps where some were skipped.
     pub fn updates_at(&self, step: u64) -> u64 {
         self.progress.updates.unwrap_or(step)
     }
@@ -111,11 +99,11 @@ pub fn save(
         .collect::<Result<_, _>>()?;
     let mut ema = Vec::new();
     let mut optimiser = Vec::new();
-    for slot in &state.slots {
-        ema.push(flat(&slot.name, slot, &slot.ema)?);
-        let name = |kind| format!("{kind}/{}", slot.name);
-        optimiser.push(flat(&name(EXP_AVG), slot, &slot.exp_avg)?);
-        optimiser.push(flat(&name(EXP_AVG_SQ), slot, &slot.exp_avg_sq)?);
+    for param in &state.params {
+        ema.push(flat(&param.name, param, &param.ema)?);
+        let name = |kind| format!("{kind}/{}", param.name);
+        optimiser.push(flat(&name(EXP_AVG), param, &param.exp_avg)?);
+        optimiser.push(flat(&name(EXP_AVG_SQ), param, &param.exp_avg_sq)?);
     }
     for average in &state.tracked {
         let prefix = prefix(average.sigma_rel);
@@ -149,16 +137,16 @@ pub(crate) fn tracked(
     state: &TrainState,
     average: &Tracked,
 ) -> Result<Vec<NamedTensor>, TrainError> {
-    let pairs = state.slots.iter().zip(&average.values);
+    let pairs = state.params.iter().zip(&average.values);
     pairs
-        .map(|(slot, values)| flat(&slot.name, slot, values))
+        .map(|(param, values)| flat(&param.name, param, values))
         .collect()
 }
 
 /// The name of [`SavedState::config`] in JSON.
 const CONFIG: &str = "config";
 
-/// The name of the first tensor that holds a number which is none.
+/// The name of the first tensor that holds a non-finite number.
 pub fn not_finite(checkpoint: &Checkpoint) -> Option<&str> {
     let Checkpoint {
         weights,
@@ -244,20 +232,20 @@ pub fn restore(
         0 => ema::track(&model, sigma_rels),
         _ => restore_tracked(path, &mut values, sigma_rels, &model, device)?.map_err(missing)?,
     };
-    let slots = optim::restore_slots(&model, device, |kind, name| {
+    let params = optim::restore_params(&model, device, |kind, name| {
         values.remove(&format!("{kind}/{name}"))
     })
     .map_err(missing)?;
     Ok(TrainState {
         model,
-        slots,
+        params,
         tracked,
         step: checkpoint.step,
         images_seen: checkpoint.images_seen,
         updates,
         loss_scale: LossScale::default(),
         learned: Learned::default(),
-        recorder: Default::default(),
+        graph: Default::default(),
     })
 }
 
@@ -322,9 +310,9 @@ pub(crate) fn load_weights(
     })
 }
 
-fn flat(name: &str, slot: &Slot, values: &Tensor<1>) -> Result<NamedTensor, TrainError> {
+fn flat(name: &str, param: &ParamState, values: &Tensor<1>) -> Result<NamedTensor, TrainError> {
     let mut tensor = named(name.to_owned(), values.to_data())?;
-    tensor.shape.clone_from(&slot.shape);
+    tensor.shape.clone_from(&param.shape);
     Ok(tensor)
 }
 

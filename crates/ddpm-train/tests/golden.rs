@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ddpm_diffusion::ObjectiveConfig;
 use ddpm_schedule::{Prediction, Process, ScheduleConfig, Weighting};
 use ddpm_store::{DiffusersModel, NamedTensor, TensorFile};
-use ddpm_train::{Decay, EmaConfig, OptimConfig, OptimKind, Part, Recipe, TrainState};
+use ddpm_train::{Decay, EmaConfig, MicroBatch, OptimConfig, OptimKind, StepConfig, TrainState};
 use ddpm_unet::{Model, Precision, params};
 use serde_json::Value;
 
@@ -59,7 +59,7 @@ fn relative(got: &[(String, TensorData)], expected: &[NamedTensor]) -> f64 {
     (difference / size).sqrt()
 }
 
-/// `recompute` as in [`Recipe`].
+/// `recompute` as in [`StepConfig`].
 fn check(name: &str, objective: ObjectiveConfig, device: Device, recompute: bool) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../../tests/golden/data/train")
@@ -70,7 +70,7 @@ fn check(name: &str, objective: ObjectiveConfig, device: Device, recompute: bool
     let [x0, eps, t] = ["x0", "eps", "t"].map(|name| batches.get(name).unwrap());
     let device = device.autodiff();
     let process = Process::Discrete(ScheduleConfig::default().build().unwrap());
-    let recipe = Recipe {
+    let config = StepConfig {
         seed: 0,
         objective: objective.build(&process).unwrap(),
         process,
@@ -94,24 +94,24 @@ fn check(name: &str, objective: ObjectiveConfig, device: Device, recompute: bool
         total_steps: 20,
         precision: Precision::F32,
         recompute,
-        record: true,
+        capture: true,
     };
     let figure = |key: &str, i: usize| curve[key][i].as_f64().unwrap();
     let mut state = TrainState::new(network(&folder.join("start"), &device));
     for i in 0..20 {
         let parts = (0..x0.shape[1])
-            .map(|j| Part {
+            .map(|j| MicroBatch {
                 x0: image(x0, i, j, &device),
-                eps: image(eps, i, j, &device),
-                t: part(t, i, j).0.into_iter().map(f64::from).collect(),
+                noise: image(eps, i, j, &device),
+                times: part(t, i, j).0.into_iter().map(f64::from).collect(),
                 input_noise: None,
                 counts: None,
                 uncertainty: None,
-                labels: None,
+                condition: Default::default(),
                 first_row: (j * x0.shape[2]) as u64,
             })
             .collect();
-        let (next, report) = state.step(parts, &recipe).unwrap();
+        let (next, report) = state.step(parts, &config).unwrap();
         state = next;
         close("loss", i, report.loss, figure("loss", i));
         close(

@@ -5,6 +5,7 @@
 //! `DDPM_POISON`: `PART:NUMBER:STEP[:again]`, several separated by commas, PART being `batch`, `parameter`, `loss` or
 //! `gradient`.
 //! `DDPM_STALL`: `STEP:MILLISECONDS`.
+//! `DDPM_RANK`: the one rank of several processes that all this is for.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -12,7 +13,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use ddpm_store::faults::{self as disk, Failing, Killing, Lasting, Recording, Seam};
-use ddpm_train::faults::{self as steps, Part, Poison};
+use ddpm_train::faults::{self as steps, Place, Poison};
+
+/// What Open MPI tells each process.
+const RANK: &str = "OMPI_COMM_WORLD_RANK";
 
 fn main() -> ExitCode {
     match prepare() {
@@ -25,6 +29,11 @@ fn main() -> ExitCode {
 }
 
 fn prepare() -> Result<()> {
+    if let (Ok(faulty), Ok(own)) = (std::env::var("DDPM_RANK"), std::env::var(RANK))
+        && faulty != own
+    {
+        return Ok(());
+    }
     if let Ok(list) = std::env::var("DDPM_POISON") {
         for item in list.split(',') {
             steps::poison(poison(item).with_context(|| format!("DDPM_POISON: {item}"))?);
@@ -49,11 +58,11 @@ fn poison(item: &str) -> Result<Poison> {
     };
     Ok(Poison {
         step: step.parse()?,
-        part: match part {
-            "batch" => Part::Batch,
-            "parameter" => Part::Parameter,
-            "loss" => Part::Loss,
-            "gradient" => Part::Gradient,
+        place: match part {
+            "batch" => Place::Batch,
+            "parameter" => Place::Parameter,
+            "loss" => Place::Loss,
+            "gradient" => Place::Gradient,
             other => bail!("no part `{other}`"),
         },
         value: value.parse()?,

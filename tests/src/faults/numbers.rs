@@ -28,7 +28,7 @@ pub fn go_bad(form: Form) -> Result<Held> {
     }
     let name = |case: &(&str, &str, u64)| format!("{case:?}");
     let mut count = toy::each(form, &cases, name, |case, &(part, value, step)| {
-        left_out(&place, &format!("skip-{case}"), part, value, step)?;
+        skipped(&place, &format!("skip-{case}"), part, value, step)?;
         if part == "parameter" {
             heals(&place, &format!("heal-{case}"), value, step, &reference)?;
         }
@@ -40,8 +40,8 @@ pub fn go_bad(form: Form) -> Result<Held> {
     Ok(Held::times(count))
 }
 
-/// One bad step: it is left out, and nothing else is another one.
-fn left_out(place: &Workplace, run: &str, part: &str, value: &str, step: u64) -> Result<()> {
+/// One bad step: it is skipped, and nothing else is another one.
+fn skipped(place: &Workplace, run: &str, part: &str, value: &str, step: u64) -> Result<()> {
     // The run ends with the bad step, so that its checkpoint shows the state right after it.
     let steps = format!("train.steps={step}");
     let mut command = place.faulty(toy::begin(
@@ -52,7 +52,7 @@ fn left_out(place: &Workplace, run: &str, part: &str, value: &str, step: u64) ->
     let ended = toy::end(&mut command)?;
     toy::expect(&ended, 0, &[])?;
     ensure!(
-        ended.stderr.contains(&format!("step {step}: the")) && ended.stderr.contains("left out"),
+        ended.stderr.contains(&format!("step {step}: the")) && ended.stderr.contains("skipped"),
         "nothing was said: {}",
         ended.stderr
     );
@@ -130,12 +130,12 @@ fn gives_up(place: &Workplace, run: &str, part: &str, value: &str, step: u64) ->
         all_finite(&good)?;
     }
     // Each pass leaves out four: three are allowed, the fourth is one too many.
-    let left_out = skips(&path)?
+    let skipped = skips(&path)?
         .iter()
         .filter(|line| line["went_back_to"].is_null())
         .count();
     let passes = if good > 0 { 2 } else { 1 };
-    ensure!(left_out == 4 * passes, "{left_out} updates were left out");
+    ensure!(skipped == 4 * passes, "{skipped} updates were skipped");
     Ok(())
 }
 

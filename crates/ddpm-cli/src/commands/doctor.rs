@@ -4,6 +4,7 @@ mod finding;
 mod images;
 mod length;
 mod network;
+mod ranks;
 mod schedule;
 mod space;
 mod time;
@@ -17,7 +18,7 @@ use ddpm_data::{DataConfig, DataKind, Dataset};
 use ddpm_device::DeviceError;
 use ddpm_schedule::{Process, ScheduleError};
 use ddpm_train::{
-    Config, MemoryEstimate, TrainError, Validated, check_devices, checkpoint_bytes,
+    Config, MemoryEstimate, TrainError, Validated, check_ranks, checkpoint_bytes,
     checkpoints_on_disk, model_shape, snapshots_bytes, times,
 };
 use ddpm_unet::{Figures, ModelShape};
@@ -32,6 +33,7 @@ use super::{RUNS, Report};
 use crate::args::{Common, ConfigArgs, DoctorArgs};
 use crate::machine::{self, Memory};
 use crate::placed::Placed;
+use crate::ranks::launched;
 use crate::recipe;
 
 /// Steps that are measured after the first.
@@ -45,6 +47,14 @@ const MEASURING_BUDGET: Duration = Duration::from_secs(120);
 /// a line of the report, whose exit code is that of the first line that failed
 pub fn doctor(args: &DoctorArgs, common: Common) -> Result<Report> {
     let quiet = common.quiet > 0;
+    match launched() {
+        Some(launched) => ranks::doctor(args, quiet, launched),
+        None => Ok(examine(args, quiet)?.report()),
+    }
+}
+
+/// All that one process finds out.
+fn examine(args: &DoctorArgs, quiet: bool) -> Result<Doctor> {
     let mut doctor = Doctor::default();
     let placed = match (
         Placed::new(args.device, args.devices.as_ref()),
@@ -110,7 +120,7 @@ pub fn doctor(args: &DoctorArgs, common: Common) -> Result<Report> {
             "not measured, because a check failed",
         ));
     }
-    Ok(doctor.report())
+    Ok(doctor)
 }
 
 /// Steps of the run, where they do not depend on a data set that is not there.
@@ -215,7 +225,7 @@ impl Doctor {
             Err(error) => self.findings.error("device", error),
         }
         if placed.count() > 1
-            && let Err(error) = check_devices(config, placed.count())
+            && let Err(error) = check_ranks(config, placed.count())
         {
             self.findings.error("devices", error);
         }

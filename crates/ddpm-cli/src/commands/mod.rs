@@ -5,6 +5,7 @@ mod devices;
 mod doctor;
 mod ema;
 mod eval;
+mod in_ranks;
 mod init;
 mod inspect;
 mod measure;
@@ -53,6 +54,15 @@ pub struct Report {
 }
 
 impl Report {
+    /// Of a process that leaves the talking to another.
+    pub fn silent(exit: Exit) -> Self {
+        Self {
+            text: String::new(),
+            json: Value::Null,
+            exit,
+        }
+    }
+
     fn done(text: String, json: Value) -> Self {
         Self {
             text,

@@ -1,5 +1,6 @@
 //! `ddpm train`.
 
+mod in_ranks;
 mod minutes;
 mod resume;
 mod run_files;
@@ -12,10 +13,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use burn::module::Module;
 use ddpm_data::{DataConfig, DataKind, Dataset};
-use ddpm_store::{GridOptions, ImageBatch, RunDir};
+use ddpm_store::{GridOptions, ImageBatch, RunDir, RunWriter};
 use ddpm_train::{
-    Config, Event, Job, MemoryEstimate, Outcome, Start, Stop, TrainError, check_devices,
-    model_shape,
+    Config, Event, Job, MemoryEstimate, Outcome, Start, Stop, TrainError, Validated, Workers,
+    check_ranks, model_shape,
 };
 use ddpm_unet::{Figures, ModelShape};
 use serde_json::json;
@@ -29,19 +30,56 @@ use crate::args::{Common, TrainArgs};
 use crate::exit::Exit;
 use crate::placed::Placed;
 use crate::terminal::{self, Picture, Progress, Update};
-use crate::{machine, recipe, signals, words};
+use crate::{machine, ranks, recipe, signals, words};
 
 /// Trains, or goes on training.
 ///
 /// # Errors   usage, data, format, device and divergence errors with their exit codes
 pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
-    let clock = Instant::now();
     let quiet = common.quiet > 0;
+    match ranks::launched() {
+        Some(launched) => in_ranks::train(args, quiet, launched),
+        None => {
+            let placed = Placed::new(args.device, args.devices.as_ref())?;
+            let prepared = prepare(args, quiet, &placed, placed.count())?;
+            if args.dry_run {
+                return dry_run(&prepared, &placed, placed.count());
+            }
+            let stop = signals::listen().context("signals cannot be handled")?;
+            let run = prepared.run(args, &placed.name())?;
+            let workers = Workers::Devices(placed.devices());
+            carry_out(
+                args,
+                quiet,
+                prepared,
+                Some(run),
+                &placed.name(),
+                workers,
+                &stop,
+            )
+        }
+    }
+}
+
+/// What there is to train, checked, with nothing written yet.
+struct Prepared {
+    validated: Validated,
+    dataset: Arc<Dataset>,
+    /// The run that is gone on with, and its configuration so far.
+    resumed: Option<(RunDir, Config)>,
+    /// Of the network.
+    parameters: usize,
+}
+
+/// Reads and checks configuration, images and network, for so many ranks.
+///
+/// # Errors   usage, data, format and device errors
+fn prepare(args: &TrainArgs, quiet: bool, placed: &Placed, ranks: usize) -> Result<Prepared> {
+    let clock = Instant::now();
     if let Some(minutes) = args.minutes {
         minutes::check(minutes, &args.config.set)?;
     }
     let resumed = find_resumed(args)?;
-    let placed = Placed::new(args.device, args.devices.as_ref())?;
     let mut recipe = match (&resumed, &args.config.config) {
         (Some(run), None) => {
             recipe::read(Some(&run.config_toml()), &args.config.set, args.config.seed)?
@@ -49,15 +87,17 @@ pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
         _ => recipe::of(&args.config, placed.first(), quiet)?,
     };
     keep_paths_absolute(&mut recipe.config.data);
-    let was = match &resumed {
-        Some(run) => Some(refuse_another_run(run, &mut recipe)?),
+    let resumed = match resumed {
+        Some(run) => {
+            let was = refuse_another_run(&run, &mut recipe)?;
+            Some((run, was))
+        }
         None => None,
     };
     let config = recipe.config.clone().validate()?.config;
-    check_devices(
-        &config,
-        args.devices.as_ref().map_or(1, |devices| devices.0.len()),
-    )?;
+    check_ranks(&config, ranks)?;
+    // The run says how many there are, so that it may go on with another number of ranks.
+    recipe.config.train.accumulate = Some(config.train.micro_batches(ranks));
     placed
         .choose(config.train.precision)
         .map_err(TrainError::Precision)?;
@@ -89,40 +129,85 @@ pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
             quiet,
         )?;
     }
-    let config = &validated.config;
-    let total = config.train.total_steps(dataset.len());
-    if args.dry_run {
-        let memory = peak_bytes(config, shape, &dataset, &placed)?;
-        let text = format!(
-            "would train for {} of {} on {}\n  data     {}\n  network  {} parameters\n  memory   about {} at most{}\n",
-            words::some(total, "step"),
-            words::some(config.train.batch as u64, "image"),
-            placed.name(),
-            dataset.describe(),
-            words::count(parameters as u64),
-            words::bytes(memory),
-            if placed.is_one() { "" } else { " on each" },
-        );
-        let json = json!({
-            "dry_run": true, "steps": total, "device": placed.name(), "images": dataset.len(),
-            "parameters": parameters, "peak_bytes": u64::try_from(memory).ok(), "config": config,
-        });
-        return Ok(Report::done(text, json));
+    Ok(Prepared {
+        validated,
+        dataset,
+        resumed,
+        parameters,
+    })
+}
+
+impl Prepared {
+    /// The directory of the run, with what is needed to know later what it was.
+    fn run(&self, args: &TrainArgs, device: &str) -> Result<RunWriter> {
+        let config = &self.validated.config;
+        let run = match &self.resumed {
+            Some((run, _)) => RunDir::resume(run.path())?,
+            None => create(args, config)?,
+        };
+        record(&run, config, device, self.resumed.is_some())?;
+        Ok(run)
     }
-    let stop = signals::listen().context("signals cannot be handled")?;
-    let run = match &resumed {
-        Some(run) => RunDir::resume(run.path())?,
-        None => create(args, config)?,
-    };
-    let path = run.path().to_owned();
-    let device = placed.name();
-    record(&run, config, &device, resumed.is_some())?;
-    let (now, images) = (config.clone(), dataset.len());
+}
+
+/// What would be trained.
+fn dry_run(prepared: &Prepared, placed: &Placed, ranks: usize) -> Result<Report> {
+    let parameters = prepared.parameters;
+    let (config, dataset) = (&prepared.validated.config, &prepared.dataset);
+    let shape = model_shape(config, dataset);
+    let total = config.train.total_steps(dataset.len());
+    let memory = peak_bytes(
+        config,
+        shape,
+        dataset,
+        ranks,
+        placed.is_one() && ranks == placed.count(),
+    )?;
+    let text = format!(
+        "would train for {} of {} on {}\n  data     {}\n  network  {} parameters\n  memory   about {} at most{}\n",
+        words::some(total, "step"),
+        words::some(config.train.batch as u64, "image"),
+        placed.name(),
+        dataset.describe(),
+        words::count(parameters as u64),
+        words::bytes(memory),
+        if placed.is_one() && ranks == placed.count() {
+            ""
+        } else {
+            " on each"
+        },
+    );
+    let json = json!({
+        "dry_run": true, "steps": total, "device": placed.name(), "images": dataset.len(),
+        "parameters": parameters, "peak_bytes": u64::try_from(memory).ok(), "config": config,
+    });
+    Ok(Report::done(text, json))
+}
+
+/// Trains, as one rank or as all.
+fn carry_out(
+    args: &TrainArgs,
+    quiet: bool,
+    prepared: Prepared,
+    run: Option<RunWriter>,
+    device: &str,
+    workers: Workers,
+    stop: &signals::Stop,
+) -> Result<Report> {
+    let Prepared {
+        validated,
+        dataset,
+        resumed,
+        ..
+    } = prepared;
+    let path = run.as_ref().map(|run| run.path().to_owned());
+    let (now, images) = (validated.config.clone(), dataset.len());
+    let total = now.train.total_steps(images);
     let job = Job {
         validated,
         dataset,
         run,
-        devices: placed.devices(),
+        workers,
         stop: Stop::watching(stop.flag()),
         start: match (&resumed, args.from) {
             (None, _) => Start::Fresh,
@@ -130,9 +215,9 @@ pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
             (Some(_), Some(step)) => Start::From(step),
         },
     };
-    let mut watcher = Watcher::new(quiet, &device);
+    let mut watcher = Watcher::new(quiet, device);
     let outcome = ddpm_train::train(job, &mut |event| {
-        if let (Event::Started { done, .. }, Some(was)) = (&event, &was)
+        if let (Event::Started { done, .. }, Some((_, was))) = (&event, &resumed)
             && let Some(change) = learning_rate_change(was, &now, images, *done)
         {
             tracing::warn!("{change}");
@@ -140,7 +225,7 @@ pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
         watcher.see(&event);
     });
     drop(watcher);
-    Ok(report(&path, total, &outcome?))
+    Ok(report(path.as_deref(), total, &outcome?))
 }
 
 /// The estimate of the memory that the run takes, on each device.
@@ -148,7 +233,8 @@ fn peak_bytes(
     config: &Config,
     shape: ModelShape,
     dataset: &Dataset,
-    placed: &Placed,
+    ranks: usize,
+    one: bool,
 ) -> Result<u128> {
     let figures = Figures::of(&config.model, shape).map_err(TrainError::Model)?;
     let image = [shape.channels, shape.height, shape.width]
@@ -156,9 +242,8 @@ fn peak_bytes(
         .fold(1u128, |product, &extent| {
             product.saturating_mul(extent as u128)
         });
-    let (count, one) = (placed.count(), placed.is_one());
     let kept = dataset.memory_bytes() as u128;
-    Ok(MemoryEstimate::on_several(&figures, config, image, kept, count, one).peak())
+    Ok(MemoryEstimate::on_several(&figures, config, image, kept, ranks, one).peak())
 }
 
 /// A run's own configuration works from any folder.
@@ -194,7 +279,15 @@ pub fn load(config: &Config, quiet: bool) -> Result<Dataset> {
     Ok(dataset)
 }
 
-fn report(run: &Path, total: u64, outcome: &Outcome) -> Report {
+fn report(run: Option<&Path>, total: u64, outcome: &Outcome) -> Report {
+    let exit = match outcome.stopped {
+        true => Exit::Stopped,
+        false => Exit::Done,
+    };
+    // Rank 0 alone has one, and says how it went.
+    let Some(run) = run else {
+        return Report::silent(exit);
+    };
     let mut text = if outcome.stopped {
         format!(
             "stopped after step {} of {total}; go on with\n  ddpm train --resume --run {}\n",
@@ -205,7 +298,9 @@ fn report(run: &Path, total: u64, outcome: &Outcome) -> Report {
         format!("trained {}\n", words::some(outcome.step, "step"))
     };
     text += &format!("  run         {}\n", run.display());
-    text += &format!("  checkpoint  {}\n", outcome.checkpoint.display());
+    if let Some(checkpoint) = &outcome.checkpoint {
+        text += &format!("  checkpoint  {}\n", checkpoint.display());
+    }
     if let Some(grid) = &outcome.grid {
         text += &format!("  samples     {}\n", grid.display());
     }
@@ -217,18 +312,10 @@ fn report(run: &Path, total: u64, outcome: &Outcome) -> Report {
         "step": outcome.step,
         "steps": total,
         "stopped": outcome.stopped,
-        "checkpoint": shown(&outcome.checkpoint),
+        "checkpoint": outcome.checkpoint.as_deref().map(shown),
         "samples": outcome.grid.as_deref().map(shown),
     });
-    Report {
-        text,
-        json,
-        exit: if outcome.stopped {
-            Exit::Stopped
-        } else {
-            Exit::Done
-        },
-    }
+    Report { text, json, exit }
 }
 
 /// Images as coloured half blocks, one character a pixel where they fit, if the terminal has colours.

@@ -10,22 +10,22 @@ mod attention;
 mod convolution;
 mod dropout;
 mod extension;
+mod finite;
 mod gemm;
+mod graph;
 mod hopper;
 mod images;
-mod judge;
 mod matrix;
 mod norm;
 mod optimiser;
-mod record;
 mod relayout;
 mod sums;
 mod tensor;
 
 pub(crate) use algorithm::{allow_tf32, export, import, lacks};
 pub(crate) use extension::*;
-pub(crate) use judge::{Coming, Measured, wait};
-pub(crate) use record::{Recording, record, same_memory};
+pub(crate) use finite::{DeviceStats, PendingStats, wait};
+pub(crate) use graph::{CapturedGraph, capture, same_memory};
 
 #[cfg(test)]
 #[cfg(all(feature = "flex", feature = "wgpu"))]

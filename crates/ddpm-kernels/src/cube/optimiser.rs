@@ -7,7 +7,7 @@ use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::judge::Decision;
+use super::finite::Decision;
 use super::relayout;
 use super::tensor::{address, grid, slice};
 use crate::optimiser::AdamStep;
@@ -132,7 +132,7 @@ fn adam<N: Size>(
     exp_avg_sq: &mut Tensor<Vector<f32, N>>,
     ema: &mut Tensor<Vector<f32, N>>,
     scale: &Tensor<f32>,
-    halt: &Tensor<f32>,
+    found_inf: &Tensor<f32>,
     step: Scalars,
     threads: usize,
     #[comptime] judged: bool,
@@ -142,7 +142,7 @@ fn adam<N: Size>(
     }
     let mut grad_scale = step.grad_scale;
     if judged {
-        if halt[0] != 0.0 {
+        if found_inf[0] != 0.0 {
             terminate!();
         }
         grad_scale = scale[0];
@@ -182,9 +182,9 @@ pub(crate) fn adam_all(
     let client = w.client.clone();
     let width = address(&[&w]);
     let judged = decision.is_some();
-    let Decision { scale, halt } = decision.unwrap_or_else(|| Decision {
+    let Decision { scale, found_inf } = decision.unwrap_or_else(|| Decision {
         scale: g.clone(),
-        halt: g.clone(),
+        found_inf: g.clone(),
     });
     adam::launch(
         &client,
@@ -198,7 +198,7 @@ pub(crate) fn adam_all(
         v.into_tensor_arg(),
         e.into_tensor_arg(),
         scale.into_tensor_arg(),
-        halt.into_tensor_arg(),
+        found_inf.into_tensor_arg(),
         ScalarsLaunch::new(
             step.grad_scale as f32,
             step.betas[0] as f32,

@@ -11,9 +11,9 @@ use crate::{
 };
 
 mod attending;
+mod capturing;
 mod choosing;
 mod dropping;
-mod recording;
 mod tiles;
 mod updates;
 

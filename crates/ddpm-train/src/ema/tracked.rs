@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
-use ddpm_kernels::Halt;
+use ddpm_kernels::FoundInf;
 
 use super::power;
 use crate::position::Position;
@@ -48,13 +48,13 @@ pub(crate) fn track<M: Module>(module: &M, sigma_rels: &[f64]) -> Vec<Tracked> {
 
 /// Moves the averages to where they are after an update of the network: avg ← β·avg + (1-β)·w.
 ///
-/// A device that judges its steps itself may not have made the update. It leaves the averages as they are then, by the
-/// same `halt` that the update heeded.
+/// A device that checks its steps itself may not have made the update. It leaves the averages as they are then, by the
+/// same `found_inf` that the update heeded.
 pub(crate) fn keep_all<M: Module>(
     averages: Vec<Tracked>,
     module: &M,
     moment: Moment,
-    halt: Option<&Halt>,
+    found_inf: Option<&FoundInf>,
 ) -> Vec<Tracked> {
     if averages.is_empty() {
         return averages;
@@ -72,9 +72,9 @@ pub(crate) fn keep_all<M: Module>(
         let pairs = average.values.into_iter().zip(&weights);
         let values = pairs.map(|(value, weight)| {
             let share = weight.clone() * (1.0 - beta);
-            match halt {
+            match found_inf {
                 None => value * beta + share,
-                Some(halt) => halt.unless(value.clone() * beta + share, value),
+                Some(found_inf) => found_inf.unless(value.clone() * beta + share, value),
             }
         });
         Tracked {
@@ -103,7 +103,7 @@ fn weights<M: Module>(module: &M) -> Vec<Tensor<1>> {
 #[cfg(test)]
 mod tests {
     use burn::tensor::{Device, TensorData};
-    use ddpm_kernels::{Clip, adam_steps_unseen, measure};
+    use ddpm_kernels::{Clip, adam_steps_if_finite, measure};
 
     use super::*;
     use crate::optim::{OptimConfig, Update, adam_scalars};
@@ -127,7 +127,7 @@ mod tests {
     }
 
     /// Lets a step with a bad loss come by.
-    fn halted(halt: &mut Halt) {
+    fn halted(found_inf: &mut FoundInf) {
         let losses = Tensor::from_data([f32::NAN], &Device::flex());
         let update = Update {
             lr: 1.0,
@@ -141,13 +141,13 @@ mod tests {
             max_norm: 1.0,
         };
         let measured = measure(losses, &[]).unwrap();
-        adam_steps_unseen(Vec::new(), Vec::new(), scalars, clip, measured, halt);
+        adam_steps_if_finite(Vec::new(), Vec::new(), scalars, clip, measured, found_inf);
     }
 
     #[test]
     fn an_average_begins_with_the_first_update_and_stays_where_none_is_made() {
         let sigma_rels = [0.05, 0.25];
-        let mut halt = Halt::new(&Device::flex());
+        let mut found_inf = FoundInf::new(&Device::flex());
         let moment = |update: u64| Moment {
             batch: 4,
             images: 4 * update,
@@ -159,7 +159,7 @@ mod tests {
         for update in 1..6 {
             let value = (update as f32).sin();
             waiting = keep_all(waiting, &one(value), moment(update), None);
-            ahead = keep_all(ahead, &one(value), moment(update), Some(&halt));
+            ahead = keep_all(ahead, &one(value), moment(update), Some(&found_inf));
             for (k, sigma_rel) in sigma_rels.into_iter().enumerate() {
                 let beta = power::beta(power::gamma_of(sigma_rel), 1.0, update as f64);
                 expected[k] = beta * expected[k] + (1.0 - beta) * f64::from(value);
@@ -171,10 +171,10 @@ mod tests {
                 assert_eq!(bits(&waiting[k]), bits(&ahead[k]));
             }
         }
-        halted(&mut halt);
-        let still = keep_all(ahead.clone(), &one(f32::NAN), moment(6), Some(&halt));
-        halt.clear();
-        let moved = keep_all(still.clone(), &one(3.0), moment(6), Some(&halt));
+        halted(&mut found_inf);
+        let still = keep_all(ahead.clone(), &one(f32::NAN), moment(6), Some(&found_inf));
+        found_inf.clear();
+        let moved = keep_all(still.clone(), &one(3.0), moment(6), Some(&found_inf));
         for k in 0..2 {
             assert_eq!(bits(&still[k]), bits(&ahead[k]));
             assert_ne!(bits(&moved[k]), bits(&ahead[k]));

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use anyhow::Context;
 use burn::tensor::{Device, Tensor, TensorData};
-use ddpm_diffusion::{ObjectiveConfig, Variance};
+use ddpm_diffusion::{Condition, ObjectiveConfig, Variance};
 use ddpm_schedule::{Edm, Flow, Prediction, Process, ScheduleConfig, Weighting};
 use ddpm_store::DiffusersModel;
-use ddpm_train::{Decay, EmaConfig, OptimConfig, OptimKind, Part, Recipe, TrainState};
-use ddpm_unet::{ClassLabels, Model, Precision, params};
+use ddpm_train::{Decay, EmaConfig, MicroBatch, OptimConfig, OptimKind, StepConfig, TrainState};
+use ddpm_unet::{Model, Precision, params};
 use serde_json::{Value, json};
 
 use super::{Kind, networks};
@@ -94,7 +94,7 @@ fn distance(ours: &[(String, TensorData)], folder: &Path) -> anyhow::Result<f64>
 
 struct Run<'a> {
     model: Model,
-    recipe: Recipe,
+    config: StepConfig,
     x0: Images<'a>,
     eps: Images<'a>,
     times: &'a Series,
@@ -146,7 +146,7 @@ impl<'a> Run<'a> {
         let (process, objective) = objective(&mut keys)?;
         let optim = optim(&mut keys)?;
         let x0 = batches.tensor("x0")?;
-        let recipe = Recipe {
+        let config = StepConfig {
             seed: 0,
             objective: objective.build(&process)?,
             process,
@@ -155,7 +155,7 @@ impl<'a> Run<'a> {
             total_steps: x0.len() as u64,
             precision: Precision::F32,
             recompute: false,
-            record: true,
+            capture: true,
         };
         let null = keys
             .object("objective")?
@@ -164,7 +164,7 @@ impl<'a> Run<'a> {
             .flatten();
         Ok(Self {
             model: networks::open(&folder.join("start"), &device)?,
-            recipe,
+            config,
             x0: Images {
                 series: x0,
                 bytes: x0.is_bytes,
@@ -202,20 +202,20 @@ impl<'a> Run<'a> {
                 let labels = self.labels.as_ref().map(|labels| {
                     let first = (step * parts + part) * batch;
                     let labels = &labels[first..first + batch];
-                    ClassLabels::Index(Tensor::from_data(labels, &self.device))
+                    Tensor::from_data(labels, &self.device)
                 });
-                all.push(Part {
+                all.push(MicroBatch {
                     x0,
-                    eps: self.eps.at(step, part, &self.device)?,
+                    noise: self.eps.at(step, part, &self.device)?,
                     input_noise: None,
                     counts: None,
                     uncertainty: None,
-                    t: of_step[rows].to_vec(),
-                    labels,
+                    times: of_step[rows].to_vec(),
+                    condition: Condition::of_labels(labels),
                     first_row: (part * batch) as u64,
                 });
             }
-            let (next, report) = state.step(all, &self.recipe)?;
+            let (next, report) = state.step(all, &self.config)?;
             state = next;
             found.loss.push(report.loss);
             found.norm.push(report.grad_norm);

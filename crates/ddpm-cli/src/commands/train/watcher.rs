@@ -40,10 +40,12 @@ impl<'a> Watcher<'a> {
             } => {
                 if !self.quiet {
                     terminal::show(&format!(
-                        "data     {data}\nnetwork  {model}\ndevice   {}\nrun      {}\n",
+                        "data     {data}\nnetwork  {model}\ndevice   {}\n",
                         self.device,
-                        run.display()
                     ));
+                    if let Some(run) = run {
+                        terminal::show(&format!("run      {}\n", run.display()));
+                    }
                     if *done > 0 {
                         terminal::show(&format!("resumed at step {done} of {total}\n"));
                     }
@@ -76,12 +78,12 @@ impl<'a> Watcher<'a> {
                     cause => format!("the {} is {value}", cause.quantity()),
                 };
                 tracing::warn!(
-                    "step {step}: {why}; its update is left out ({consecutive} in a row)"
+                    "step {step}: {why}; its update is skipped ({consecutive} in a row)"
                 );
             }
             Event::RolledBack { from, to } => {
                 tracing::warn!(
-                    "too many updates left out: from step {from} back to the checkpoint of step {to}"
+                    "too many updates skipped: from step {from} back to the checkpoint of step {to}"
                 );
                 self.steps = Some(Progress::start(*to, self.total, self.quiet));
             }

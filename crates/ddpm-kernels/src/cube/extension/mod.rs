@@ -12,12 +12,12 @@ use burn::tensor::Tensor;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::dropout::Drop;
-use super::judge::{self, Coming, Decision, Measured};
+use super::finite::{self, Decision, DeviceStats, PendingStats};
 use super::optimiser;
 use crate::conv2d::Options;
 use crate::extension::Kernels;
+use crate::finite::Clip;
 use crate::group_norm::GroupNormOptions;
-use crate::judge::Clip;
 use crate::optimiser::{AdamState, AdamStep};
 pub(crate) use convolution::CachedWeight;
 
@@ -177,9 +177,9 @@ pub(crate) fn add_all(a: Vec<Tensor<1>>, b: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
     optimiser::add_all(a, b).into_iter().map(tensor).collect()
 }
 
-/// See [`judge::measure`].
-pub(crate) fn measure(losses: Tensor<1>, grads: &[Tensor<1>]) -> Measured {
-    judge::measure(
+/// See [`finite::measure`].
+pub(crate) fn measure(losses: Tensor<1>, grads: &[Tensor<1>]) -> DeviceStats {
+    finite::measure(
         primitive(losses),
         grads.iter().cloned().map(primitive).collect(),
     )
@@ -193,16 +193,16 @@ pub(crate) fn adam_all(
     adam(states, grads, step, None)
 }
 
-/// See [`crate::adam_steps_unseen`].
-pub(crate) fn adam_all_unseen(
+/// See [`crate::adam_steps_if_finite`].
+pub(crate) fn adam_all_if_finite(
     states: Vec<AdamState>,
     grads: Vec<Tensor<1>>,
     step: AdamStep,
     clip: Clip,
-    measured: Measured,
-    halt: &Tensor<1>,
-) -> (Vec<AdamState>, Coming) {
-    let (decision, coming) = judge::decide(measured, clip, primitive(halt.clone()));
+    measured: DeviceStats,
+    found_inf: &Tensor<1>,
+) -> (Vec<AdamState>, PendingStats) {
+    let (decision, coming) = finite::decide(measured, clip, primitive(found_inf.clone()));
     (adam(states, grads, step, Some(decision)), coming)
 }
 

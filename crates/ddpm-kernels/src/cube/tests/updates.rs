@@ -1,7 +1,9 @@
 //! All parameters in one launch, and the card's own judgement of a step.
 
 use super::*;
-use crate::{AdamState, AdamStep, Clip, Flatten, Halt, adam_steps, adam_steps_unseen, measure};
+use crate::{
+    AdamState, AdamStep, Clip, Flatten, FoundInf, adam_steps, adam_steps_if_finite, measure,
+};
 
 #[test]
 #[ignore = "needs a GPU, or Vulkan in software"]
@@ -43,7 +45,7 @@ fn all_parameters_move_as_one_by_one() {
             }
             let grads = flatten.finish();
             let measured = measure(Tensor::zeros([1], device), &grads).unwrap();
-            norm = measured.coming().wait().unwrap().norm(1.0);
+            norm = measured.pending().wait().unwrap().norm(1.0);
             states = adam_steps(states, grads, step);
         }
         let columns = states
@@ -113,11 +115,11 @@ fn a_card_judges_as_the_host_does() {
                 ema: tensor(3, n),
             })
             .collect();
-        let mut halt = Halt::new(device);
+        let mut found_inf = FoundInf::new(device);
         let mut trace = Vec::new();
         for (i, (loss, gradient, clip, clear)) in rounds.into_iter().enumerate() {
             if clear {
-                halt.clear();
+                found_inf.clear();
             }
             let mut flatten = Flatten::default();
             for &n in &lengths {
@@ -129,7 +131,8 @@ fn a_card_judges_as_the_host_does() {
             let losses = Tensor::from_floats([0.5, loss, 0.25], device);
             let measured = measure(losses, &grads).unwrap();
             let coming;
-            (states, coming) = adam_steps_unseen(states, grads, step, clip, measured, &mut halt);
+            (states, coming) =
+                adam_steps_if_finite(states, grads, step, clip, measured, &mut found_inf);
             let numbers = coming.wait().unwrap();
             let moved: Vec<f32> = states.iter().flat_map(|s| values(s.ema.clone())).collect();
             trace.push((numbers, moved));

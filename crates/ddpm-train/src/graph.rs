@@ -1,20 +1,21 @@
-//! The recording of a step's passes, where a card has one.
+//! A step's passes as a captured graph, where a GPU has one.
 
 use burn::tensor::Tensor;
-use ddpm_kernels::{Attempt, Bundle, Recording, record, same_memory};
+use ddpm_kernels::{Capture, Graph, GraphInputs, capture, same_memory};
 
+use crate::collective::gradients::LocalGradients;
 use crate::error::TrainError;
+use crate::forward_backward::Passes;
 use crate::optim::ParamGrads;
-use crate::passes::Passes;
-use crate::state::device_failed;
+use crate::step::device_failed;
 
 /// Runs the passes of steps; from the second step on that finds the parameters where they were, and inputs of the
-/// same shapes, a card replays what it recorded.
+/// same shapes, a GPU replays what it captured.
 #[derive(Debug, Default)]
-pub(crate) struct Recorder {
-    /// What a recording is bound to; none before the first step.
+pub(crate) struct StepGraph {
+    /// What a graph is bound to; none before the first step.
     bound: Option<Bound>,
-    recording: Option<Recorded>,
+    captured: Option<Captured>,
     /// Attempts that were refused.
     failed: usize,
     /// Why the last one was.
@@ -30,25 +31,28 @@ struct Bound {
 }
 
 #[derive(Debug)]
-struct Recorded {
-    recording: Recording,
+struct Captured {
+    graph: Graph,
+    /// Which parameters have gradients.
     trained: Vec<bool>,
+    /// How many sums of gradients come out.
+    sums: usize,
 }
 
-/// A step with a number that is not finite is not recorded; so often it is tried again.
+/// A step with a number that is not finite is not captured; so often it is tried again.
 const TRIES: usize = 3;
 
-impl Recorder {
-    /// The gradients and losses of the passes, which are recorded only if this thread is `alone` at work on cards.
+impl StepGraph {
+    /// The gradients and losses of the passes, which are captured only if this thread is `alone` at work on GPUs.
     ///
-    /// # Errors   those of [`Passes::run`]; [`TrainError::Device`] if a recording cannot be replayed
+    /// # Errors   those of [`Passes::run`]; [`TrainError::Device`] if a graph cannot be replayed
     pub(crate) fn run(
         &mut self,
         passes: &Passes,
-        inputs: Bundle,
+        inputs: GraphInputs,
         alone: bool,
-    ) -> Result<(ParamGrads, Tensor<1>), TrainError> {
-        if !passes.can_be_recorded() {
+    ) -> Result<LocalGradients, TrainError> {
+        if !passes.can_be_captured() {
             return passes.run(inputs);
         }
         let bound = Bound {
@@ -58,61 +62,83 @@ impl Recorder {
         };
         if !self.bound.as_ref().is_some_and(|last| last.holds(&bound)) {
             // Without the old one first: both need memory.
-            self.recording = None;
+            self.captured = None;
             self.bound = Some(bound);
             return passes.run(inputs);
         }
-        if alone && self.may_record() {
-            match recorded(passes, &inputs)? {
-                (Attempt::Done(recording), trained) => {
-                    self.recording = Some(Recorded { recording, trained });
+        if alone && self.may_capture() {
+            match attempt(passes, &inputs)? {
+                (Capture::Done(graph), trained, sums) => {
+                    self.captured = Some(Captured {
+                        graph,
+                        trained,
+                        sums,
+                    });
                 }
-                (Attempt::Later, _) => {}
-                (Attempt::Refused(why), _) => {
+                (Capture::Later, ..) => {}
+                (Capture::Refused(why), ..) => {
                     self.failed += 1;
                     self.refusal = Some(why);
                 }
             }
         }
-        match &self.recording {
+        match &self.captured {
             None => passes.run(inputs),
-            Some(recorded) => {
-                let found = recorded.recording.replay(&inputs);
-                let mut rows = found.map_err(device_failed)?.rows;
-                let Some(losses) = rows.pop() else {
-                    unreachable!("losses after the gradients")
-                };
-                Ok((ParamGrads::of(recorded.trained.clone(), rows), losses))
-            }
+            Some(captured) => captured.replay(&inputs),
         }
     }
 
-    /// Whether the next step may be one to record.
-    pub(crate) fn may_record(&self) -> bool {
-        self.recording.is_none() && self.failed < TRIES
+    /// Whether the next step may be one to capture.
+    pub(crate) fn may_capture(&self) -> bool {
+        self.captured.is_none() && self.failed < TRIES
     }
 
     /// Whether steps are replayed; why not, if that is known.
     pub(crate) fn replays(&self) -> Result<(), Option<&str>> {
-        match self.recording {
+        match self.captured {
             Some(_) => Ok(()),
             None => Err(self.refusal.as_deref()),
         }
     }
 }
 
-/// An attempt, and which parameters have gradients.
-fn recorded(passes: &Passes, inputs: &Bundle) -> Result<(Attempt, Vec<bool>), TrainError> {
-    let mut trained = Vec::new();
-    let attempt = record(inputs, &mut |inputs| {
-        let (grads, losses) = passes.run(inputs)?;
-        trained = grads.trained().to_vec();
-        let mut rows = grads.flat().to_vec();
-        rows.push(losses);
+impl Captured {
+    fn replay(&self, inputs: &GraphInputs) -> Result<LocalGradients, TrainError> {
+        let mut rows = self.graph.replay(inputs).map_err(device_failed)?.rows;
+        let Some(losses) = rows.pop() else {
+            unreachable!("losses after the gradients")
+        };
+        let each = (rows.len() / self.sums).max(1);
+        let sums = rows
+            .chunks(each)
+            .map(|flat| ParamGrads::of(self.trained.clone(), flat.to_vec()));
+        Ok(LocalGradients {
+            sums: sums.collect(),
+            losses,
+        })
+    }
+}
+
+/// An attempt, which parameters have gradients, and how many sums of those there are.
+fn attempt(
+    passes: &Passes,
+    inputs: &GraphInputs,
+) -> Result<(Capture, Vec<bool>, usize), TrainError> {
+    let (mut trained, mut sums) = (Vec::new(), 0);
+    let attempt = capture(inputs, &mut |inputs| {
+        let local = passes.run(inputs)?;
+        sums = local.sums.len();
+        trained = local.sums[0].trained().to_vec();
+        let mut rows: Vec<_> = local
+            .sums
+            .iter()
+            .flat_map(|sum| sum.flat().to_vec())
+            .collect();
+        rows.push(local.losses);
         let images = Vec::new();
-        Ok::<_, TrainError>(Bundle { images, rows })
+        Ok::<_, TrainError>(GraphInputs { images, rows })
     })?;
-    Ok((attempt, trained))
+    Ok((attempt, trained, sums))
 }
 
 impl Bound {
@@ -129,14 +155,16 @@ impl Bound {
 #[cfg(feature = "wgpu")]
 mod tests {
     use burn::tensor::{Device, DeviceKind, TensorData};
-    use ddpm_kernels::Halt;
+    use ddpm_diffusion::Condition;
+    use ddpm_kernels::FoundInf;
     use ddpm_schedule::noise::{Stream, normal_fill};
     use ddpm_schedule::{Prediction, Weighting};
     use ddpm_unet::{ModelShape, Precision, params};
 
     use super::*;
-    use crate::config::{Config, Validated};
-    use crate::state::{Part, Recipe, TrainState};
+    use crate::config::Config;
+    use crate::micro_batch::MicroBatch;
+    use crate::step::{StepConfig, TrainState};
 
     fn images(index: u64, shape: [usize; 4], device: &Device) -> Tensor<4> {
         let mut data = vec![0.0; shape.iter().product()];
@@ -144,26 +172,17 @@ mod tests {
         Tensor::from_data(TensorData::new(data, shape), device)
     }
 
-    /// The weights after six steps, and in which of them a recording was replayed.
-    fn train(config: &Config, record: bool) -> (Vec<Vec<f32>>, Vec<bool>) {
+    /// The weights after six steps, and in which of them a graph was replayed.
+    fn train(config: &Config, capture: bool) -> (Vec<Vec<f32>>, Vec<bool>) {
         let device = Device::wgpu(DeviceKind::Cpu);
-        let Validated {
-            config,
-            process,
-            objective,
-            ..
-        } = config.clone().validate().unwrap();
-        let recipe = Recipe {
+        let validated = config.clone().validate().unwrap();
+        let step = StepConfig {
             seed: 5,
-            process,
-            objective,
-            optim: config.optim,
-            ema: config.ema,
             total_steps: 10,
-            precision: config.train.precision,
-            recompute: config.train.recompute,
-            record,
+            capture,
+            ..StepConfig::from(&validated)
         };
+        let config = validated.config;
         let tracked = device.clone().autodiff();
         let shape = ModelShape {
             channels: 1,
@@ -175,25 +194,26 @@ mod tests {
         };
         let model = config.model.build(shape, 5, &tracked).unwrap();
         let mut state = TrainState::new(model);
-        let mut halt = Halt::new(&device);
+        let mut found_inf = FoundInf::new(&device);
         let mut replays = Vec::new();
-        for step in 0..6 {
-            let parts = (0..config.train.accumulate as u64).map(|part| Part {
-                x0: images(100 * step + part, [2, 1, 8, 8], &tracked),
-                eps: images(100 * step + 50 + part, [2, 1, 8, 8], &tracked),
-                t: vec![7.0 * step as f64, 100.0 * (step + part) as f64],
+        for i in 0..6 {
+            let accumulate = config.train.accumulate.unwrap_or(1) as u64;
+            let parts = (0..accumulate).map(|part| MicroBatch {
+                x0: images(100 * i + part, [2, 1, 8, 8], &tracked),
+                noise: images(100 * i + 50 + part, [2, 1, 8, 8], &tracked),
+                times: vec![7.0 * i as f64, 100.0 * (i + part) as f64],
                 input_noise: None,
                 counts: None,
                 uncertainty: None,
-                labels: None,
+                condition: Condition::default(),
                 first_row: 2 * part,
             });
-            let (next, unseen) = state
-                .step_ahead(parts.collect(), &recipe, &mut halt)
+            let (next, pending) = state
+                .step_if_finite(parts.collect(), &step, &mut found_inf)
                 .unwrap();
             state = next;
-            assert!(unseen.wait().unwrap().loss.is_finite());
-            replays.push(state.recorder.borrow().replays().is_ok());
+            assert!(pending.wait().unwrap().loss.is_finite());
+            replays.push(state.graph.borrow().replays().is_ok());
         }
         let weights = params::export(&state.model);
         let weights = weights
@@ -205,7 +225,7 @@ mod tests {
     /// With dropout, whose masks differ from step to step, with rows of their own weights, and with the loss's scale.
     #[test]
     #[ignore = "needs a GPU, or Vulkan in software"]
-    fn steps_that_are_replayed_are_those_that_are_run() {
+    fn replayed_steps_match_steps_that_are_run_bitwise() {
         let mut velocity = crate::testing::tiny(0.3);
         velocity.optim.lr = 1e-2;
         velocity.objective.prediction = Some(Prediction::V);
@@ -213,7 +233,7 @@ mod tests {
             gamma: 5.0,
             as_eps: false,
         };
-        velocity.train.accumulate = 2;
+        velocity.train.accumulate = Some(2);
         let mut recomputed = crate::testing::tiny(0.3);
         recomputed.train.recompute = true;
         if Precision::F16

@@ -1,44 +1,44 @@
 //! Recordings.
 
 use super::*;
-use crate::{Attempt, Bundle, Recording, record, same_memory};
+use crate::{Capture, Graph, GraphInputs, capture, same_memory};
 
-fn given(x: Tensor<4>, t: Tensor<1>) -> Bundle {
-    Bundle {
+fn given(x: Tensor<4>, t: Tensor<1>) -> GraphInputs {
+    GraphInputs {
         images: vec![x],
         rows: vec![t],
     }
 }
 
-fn output(mut found: Bundle) -> Tensor<4> {
+fn output(mut found: GraphInputs) -> Tensor<4> {
     found.images.pop().unwrap()
 }
 
 /// A function of an image and its times as one of bundles.
 fn over(
     network: &dyn Fn(Tensor<4>, Tensor<1>) -> Tensor<4>,
-) -> impl FnMut(Bundle) -> Result<Bundle, ()> {
+) -> impl FnMut(GraphInputs) -> Result<GraphInputs, ()> {
     |inputs| {
         let (x, t) = (inputs.images[0].clone(), inputs.rows[0].clone());
-        Ok(Bundle {
+        Ok(GraphInputs {
             images: vec![network(x, t)],
             rows: Vec::new(),
         })
     }
 }
 
-fn recorded(attempt: Attempt) -> Recording {
+fn captured(attempt: Capture) -> Graph {
     match attempt {
-        Attempt::Done(recording) => recording,
+        Capture::Done(graph) => graph,
         other => panic!("{other:?}"),
     }
 }
 
-/// A recorded network of a few layers gives what it gives when it is run, for every batch of its shape, and other work
+/// A captured network of a few layers gives what it gives when it is run, for every batch of its shape, and other work
 /// between two replays does not meet its memory.
 #[test]
 #[ignore = "needs a GPU, or Vulkan in software"]
-fn a_recording_does_what_it_recorded() {
+fn a_graph_replays_what_it_captured() {
     let device = card();
     let tensor = |i: u64, shape: [usize; 4]| {
         let data = TensorData::new(random(i, shape.iter().product()), shape);
@@ -66,31 +66,34 @@ fn a_recording_does_what_it_recorded() {
     let mut run = over(&network);
     let x = |i: u64| tensor(10 + i, [3, 4, 5, 6]);
     let t = |i: u64| Tensor::<1>::from_data(random(20 + i, 3).as_slice(), &device);
-    let recording = recorded(record(&given(x(0), t(0)), &mut run).unwrap());
+    let graph = captured(capture(&given(x(0), t(0)), &mut run).unwrap());
     assert_eq!(runs.get(), 3);
     for i in [1, 2, 0] {
-        let kept = output(recording.replay_to_keep(&given(x(i), t(i))).unwrap());
+        let kept = output(graph.replay_to_keep(&given(x(i), t(i))).unwrap());
         let expected = values(network(x(i), t(i)));
         assert_eq!(values(kept.clone()), expected, "{i}");
-        let lent = output(recording.replay(&given(x(3), t(3))).unwrap());
+        let lent = output(graph.replay(&given(x(3), t(3))).unwrap());
         assert_eq!(values(lent.clone()), values(network(x(3), t(3))));
         assert_eq!(values(kept), expected, "{i}: a result is not overwritten");
-        drop(recording.replay(&given(x(i), t(i))).unwrap());
+        drop(graph.replay(&given(x(i), t(i))).unwrap());
         assert_eq!(values(lent), expected, "{i}: what was lent is");
     }
-    // An error of the function is that of the recording, and leaves the card at work.
-    let mut fails = |_| Err::<Bundle, _>(7);
-    assert_eq!(record(&given(x(0), t(0)), &mut fails).unwrap_err(), 7);
+    // An error of the function is that of the graph, and leaves the card at work.
+    let mut fails = |_| Err::<GraphInputs, _>(7);
+    assert_eq!(capture(&given(x(0), t(0)), &mut fails).unwrap_err(), 7);
     let calls = std::cell::Cell::new(0);
     let mut fails_later = |inputs| {
         calls.set(calls.get() + 1);
         if calls.get() == 3 { Err(8) } else { Ok(inputs) }
     };
-    assert_eq!(record(&given(x(0), t(0)), &mut fails_later).unwrap_err(), 8);
-    recorded(record(&given(x(0), t(0)), &mut run).unwrap());
+    assert_eq!(
+        capture(&given(x(0), t(0)), &mut fails_later).unwrap_err(),
+        8
+    );
+    captured(capture(&given(x(0), t(0)), &mut run).unwrap());
 }
 
-/// What cannot be recorded, a number sent to the card here, is not.
+/// What cannot be captured, a number sent to the card here, is not.
 #[test]
 #[ignore = "needs a GPU, or Vulkan in software"]
 fn what_is_no_recording_is_refused() {
@@ -98,14 +101,14 @@ fn what_is_no_recording_is_refused() {
     let x = Tensor::<4>::ones([1, 1, 1, 4], &device);
     let t = Tensor::<1>::ones([1], &device);
     let mut next = 0.0f32;
-    let mut run = |mut inputs: Bundle| {
+    let mut run = |mut inputs: GraphInputs| {
         next += 1.0;
         let sent = Tensor::<1>::from_floats([next], &device).reshape([1, 1, 1, 1]);
         inputs.images[0] = inputs.images[0].clone() + sent;
         Ok::<_, ()>(inputs)
     };
-    let attempt = record(&given(x.clone(), t), &mut run).unwrap();
-    assert!(matches!(attempt, Attempt::Refused(_)), "{attempt:?}");
+    let attempt = capture(&given(x.clone(), t), &mut run).unwrap();
+    assert!(matches!(attempt, Capture::Refused(_)), "{attempt:?}");
     assert_eq!(values(x + 1.0), [2.0; 4]);
 }
 

@@ -1,4 +1,4 @@
-//! Runs on several devices against runs on one, by their checkpoints and logs.
+//! Runs of several ranks against runs of one, by their checkpoints and logs.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may stop it")]
 
@@ -8,15 +8,15 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use ddpm_data::Dataset;
 use ddpm_store::{RunDir, TensorFile};
-use ddpm_train::{Config, Job, Start, Stop, TrainError, train};
+use ddpm_train::{Config, Job, Start, Stop, TrainError, Workers, train};
 use ddpm_unet::{ModelConfig, UnetSection};
 use serde_json::Value;
 
 /// One run, or a piece of one.
 #[derive(Clone, Copy)]
 struct Piece {
-    devices: usize,
-    accumulate: usize,
+    ranks: usize,
+    accumulate: Option<usize>,
     until: u64,
 }
 
@@ -58,20 +58,20 @@ fn go(folder: &Path, piece: Piece) -> Result<PathBuf, TrainError> {
     let job = Job {
         validated,
         dataset: Arc::new(dataset),
-        run,
-        devices: vec![Device::flex(); piece.devices],
+        run: Some(run),
+        workers: Workers::Devices(vec![Device::flex(); piece.ranks]),
         stop: Stop::default(),
         start,
     };
     // In one of the kernels' threads, as the program does: from outside each kernel would have to wake one first.
     let outcome = rayon::scope(|_| train(job, &mut |_| {}));
-    Ok(outcome?.checkpoint)
+    Ok(outcome?.checkpoint.unwrap())
 }
 
 /// Names and numbers of tensors.
 type Tensors = Vec<(String, Vec<f32>)>;
 
-/// The last checkpoint of a run in pieces, each on its own number of devices, and the lines of its log.
+/// The last checkpoint of a run in pieces, each on its own number of ranks, and the lines of its log.
 fn run(pieces: &[Piece]) -> (Tensors, Vec<Value>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
@@ -102,10 +102,10 @@ fn run(pieces: &[Piece]) -> (Tensors, Vec<Value>) {
     (tensors, lines.collect())
 }
 
-fn whole(devices: usize, accumulate: usize) -> [Piece; 1] {
+fn whole(ranks: usize, accumulate: usize) -> [Piece; 1] {
     [Piece {
-        devices,
-        accumulate,
+        ranks,
+        accumulate: Some(accumulate),
         until: 4,
     }]
 }
@@ -128,33 +128,43 @@ fn distance(a: &[(String, Vec<f32>)], b: &[(String, Vec<f32>)], kind: &str) -> f
 }
 
 #[test]
-fn devices_are_parts_of_the_batch_bit_for_bit() {
-    let one = run(&whole(1, 3));
-    let many = run(&whole(3, 1));
-    assert_eq!(one.1, many.1);
-    assert!(one.0 == many.0);
+fn any_number_of_ranks_gives_byte_equal_checkpoints() {
+    let one = run(&whole(1, 6));
+    for ranks in [2, 3, 4, 6] {
+        let many = run(&whole(ranks, 6));
+        assert_eq!(one.1, many.1, "{ranks} ranks");
+        assert!(one.0 == many.0, "{ranks} ranks");
+    }
+    let unsaid = Piece {
+        accumulate: None,
+        ..whole(6, 1)[0]
+    };
+    assert!(
+        run(&[unsaid]).0 == one.0,
+        "without it, a micro-batch a rank"
+    );
 }
 
 /// The sums of a step are over the same numbers in another order, so what is summed, gradients and losses, agrees to
 /// some roundings of 6e-8 each, and moments with them; weights have moved by little more than the learning rate, and
-/// differ by less. Measured: 1.2e-7 for moments, 8e-9 for weights; the bounds leave room for other processors.
+/// differ by less. Measured: 1.2e-7 for moments, 8e-9 for weights; the bounds leave room for other CPUs.
 #[test]
-fn devices_are_one_device_but_for_rounding() {
+fn micro_batches_are_the_whole_batch_but_for_rounding() {
     let (one, log) = run(&whole(1, 1));
-    for (devices, accumulate) in [(2, 1), (3, 2), (4, 1)] {
-        let (many, many_log) = run(&whole(devices, accumulate));
+    for (ranks, accumulate) in [(2, 2), (3, 6), (4, 4)] {
+        let (many, many_log) = run(&whole(ranks, accumulate));
         for (kind, bound) in [("unet", 1e-7), ("ema", 1e-7), ("optimiser", 2e-6)] {
             let distance = distance(&many, &one, kind);
             assert!(
                 distance < bound,
-                "{devices} x {accumulate} {kind}: {distance:e}"
+                "{ranks} x {accumulate} {kind}: {distance:e}"
             );
         }
         for (line, expected) in many_log.iter().zip(&log) {
             for key in ["loss", "grad_norm"] {
                 let [found, expected] = [line, expected].map(|line| line[key].as_f64().unwrap());
                 let error = (found / expected - 1.0).abs();
-                assert!(error < 1e-5, "{devices} x {accumulate} {key}: {error:e}");
+                assert!(error < 1e-5, "{ranks} x {accumulate} {key}: {error:e}");
             }
             for key in ["step", "images_seen", "lr", "ema_decay", "skipped"] {
                 assert_eq!(line[key], expected[key], "{key}");
@@ -164,31 +174,40 @@ fn devices_are_one_device_but_for_rounding() {
 }
 
 #[test]
-fn a_run_goes_on_with_another_number_of_devices() {
-    let pieces = |counts: [usize; 3], parts: [usize; 3]| {
+fn a_run_goes_on_with_another_number_of_ranks_to_the_same_bytes() {
+    let pieces = |ranks: [usize; 3]| {
         [0, 1, 2].map(|i| Piece {
-            devices: counts[i],
-            accumulate: parts[i],
+            ranks: ranks[i],
+            accumulate: Some(4),
             until: 2 * (i as u64 + 1),
         })
     };
-    let one = run(&pieces([1, 1, 1], [2, 4, 1]));
-    let many = run(&pieces([2, 4, 1], [1, 1, 1]));
+    let one = run(&pieces([1, 1, 1]));
+    let many = run(&pieces([2, 4, 3]));
     assert_eq!(one.1, many.1);
     assert!(one.0 == many.0);
 }
 
 #[test]
-fn a_batch_that_cannot_be_dealt_out_is_refused() {
+fn a_batch_that_cannot_be_shared_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let piece = Piece {
-        devices: 5,
-        accumulate: 1,
-        until: 1,
+    let refused = |ranks, accumulate| {
+        let piece = Piece {
+            ranks,
+            accumulate,
+            until: 1,
+        };
+        go(&folder.path().join("run"), piece)
+            .unwrap_err()
+            .to_string()
     };
-    let error = go(&folder.path().join("run"), piece).unwrap_err();
     assert_eq!(
-        error.to_string(),
-        "`train.batch` = 24: --devices names 5 devices, so it must be a multiple of 5"
+        refused(5, None),
+        "`train.batch` = 24: the 5 ranks of --devices or mpirun share it, so it must be a multiple of 5"
+    );
+    assert_eq!(
+        refused(4, Some(2)),
+        "`train.accumulate` = 2: the 4 ranks of --devices or mpirun share a batch by its micro-batches, so it must be at \
+         least 4; add --set train.accumulate=4"
     );
 }

@@ -1,8 +1,8 @@
 //! Updates whose loss and gradient the host has not seen yet.
 //!
-//! A host that waits for a step's numbers before it gives a card the update leaves the card idle meanwhile. So the
-//! card judges a step itself: where the loss or the gradient is not finite, it [halts](Halt), and neither this update
-//! nor any later one is made until the host, which sees the same numbers a little later, has dealt with it.
+//! A host that waits for a step's numbers before it gives a GPU the update leaves the GPU idle meanwhile. So the GPU
+//! checks a step itself: where the loss or the gradient is not finite, it notes that ([`FoundInf`]), and neither this
+//! update nor any later one is made until the host, which sees the same numbers a little later, has dealt with it.
 
 use burn::tensor::{Device, Tensor};
 
@@ -10,9 +10,9 @@ use crate::optimiser::{AdamState, AdamStep, adam_steps, sum_of_squares};
 
 /// Whether updates are made on a device.
 #[derive(Debug)]
-pub struct Halt(Tensor<1>);
+pub struct FoundInf(Tensor<1>);
 
-impl Halt {
+impl FoundInf {
     /// A device without autodiff, on which updates are made.
     pub fn new(device: &Device) -> Self {
         Self(Tensor::zeros([1], device))
@@ -34,8 +34,8 @@ impl Halt {
     }
 }
 
-/// Whether a device judges its steps itself; elsewhere the functions of this file do it on the host, at once.
-pub fn judges(device: &Device) -> bool {
+/// Whether a device checks its steps itself; elsewhere the functions of this file do it on the host, at once.
+pub fn checks_finite(device: &Device) -> bool {
     #[cfg(feature = "cube")]
     return crate::Place::of(device) == crate::Place::Card;
     #[cfg(not(feature = "cube"))]
@@ -64,14 +64,14 @@ impl Clip {
 
 /// Numbers of a step, in the host's memory.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Numbers {
+pub struct StepStats {
     /// The losses that were given.
     pub losses: Vec<f32>,
     /// Σ over all gradients of Σ x².
     pub sum_of_squares: f64,
 }
 
-impl Numbers {
+impl StepStats {
     /// The global norm of the gradient; `divisor` is what the sums of the gradients are too large by.
     pub fn norm(&self, divisor: f64) -> f64 {
         self.sum_of_squares.sqrt() / divisor
@@ -79,55 +79,55 @@ impl Numbers {
 }
 
 /// A step's losses and the norm of its gradient, where they were computed.
-pub struct Measured(Found);
+pub struct DeviceStats(Found);
 
 enum Found {
-    Host(Numbers),
+    Host(StepStats),
     #[cfg(feature = "cube")]
-    Card(Box<crate::cube::Measured>),
+    Card(Box<crate::cube::DeviceStats>),
 }
 
-impl std::fmt::Debug for Measured {
+impl std::fmt::Debug for DeviceStats {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.0 {
-            Found::Host(_) => "Measured on the host",
+            Found::Host(_) => "DeviceStats on the host",
             #[cfg(feature = "cube")]
-            Found::Card(_) => "Measured on the card",
+            Found::Card(_) => "DeviceStats on the card",
         })
     }
 }
 
 /// Numbers that may be on their way still; what is not wanted any more is waited for too, since some drivers take
 /// memory that nobody has fetched for memory in use.
-pub struct Coming(Option<Way>);
+pub struct PendingStats(Option<Way>);
 
 enum Way {
-    Here(Numbers),
+    Here(StepStats),
     #[cfg(feature = "cube")]
-    FromCard(crate::cube::Coming),
+    FromCard(crate::cube::PendingStats),
 }
 
-impl std::fmt::Debug for Coming {
+impl std::fmt::Debug for PendingStats {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Coming")
+        f.write_str("PendingStats")
     }
 }
 
-impl Coming {
+impl PendingStats {
     /// Waits for them.
     ///
     /// # Errors   what a card's driver says if its work failed
-    pub fn wait(mut self) -> Result<Numbers, String> {
+    pub fn wait(mut self) -> Result<StepStats, String> {
         self.take()
     }
 
-    fn take(&mut self) -> Result<Numbers, String> {
+    fn take(&mut self) -> Result<StepStats, String> {
         match self.0.take() {
             Some(Way::Here(numbers)) => Ok(numbers),
             #[cfg(feature = "cube")]
             Some(Way::FromCard(coming)) => {
                 let (losses, sum_of_squares) = crate::cube::wait(coming)?;
-                Ok(Numbers {
+                Ok(StepStats {
                     losses,
                     sum_of_squares,
                 })
@@ -137,7 +137,7 @@ impl Coming {
     }
 }
 
-impl Drop for Coming {
+impl Drop for PendingStats {
     fn drop(&mut self) {
         if self.0.is_some() && !std::thread::panicking() {
             let _ = self.take();
@@ -149,26 +149,26 @@ impl Drop for Coming {
 ///
 /// # Shapes   `losses`: `[n]`; `grads`: `[values]` each; on one device, without autodiff
 /// # Errors   what the device says if its work failed
-pub fn measure(losses: Tensor<1>, grads: &[Tensor<1>]) -> Result<Measured, String> {
+pub fn measure(losses: Tensor<1>, grads: &[Tensor<1>]) -> Result<DeviceStats, String> {
     #[cfg(feature = "cube")]
     if !grads.is_empty() && crate::Place::of(&losses.device()) == crate::Place::Card {
         let measured = crate::cube::measure(losses, grads);
-        return Ok(Measured(Found::Card(Box::new(measured))));
+        return Ok(DeviceStats(Found::Card(Box::new(measured))));
     }
     let numbers = losses.try_into_data().map_err(|error| error.to_string())?;
-    Ok(Measured(Found::Host(Numbers {
+    Ok(DeviceStats(Found::Host(StepStats {
         losses: numbers.iter::<f32>().collect(),
         sum_of_squares: sum_of_squares(grads)?,
     })))
 }
 
-impl Measured {
+impl DeviceStats {
     /// Goes without what stays on the card.
-    pub fn coming(self) -> Coming {
-        Coming(Some(match self.0 {
+    pub fn pending(self) -> PendingStats {
+        PendingStats(Some(match self.0 {
             Found::Host(numbers) => Way::Here(numbers),
             #[cfg(feature = "cube")]
-            Found::Card(measured) => Way::FromCard(measured.coming()),
+            Found::Card(measured) => Way::FromCard(measured.pending()),
         }))
     }
 }
@@ -177,28 +177,28 @@ impl Measured {
 /// a loss or the gradient is not finite, or the device has halted before.
 ///
 /// # Shapes   as [`adam_steps`]; `measured` of the same gradients
-pub fn adam_steps_unseen(
+pub fn adam_steps_if_finite(
     states: Vec<AdamState>,
     grads: Vec<Tensor<1>>,
     step: AdamStep,
     clip: Clip,
-    measured: Measured,
-    halt: &mut Halt,
-) -> (Vec<AdamState>, Coming) {
+    measured: DeviceStats,
+    found_inf: &mut FoundInf,
+) -> (Vec<AdamState>, PendingStats) {
     match measured.0 {
         #[cfg(feature = "cube")]
         Found::Card(measured) => {
             let (states, coming) =
-                crate::cube::adam_all_unseen(states, grads, step, clip, *measured, &halt.0);
-            (states, Coming(Some(Way::FromCard(coming))))
+                crate::cube::adam_all_if_finite(states, grads, step, clip, *measured, &found_inf.0);
+            (states, PendingStats(Some(Way::FromCard(coming))))
         }
         Found::Host(numbers) => {
             let finite = numbers.losses.iter().all(|loss| loss.is_finite())
                 && numbers.sum_of_squares.is_finite();
             if !finite {
-                halt.0 = halt.0.ones_like();
+                found_inf.0 = found_inf.0.ones_like();
             }
-            let halted = halt.0.clone().into_scalar::<f32>() != 0.0;
+            let halted = found_inf.0.clone().into_scalar::<f32>() != 0.0;
             let states = match halted {
                 true => states,
                 false => {
@@ -206,7 +206,7 @@ pub fn adam_steps_unseen(
                     adam_steps(states, grads, AdamStep { grad_scale, ..step })
                 }
             };
-            (states, Coming(Some(Way::Here(numbers))))
+            (states, PendingStats(Some(Way::Here(numbers))))
         }
     }
 }

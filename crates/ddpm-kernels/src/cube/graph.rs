@@ -1,4 +1,4 @@
-//! Recording a card's launches and replaying them.
+//! Capturing a GPU's launches and replaying them.
 
 use burn::tensor::Tensor;
 use burn_cubecl::tensor::CubeTensor;
@@ -8,17 +8,17 @@ use super::algorithm::{deferred, distance};
 use super::extension::{of_dimensions, primitive};
 use super::relayout;
 use super::tensor::dense;
-use crate::record::{Attempt, Bundle};
+use crate::graph::{Capture, GraphInputs};
 
 /// Launches, with the memory that they read from and write to.
-pub(crate) struct Recording {
+pub(crate) struct CapturedGraph {
     graph: Graph,
     inputs: Vec<CubeTensor>,
-    output: Bundle,
+    output: GraphInputs,
 }
 
-/// The tensors of a bundle in their order.
-fn primitives(bundle: &Bundle) -> Vec<CubeTensor> {
+/// The tensors of graph inputs in their order.
+fn primitives(bundle: &GraphInputs) -> Vec<CubeTensor> {
     let images = bundle.images.iter().cloned().map(primitive);
     images
         .chain(bundle.rows.iter().cloned().map(primitive))
@@ -26,53 +26,53 @@ fn primitives(bundle: &Bundle) -> Vec<CubeTensor> {
 }
 
 /// The same in memory of their own.
-fn copied(bundle: &Bundle) -> Bundle {
+fn copied(bundle: &GraphInputs) -> GraphInputs {
     fn copy<const D: usize>(x: &Tensor<D>) -> Tensor<D> {
         of_dimensions(relayout::copy(primitive(x.clone()), None))
     }
-    Bundle {
+    GraphInputs {
         images: bundle.images.iter().map(copy).collect(),
         rows: bundle.rows.iter().map(copy).collect(),
     }
 }
 
-/// See [`crate::record`].
-pub(crate) fn record<E>(
-    inputs: &Bundle,
-    run: &mut dyn FnMut(Bundle) -> Result<Bundle, E>,
-) -> Result<Attempt, E> {
+/// See [`crate::capture`].
+pub(crate) fn capture<E>(
+    inputs: &GraphInputs,
+    run: &mut dyn FnMut(GraphInputs) -> Result<GraphInputs, E>,
+) -> Result<Capture, E> {
     let inputs = copied(inputs);
     let places = primitives(&inputs);
     let Some(client) = places.first().map(|x| x.client.clone()) else {
-        return Ok(Attempt::Refused("there is nothing to read".to_owned()));
+        return Ok(Capture::Refused("there is nothing to read".to_owned()));
     };
     let mut run = || run(inputs.clone());
     // What has to be compiled or chosen first.
     let choices = deferred();
     let expected = run()?;
     if deferred() > choices {
-        return Ok(Attempt::Later);
+        return Ok(Capture::Later);
     }
-    let recording = match capture(&client, &mut run)? {
-        Ok((graph, output)) => Recording {
+    let captured = match capture_launches(&client, &mut run)? {
+        Ok((graph, output)) => CapturedGraph {
             graph,
             inputs: places,
             output,
         },
-        Err(problem) => return Ok(Attempt::Refused(problem)),
+        Err(problem) => return Ok(Capture::Refused(problem)),
     };
-    let replayed = recording.again();
+    let replayed = captured.again();
     Ok(
-        match replayed.and_then(|()| farthest(&recording.output, &expected)) {
-            Ok(0.0) => Attempt::Done(crate::Recording { card: recording }),
-            Ok(distance) => Attempt::Refused(format!("its replay is off by {distance:.1e}")),
-            Err(problem) => Attempt::Refused(problem),
+        match replayed.and_then(|()| farthest(&captured.output, &expected)) {
+            Ok(0.0) => Capture::Done(crate::Graph { captured }),
+            Ok(distance) => Capture::Refused(format!("its replay is off by {distance:.1e}")),
+            Err(problem) => Capture::Refused(problem),
         },
     )
 }
 
-/// The largest relative distance of two bundles' tensors; NaN if there is one.
-fn farthest(found: &Bundle, expected: &Bundle) -> Result<f64, String> {
+/// The largest relative distance between two sets of tensors; NaN if there is one.
+fn farthest(found: &GraphInputs, expected: &GraphInputs) -> Result<f64, String> {
     let pairs = primitives(found).into_iter().zip(primitives(expected));
     pairs.into_iter().try_fold(0.0, |farthest: f64, (a, b)| {
         let distance = distance(&dense(a), &dense(b))?;
@@ -83,14 +83,17 @@ fn farthest(found: &Bundle, expected: &Bundle) -> Result<f64, String> {
     })
 }
 
-/// A recording, or why there is none.
-type Captured<T> = Result<(Graph, T), String>;
+/// A graph with its output, or why there is none.
+type Launches<T> = Result<(Graph, T), String>;
 
-fn capture<T, E>(client: &Client, run: &mut dyn FnMut() -> Result<T, E>) -> Result<Captured<T>, E> {
+fn capture_launches<T, E>(
+    client: &Client,
+    run: &mut dyn FnMut() -> Result<T, E>,
+) -> Result<Launches<T>, E> {
     if let Err(problem) = client.graph_prepare() {
         return Ok(Err(problem.to_string()));
     }
-    // Leaves the memory that the recording takes, since it can fetch none.
+    // Leaves the memory that the graph takes, since it can fetch none.
     let warm = run();
     let started = cubecl::future::block_on(client.sync()).and_then(|()| client.start_capture());
     if warm.is_err() || started.is_err() {
@@ -101,7 +104,7 @@ fn capture<T, E>(client: &Client, run: &mut dyn FnMut() -> Result<T, E>) -> Resu
         return Ok(Err(problem.to_string()));
     }
     let output = run();
-    // In any case, or the card would go on recording.
+    // In any case, or the GPU would go on capturing.
     let graph = client.stop_capture();
     let output = output?;
     Ok(graph
@@ -109,17 +112,17 @@ fn capture<T, E>(client: &Client, run: &mut dyn FnMut() -> Result<T, E>) -> Resu
         .map_err(|problem| problem.to_string()))
 }
 
-impl Recording {
+impl CapturedGraph {
     fn again(&self) -> Result<(), String> {
         // SAFETY: what the launches read and write lies on pages that the graph guards for as long as it lives; it is
-        // replayed by the thread that recorded it, in whose order all other work on this memory is done.
+        // replayed by the thread that captured it, in whose order all other work on this memory is done.
         #[expect(unsafe_code, reason = "a graph does not know what it reads")]
         let replayed = unsafe { self.graph.replay() };
         replayed.map_err(|problem| problem.to_string())
     }
 
-    /// See [`crate::Recording::replay`].
-    pub(crate) fn replay(&self, inputs: &Bundle) -> Result<Bundle, String> {
+    /// See [`crate::Graph::replay`].
+    pub(crate) fn replay(&self, inputs: &GraphInputs) -> Result<GraphInputs, String> {
         for (input, place) in primitives(inputs).into_iter().zip(&self.inputs) {
             relayout::copy_to(input, 0, place, 0);
         }
@@ -127,8 +130,8 @@ impl Recording {
         Ok(self.output.clone())
     }
 
-    /// See [`crate::Recording::replay_to_keep`].
-    pub(crate) fn replay_to_keep(&self, inputs: &Bundle) -> Result<Bundle, String> {
+    /// See [`crate::Graph::replay_to_keep`].
+    pub(crate) fn replay_to_keep(&self, inputs: &GraphInputs) -> Result<GraphInputs, String> {
         Ok(copied(&self.replay(inputs)?))
     }
 }

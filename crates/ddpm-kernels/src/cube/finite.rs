@@ -14,12 +14,12 @@ use cubecl::server::ServerError;
 
 use super::optimiser::flat;
 use super::tensor::{address, dense, empty, numbers};
-use crate::judge::Clip;
+use crate::finite::Clip;
 
 /// What the card itself says of an update: what the gradient is multiplied with, and whether there is one.
 pub(crate) struct Decision {
     pub(super) scale: CubeTensor,
-    pub(super) halt: CubeTensor,
+    pub(super) found_inf: CubeTensor,
 }
 
 /// Most cubes of the pass over all gradients, and threads of each.
@@ -77,25 +77,26 @@ fn squares(parts: Vec<CubeTensor>) -> CubeTensor {
 }
 
 /// A step's losses and the partial sums of its squared gradient, on the card and on their way to the host.
-pub(crate) struct Measured {
+pub(crate) struct DeviceStats {
     losses: CubeTensor,
     squares: CubeTensor,
-    coming: Coming,
+    coming: PendingStats,
 }
 
 /// Numbers on their way to the host: the losses, and the partial sums.
-pub(crate) type Coming = Pin<Box<dyn Future<Output = Result<Vec<Bytes>, ServerError>> + Send>>;
+pub(crate) type PendingStats =
+    Pin<Box<dyn Future<Output = Result<Vec<Bytes>, ServerError>> + Send>>;
 
 /// Measures a gradient and sends what it found, with the losses, to the host. Nothing is waited for.
 ///
 /// # Shapes   `losses`: `[n]`, n at least 1; `grads`: at least one, `[values]` each
-pub(crate) fn measure(losses: CubeTensor, grads: Vec<CubeTensor>) -> Measured {
+pub(crate) fn measure(losses: CubeTensor, grads: Vec<CubeTensor>) -> DeviceStats {
     let losses = dense(losses);
     let squares = squares(grads);
     let handles = vec![losses.handle.clone(), squares.handle.clone()];
     // The copies are queued by this call, not by the first poll: what comes after does not delay them.
     let coming = Box::pin(client(&losses).read_async(handles));
-    Measured {
+    DeviceStats {
         losses,
         squares,
         coming,
@@ -114,8 +115,8 @@ fn client(x: &CubeTensor) -> &'static Client {
     client
 }
 
-impl Measured {
-    pub(crate) fn coming(self) -> Coming {
+impl DeviceStats {
+    pub(crate) fn pending(self) -> PendingStats {
         self.coming
     }
 }
@@ -123,7 +124,7 @@ impl Measured {
 /// Losses and Σ x², the partial sums added up in f64.
 ///
 /// # Errors   what the card's driver says if its work failed
-pub(crate) fn wait(coming: Coming) -> Result<(Vec<f32>, f64), String> {
+pub(crate) fn wait(coming: PendingStats) -> Result<(Vec<f32>, f64), String> {
     let found = cubecl::future::block_on(coming).map_err(|error| error.to_string())?;
     let mut columns = found.iter().map(|bytes| numbers(bytes));
     let losses = columns.next().map_or_else(Vec::new, Iterator::collect);
@@ -137,16 +138,16 @@ fn no_number(x: f32) -> bool {
     u32::reinterpret(x) & 0x7f80_0000u32 == 0x7f80_0000u32
 }
 
-/// Units of the one cube that judges.
-const JUDGES: usize = 256;
+/// Units of the one cube that checks_finite.
+const CHECKERS: usize = 256;
 
 /// Halts if a loss or the gradient is not finite, and finds what the gradient is to be multiplied with: `inverse`,
 /// and less if its norm is over `max_norm` after that.
 #[cube(launch, address_type = "dynamic")]
-fn judge(
+fn check_finite(
     losses: &Tensor<f32>,
     squares: &Tensor<f32>,
-    halt: &mut Tensor<f32>,
+    found_inf: &mut Tensor<f32>,
     scale: &mut Tensor<f32>,
     losses_count: usize,
     squares_count: usize,
@@ -212,14 +213,18 @@ fn judge(
         }
         scale[0] = clip * inverse;
         if wrong != 0.0f32 {
-            halt[0] = 1.0f32;
+            found_inf[0] = 1.0f32;
         }
     }
 }
 
 /// Lets the card judge a step; once it has halted it stays so, whatever comes after.
-pub(crate) fn decide(measured: Measured, clip: Clip, halt: CubeTensor) -> (Decision, Coming) {
-    let Measured {
+pub(crate) fn decide(
+    measured: DeviceStats,
+    clip: Clip,
+    found_inf: CubeTensor,
+) -> (Decision, PendingStats) {
+    let DeviceStats {
         losses,
         squares,
         coming,
@@ -228,20 +233,20 @@ pub(crate) fn decide(measured: Measured, clip: Clip, halt: CubeTensor) -> (Decis
     let client = losses.client.clone();
     let width = address(&[&losses, &squares]);
     let counts = [&losses, &squares].map(|x| x.meta.shape().num_elements());
-    judge::launch(
+    check_finite::launch(
         &client,
         CubeCount::new_single(),
-        CubeDim::new_1d(JUDGES as u32),
+        CubeDim::new_1d(CHECKERS as u32),
         width,
         losses.into_tensor_arg(),
         squares.into_tensor_arg(),
-        halt.clone().into_tensor_arg(),
+        found_inf.clone().into_tensor_arg(),
         scale.clone().into_tensor_arg(),
         counts[0],
         counts[1],
         (1.0 / clip.divisor) as f32,
         clip.max_norm.min(f64::from(f32::MAX)) as f32,
-        JUDGES,
+        CHECKERS,
     );
-    (Decision { scale, halt }, coming)
+    (Decision { scale, found_inf }, coming)
 }

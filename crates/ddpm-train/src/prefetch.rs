@@ -1,4 +1,4 @@
-//! The noise of the next step, made on the host while the device is at work on this one.
+//! Noise prefetch: that of the next step is made on the host while the device is at work on this one.
 
 use std::ops::Range;
 use std::thread::{self, JoinHandle};
@@ -7,7 +7,7 @@ use ddpm_schedule::noise::{Stream, normal_fill};
 
 /// Which noise: images `rows` of step `step`, of so many numbers each.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct Rows {
     pub(crate) seed: u64,
     pub(crate) step: u64,
     pub(crate) rows: Range<u64>,
@@ -20,7 +20,7 @@ fn helpers() -> usize {
     (threads / 4).clamp(1, 8)
 }
 
-impl Wanted {
+impl Rows {
     /// Row i depends on (seed, step, i) alone, so it does not matter when and where it is made.
     fn make(&self) -> Vec<f32> {
         self.make_by(helpers())
@@ -53,21 +53,21 @@ impl Wanted {
     }
 }
 
-/// A thread that is a step ahead.
+/// A thread that makes the noise of the next step.
 #[derive(Debug, Default)]
-pub(crate) struct NoiseAhead {
-    next: Option<(Wanted, JoinHandle<Vec<f32>>)>,
+pub(crate) struct NoisePrefetch {
+    next: Option<(Rows, JoinHandle<Vec<f32>>)>,
 }
 
-impl NoiseAhead {
+impl NoisePrefetch {
     /// The noise that is wanted now; the same of the step after it is begun.
-    pub(crate) fn take(&mut self, wanted: Wanted) -> Vec<f32> {
+    pub(crate) fn take(&mut self, wanted: Rows) -> Vec<f32> {
         let ready = self.next.take();
         let ready = ready.filter(|(begun, _)| *begun == wanted);
         // A thread that could not do it leaves the work to this one.
         let noise = ready.and_then(|(_, thread)| thread.join().ok());
         let noise = noise.unwrap_or_else(|| wanted.make());
-        let following = Wanted {
+        let following = Rows {
             step: wanted.step + 1,
             ..wanted
         };
@@ -85,8 +85,8 @@ impl NoiseAhead {
 mod tests {
     use super::*;
 
-    fn wanted(step: u64, rows: Range<u64>) -> Wanted {
-        Wanted {
+    fn wanted(step: u64, rows: Range<u64>) -> Rows {
+        Rows {
             seed: 3,
             step,
             rows,
@@ -95,8 +95,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_made_ahead_is_what_is_made_at_once() {
-        let mut ahead = NoiseAhead::default();
+    fn prefetched_noise_is_that_made_on_demand() {
+        let mut prefetch = NoisePrefetch::default();
         // In order, back again as after a bad step, and with other rows.
         for (step, rows) in [
             (7, 2..6),
@@ -107,12 +107,12 @@ mod tests {
             (10, 4..4),
         ] {
             let wanted = wanted(step, rows);
-            assert_eq!(ahead.take(wanted.clone()), wanted.make(), "{wanted:?}");
+            assert_eq!(prefetch.take(wanted.clone()), wanted.make(), "{wanted:?}");
         }
     }
 
     #[test]
-    fn any_number_of_threads_makes_the_same() {
+    fn noise_is_the_same_on_any_number_of_threads() {
         for rows in [0..0, 3..4, 2..9, 0..16] {
             let wanted = wanted(6, rows);
             let expected = wanted.make_by(1);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ddpm_schedule::Process;
 use serde::{Deserialize, Serialize};
 
-use crate::state::StepReport;
+use crate::step::StepReport;
 
 /// One line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -14,7 +14,7 @@ pub struct MetricLine {
     pub step: u64,
     /// Images trained on so far.
     pub images_seen: u64,
-    /// Steps of the window whose update was left out; the means are over the others.
+    /// Steps of the window whose update was skipped; the means are over the others.
     pub skipped: u64,
     /// Mean loss.
     pub loss: f64,
@@ -34,7 +34,7 @@ pub struct MetricLine {
 /// lines writes the lines of one that was not.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Window {
+pub struct MetricAverager {
     steps: u64,
     loss: f64,
     grad_norm: f64,
@@ -46,7 +46,7 @@ pub struct Window {
     seconds: f64,
 }
 
-impl Window {
+impl MetricAverager {
     pub(crate) fn add(&mut self, report: &StepReport, process: &Process, time: Duration) {
         self.steps += 1;
         (self.lr, self.ema_decay) = (report.lr, report.ema_decay);
@@ -61,7 +61,7 @@ impl Window {
         }
     }
 
-    /// A step whose update was left out.
+    /// A step whose update was skipped.
     pub(crate) fn add_skipped(&mut self) {
         self.skipped += 1;
     }
@@ -70,7 +70,7 @@ impl Window {
         self.images as f64 / self.seconds.max(1e-9)
     }
 
-    /// The line of a window that ends with `step`, if any update was made in it; starts the next window.
+    /// The line of a window of steps that ends with `step`, if any update was made in it; starts the next window.
     pub(crate) fn take(&mut self, step: u64, images_seen: u64) -> Option<MetricLine> {
         let window = std::mem::take(self);
         if window.steps == 0 {
@@ -112,21 +112,24 @@ mod tests {
     fn means_and_quarters() {
         let table = ddpm_schedule::ScheduleConfig::default().build().unwrap();
         let process = Process::Discrete(table);
-        let mut window = Window::default();
+        let mut averager = MetricAverager::default();
         let last = report(2, 3.0, vec![(999.0, 4.0), (250.0, 2.0)]);
-        window.add(
+        averager.add(
             &report(1, 1.0, vec![(0.0, 0.5), (249.0, 1.5)]),
             &process,
             Duration::from_secs(1),
         );
-        window.add_skipped();
-        window.add(&last, &process, Duration::from_secs(3));
-        let text = serde_json::to_string(&window).unwrap();
-        assert_eq!(serde_json::from_str::<Window>(&text).unwrap(), window);
-        let line = window.take(2, 4).unwrap();
+        averager.add_skipped();
+        averager.add(&last, &process, Duration::from_secs(3));
+        let text = serde_json::to_string(&averager).unwrap();
+        assert_eq!(
+            serde_json::from_str::<MetricAverager>(&text).unwrap(),
+            averager
+        );
+        let line = averager.take(2, 4).unwrap();
         assert_eq!((line.step, line.loss, line.grad_norm), (2, 2.0, 4.0));
         assert_eq!(line.loss_by_t, [Some(1.0), Some(2.0), None, Some(4.0)]);
         assert_eq!((line.images_per_s, line.skipped), (1.0, 1));
-        assert_eq!(window.take(2, 4), None);
+        assert_eq!(averager.take(2, 4), None);
     }
 }

@@ -1,0 +1,76 @@
+//! Commands that are the work of several processes.
+
+use anyhow::Result;
+
+use super::Report;
+
+#[cfg(feature = "mpi")]
+pub use with_mpi::{agree, share};
+
+/// # Errors   [`crate::exit::UsageError`]: this program cannot
+#[cfg(not(feature = "mpi"))]
+pub fn refuse(launched: crate::ranks::Launched) -> Result<Report> {
+    Err(crate::exit::UsageError(format!(
+        "a launcher has started {} processes, and this ddpm was built without the feature `mpi`; build it with cargo \
+         build --release -p ddpm-cli --features mpi",
+        launched.size
+    ))
+    .into())
+}
+
+#[cfg(feature = "mpi")]
+mod with_mpi {
+    use std::time::Duration;
+
+    use ddpm_train::mpi::Session;
+    use ddpm_train::{Collective, ErrorKind, TrainError, first_failure};
+
+    use super::*;
+    use crate::exit::{self, Exit};
+
+    /// How long a rank that has ended waits for the others.
+    const ENDING: Duration = Duration::from_secs(20);
+
+    /// Does `task` as one of several processes. The first one reports, also what failed elsewhere.
+    ///
+    /// # Errors   those of `task`, on rank 0
+    pub fn share(task: impl FnOnce(&Session) -> Result<Report>) -> Result<Report> {
+        let session = Session::start()?;
+        let first = session.rank() == 0;
+        let result = task(&session);
+        session.finish(ENDING, || match &result {
+            Ok(report) => report.exit.code(),
+            Err(error) => exit::report(error).code(),
+        });
+        match result {
+            Err(error) if !first => Ok(Report::silent(exit::code_of(&error))),
+            result => result,
+        }
+    }
+
+    /// `own`, or the error of the first rank that has one.
+    ///
+    /// # Errors   on every rank, if any has one
+    pub fn agree<T>(ranks: &mut dyn Collective, own: Result<T>) -> Result<T> {
+        let said = own
+            .as_ref()
+            .err()
+            .map(|error| (kind_of(exit::code_of(error)), exit::sentence(error)));
+        match first_failure(ranks, said)? {
+            Some(TrainError::OtherRank { rank, .. }) if rank == ranks.rank() => own,
+            Some(error) => Err(error.into()),
+            None => own,
+        }
+    }
+
+    fn kind_of(exit: Exit) -> ErrorKind {
+        match exit {
+            Exit::Usage => ErrorKind::Configuration,
+            Exit::Data => ErrorKind::Data,
+            Exit::Format => ErrorKind::Format,
+            Exit::Diverged => ErrorKind::Diverged,
+            Exit::Device => ErrorKind::Device,
+            Exit::Done | Exit::Other | Exit::Stopped => ErrorKind::Other,
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What a pass forward and backward is over: images, the noise and times that go with them, and what the network is told.
+
+use std::ops::Range;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use ddpm_data::Batch;
+use ddpm_diffusion::{Condition, Learned, ObjectiveConfig};
+use ddpm_schedule::noise::{Stream, bits, normal_fill};
+use ddpm_unet::Conditioning;
+
+use crate::collective::tree;
+use crate::prefetch::{NoisePrefetch, Rows};
+use crate::step::StepConfig;
+
+/// Some of the images of one optimiser step.
+#[derive(Debug, Clone)]
+pub struct MicroBatch {
+    /// Images, `[batch, channels, height, width]`.
+    pub x0: Tensor<4>,
+    /// The noise that is added to them, of the same shape.
+    pub noise: Tensor<4>,
+    /// Noise that is added to what the network is shown alone, of the same shape.
+    pub input_noise: Option<Tensor<4>>,
+    /// The time of each image, in the process's own terms.
+    pub times: Vec<f64>,
+    /// What the loss of each image counts in the mean; unset: 1.
+    pub counts: Option<Vec<f64>>,
+    /// The logarithm of each image's uncertainty, where the objective learns it.
+    pub uncertainty: Option<Vec<f64>>,
+    /// What the network is told besides.
+    pub condition: Condition,
+    /// Which row of the step's whole batch the first image is.
+    pub first_row: u64,
+}
+
+/// The rows of a batch that a rank computes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// Which of the micro-batches.
+    pub(crate) own: Range<usize>,
+    /// Micro-batches of the whole batch.
+    pub(crate) micro_batches: usize,
+    /// Images of a micro-batch.
+    pub(crate) images: usize,
+}
+
+impl Share {
+    /// That of rank `rank` of `size`, of a batch of `batch` images.
+    pub(crate) fn new(rank: usize, size: usize, micro_batches: usize, batch: usize) -> Self {
+        Self {
+            own: tree::share(rank, size, micro_batches),
+            micro_batches,
+            images: batch / micro_batches,
+        }
+    }
+
+    /// Its rows of the batch.
+    pub(crate) fn rows(&self) -> Range<usize> {
+        self.own.start * self.images..self.own.end * self.images
+    }
+}
+
+/// A rank's micro-batches of a step.
+pub(crate) struct StepInputs {
+    pub(crate) micro_batches: Vec<MicroBatch>,
+    /// The times of all micro-batches, those of other ranks included.
+    pub(crate) times: Vec<Vec<f64>>,
+}
+
+/// What times and noise are drawn by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Laws<'a> {
+    pub(crate) config: &'a StepConfig,
+    /// What the objective has learned of noise levels.
+    pub(crate) learned: &'a Learned,
+    /// Whether the network is told classes.
+    pub(crate) conditioning: Conditioning,
+}
+
+/// A rank's images of step `step` (from 0) with their noise and times.
+///
+/// Row r of step s gets noise and time from (seed, s, r), whichever rank computes it.
+pub(crate) fn step_inputs(
+    laws: Laws<'_>,
+    batch: &Batch,
+    step: u64,
+    share: &Share,
+    prefetch: &mut NoisePrefetch,
+    device: &Device,
+) -> StepInputs {
+    let seed = laws.config.seed;
+    let [_, channels, height, width] = batch.shape;
+    let image = channels * height * width;
+    let len = share.images * image;
+    let rows = share.rows();
+    let noise = prefetch.take(Rows {
+        seed,
+        step,
+        rows: rows.start as u64..rows.end as u64,
+        image,
+    });
+    let rows_of = |micro_batch: usize| {
+        let first = (micro_batch * share.images) as u64;
+        first..first + share.images as u64
+    };
+    let drawn = (0..share.micro_batches).map(|i| {
+        let bits = |row| {
+            let [low, high, ..] = bits(seed, Stream::TrainTime, step, row);
+            u64::from(low) | (u64::from(high) << 32)
+        };
+        let process = &laws.config.process;
+        laws.learned
+            .draw(process, &rows_of(i).map(bits).collect::<Vec<_>>())
+    });
+    let drawn: Vec<_> = drawn.collect();
+    let images = batch.pixels.chunks_exact(len).zip(noise.chunks_exact(len));
+    let micro_batches = share.own.clone().zip(images).map(|(i, (pixels, noise))| {
+        let (times, counts) = drawn[i].clone();
+        let shape = [share.images, channels, height, width];
+        let tensor = |data: Vec<f32>| Tensor::from_data(TensorData::new(data, shape), device);
+        let objective = laws.config.objective.config();
+        let noise = with_offset(noise.to_vec(), seed, step, rows_of(i), objective, shape);
+        MicroBatch {
+            x0: tensor(pixels.to_vec()),
+            noise: tensor(noise),
+            input_noise: input_noise(seed, step, rows_of(i), objective, image).map(tensor),
+            uncertainty: laws.learned.uncertainty(&laws.config.process, &times),
+            times,
+            counts,
+            condition: condition(laws.conditioning, batch, i - share.own.start, share, device),
+            first_row: rows_of(i).start,
+        }
+    });
+    StepInputs {
+        micro_batches: micro_batches.collect(),
+        times: drawn.iter().map(|(times, _)| times.clone()).collect(),
+    }
+}
+
+/// What the network is told of the images of micro-batch number `i` of this rank.
+fn condition(
+    conditioning: Conditioning,
+    batch: &Batch,
+    i: usize,
+    share: &Share,
+    device: &Device,
+) -> Condition {
+    let (Conditioning::Classes(_), Some(labels)) = (conditioning, &batch.labels) else {
+        return Condition::default();
+    };
+    let own = &labels[i * share.images..(i + 1) * share.images];
+    let own: Vec<i64> = own.iter().map(|&label| label as i64).collect();
+    Condition::of_labels(Some(Tensor::<1, Int>::from_data(own.as_slice(), device)))
+}
+
+/// Noise, with one number more for each channel of each image (`objective.offset_noise`).
+fn with_offset(
+    mut noise: Vec<f32>,
+    seed: u64,
+    step: u64,
+    rows: Range<u64>,
+    objective: &ObjectiveConfig,
+    [_, channels, height, width]: [usize; 4],
+) -> Vec<f32> {
+    let scale = objective.offset_noise as f32;
+    if scale > 0.0 {
+        let images = noise.chunks_exact_mut(channels * height * width);
+        for (row, image) in rows.zip(images) {
+            let mut of_channels = vec![0.0f32; channels];
+            normal_fill(seed, Stream::OffsetNoise, step, row, &mut of_channels);
+            for (plane, z) in image.chunks_exact_mut(height * width).zip(of_channels) {
+                plane.iter_mut().for_each(|x| *x += scale * z);
+            }
+        }
+    }
+    noise
+}
+
+/// What is added to the noise that the network is shown (`objective.input_perturbation`), if anything.
+fn input_noise(
+    seed: u64,
+    step: u64,
+    rows: Range<u64>,
+    objective: &ObjectiveConfig,
+    image: usize,
+) -> Option<Vec<f32>> {
+    let scale = objective.input_perturbation as f32;
+    let of_row = |row| {
+        let mut numbers = vec![0.0; image];
+        normal_fill(seed, Stream::InputNoise, step, row, &mut numbers);
+        numbers.into_iter().map(move |z| scale * z)
+    };
+    (scale > 0.0).then(|| rows.flat_map(of_row).collect())
+}

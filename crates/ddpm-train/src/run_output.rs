@@ -1,0 +1,254 @@
+//! What rank 0 writes: logs, checkpoints, snapshots of averages, samples.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor};
+use ddpm_data::Dataset;
+use ddpm_diffusion::{DiffusionError, ImageBatch as Drawing, Plan, sample};
+use ddpm_store::checkpoint::{self, Retention};
+use ddpm_store::{GridOptions, ImageBatch, MetricsLog, RunWriter, averages};
+use ddpm_unet::Model;
+use serde::Serialize;
+
+use crate::autotune_cache::{self, AutotuneCache};
+use crate::config::Config;
+use crate::denoise::SamplingNetwork;
+use crate::error::TrainError;
+use crate::events::Event;
+use crate::guard::Cause;
+use crate::recovery::StepFailure;
+use crate::snapshot::{self, Progress, SavedState};
+use crate::step::TrainState;
+use crate::stop::Stop;
+use crate::trainer::Start;
+
+/// The files of a run.
+pub(crate) struct RunOutput {
+    pub(crate) run: RunWriter,
+    pub(crate) metrics: MetricsLog,
+    pub(crate) skips: MetricsLog,
+    autotune: AutotuneCache,
+    pub(crate) last_checkpoint: Option<PathBuf>,
+    /// The checkpoint that the run rolled back to and has not come beyond yet.
+    pub(crate) rolled_back_to: Option<PathBuf>,
+    last_grid: Option<PathBuf>,
+}
+
+/// A line of the log of skipped updates.
+#[derive(Debug, Serialize)]
+struct SkipLine<'a> {
+    step: u64,
+    cause: Cause,
+    /// As text: JSON has no NaN.
+    value: String,
+    /// The numbers of the batch's images in the data set, in the order of the batch.
+    images: &'a [usize],
+    /// The step that the run went back to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    went_back_to: Option<u64>,
+}
+
+impl RunOutput {
+    pub(crate) fn open(run: RunWriter) -> Result<Self, TrainError> {
+        autotune_cache::load(&run);
+        Ok(Self {
+            metrics: MetricsLog::open(&run.metrics_jsonl())?,
+            skips: MetricsLog::open(&run.skips_jsonl())?,
+            run,
+            autotune: AutotuneCache::default(),
+            last_checkpoint: None,
+            rolled_back_to: None,
+            last_grid: None,
+        })
+    }
+
+    /// The checkpoint that a run starts from, if any.
+    pub(crate) fn checkpoint_of(&self, start: Start) -> Result<Option<PathBuf>, TrainError> {
+        Ok(match start {
+            Start::Fresh => None,
+            Start::Latest => checkpoint::latest_valid(&self.run)?,
+            Start::From(step) => Some(checkpoint::at_step(&self.run, step)?),
+        })
+    }
+
+    /// Empties the logs for a run from its first step.
+    pub(crate) fn begin(&mut self) -> Result<(), TrainError> {
+        self.metrics.truncate_at(0)?;
+        self.skips.truncate_at(0)?;
+        averages::supersede(&self.run, 0)?;
+        Ok(())
+    }
+
+    /// The state of a checkpoint, with what the run remembered then; the log of metrics ends there again.
+    pub(crate) fn restore(
+        &mut self,
+        path: &Path,
+        model: Model,
+        (run, dataset): (&SavedState, &Dataset),
+        device: &Device,
+    ) -> Result<(TrainState, Progress), TrainError> {
+        let loaded = checkpoint::load(path)?;
+        let data = run.data.as_deref().unwrap_or_default();
+        let describe = || dataset.describe();
+        let saved = snapshot::check(path, &loaded, &run.config, data, describe)?;
+        self.metrics.truncate_at(loaded.metrics_bytes)?;
+        let updates = saved.updates_at(loaded.step);
+        let device = device.clone().autodiff();
+        let tracked = &run.config.ema.power_function;
+        let state = snapshot::restore(path, loaded, updates, tracked, model, &device)?;
+        averages::supersede(&self.run, state.step)?;
+        self.last_checkpoint = Some(path.to_owned());
+        let progress = Progress {
+            updates: Some(updates),
+            ..saved.progress
+        };
+        Ok((state, progress))
+    }
+
+    /// Moves away the checkpoints after the one of this step.
+    pub(crate) fn supersede_after(&self, step: u64) -> Result<(), TrainError> {
+        let moved = checkpoint::supersede(&self.run, step)?;
+        if moved > 0 {
+            tracing::info!(
+                "{moved} later checkpoints were moved to {}",
+                self.run.superseded().display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Writes a skipped update, with the images that it was about, or that the run rolled back after it.
+    pub(crate) fn log_skip(
+        &mut self,
+        failure: StepFailure,
+        images: &[usize],
+        went_back_to: Option<u64>,
+    ) -> Result<(), TrainError> {
+        self.skips.write(&SkipLine {
+            step: failure.step,
+            cause: failure.cause,
+            value: failure.value.to_string(),
+            images,
+            went_back_to,
+        })?;
+        Ok(())
+    }
+
+    /// Writes a snapshot of the power-function averages; before the checkpoint of this step, so that a run which goes on
+    /// from a checkpoint has all snapshots up to there.
+    pub(crate) fn save_averages(&self, state: &TrainState) -> Result<(), TrainError> {
+        let mut found = Vec::new();
+        for average in &state.tracked {
+            found.push((average.sigma_rel, snapshot::tracked(state, average)?));
+        }
+        let mut numbers = found.iter().flat_map(|(_, tensors)| tensors);
+        if numbers.all(|tensor| tensor.data.iter().all(|number| number.is_finite())) {
+            averages::save(&self.run, state.step, state.images_seen, &found)?;
+        }
+        // Otherwise the state is bad, and the checkpoint is refused too.
+        Ok(())
+    }
+
+    /// Commits a checkpoint; not if a number in it is not finite, and returns whether all are.
+    pub(crate) fn save(
+        &mut self,
+        state: &TrainState,
+        saved: SavedState,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<bool, TrainError> {
+        let retention = Retention {
+            keep: saved.config.train.keep,
+            keep_every: saved.config.train.keep_every,
+        };
+        let saved = SavedState {
+            progress: Progress {
+                skips_bytes: self.skips.position(),
+                ..saved.progress
+            },
+            ..saved
+        };
+        let snapshot = snapshot::save(state, &saved, self.metrics.position())?;
+        if let Some(name) = snapshot::not_finite(&snapshot) {
+            let step = state.step;
+            tracing::warn!("step {step}: `{name}` holds a non-finite number; no checkpoint");
+            return Ok(false);
+        }
+        self.metrics.sync()?;
+        self.skips.sync()?;
+        self.autotune.save(&self.run)?;
+        let path = checkpoint::save(&self.run, &snapshot)?;
+        checkpoint::prune(&self.run, retention, state.step)?;
+        observe(Event::Saved { path: &path });
+        self.last_checkpoint = Some(path);
+        self.rolled_back_to = None;
+        Ok(true)
+    }
+
+    /// Draws `sample.count` images and writes their grid.
+    pub(crate) fn sample(
+        &mut self,
+        state: &TrainState,
+        config: &Config,
+        plan: &Plan,
+        [channels, height, width]: [usize; 3],
+        (device, stop): (&Device, &Stop),
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<(), TrainError> {
+        if let Some(warning) = config.ema.warning(state.updates) {
+            tracing::warn!("these samples: {warning}");
+        }
+        let model = state.ema_model();
+        let drawing = Drawing {
+            shape: [config.sample.count, channels, height, width],
+            seed: config.seed,
+            first_index: 0,
+            labels: None,
+            device: device.clone(),
+        };
+        let network = SamplingNetwork::new(&model, config.train.precision);
+        let drawn = sample(&network, plan, drawing, &mut |progress| {
+            observe(Event::Sampling {
+                done: progress.step,
+                total: progress.of,
+            });
+            match stop.is_requested() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        let images = match drawn {
+            Ok(images) => images,
+            // The run is to end: the state counts, not the samples.
+            Err(DiffusionError::Stopped { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let images = image_batch(images)?;
+        let path = self.run.sample_png(state.step);
+        images.grid(GridOptions::default())?.save_png(&path)?;
+        observe(Event::Sampled {
+            images: &images,
+            path: &path,
+        });
+        self.last_grid = Some(path);
+        Ok(())
+    }
+
+    /// The last checkpoint and the last grid.
+    pub(crate) fn last_files(&mut self) -> (Option<PathBuf>, Option<PathBuf>) {
+        (self.last_checkpoint.take(), self.last_grid.take())
+    }
+}
+
+/// Sampled images, ready to be written.
+///
+/// # Errors   [`TrainError::Device`] if they cannot be read back
+pub fn image_batch(images: Tensor<4>) -> Result<ImageBatch, TrainError> {
+    let shape = images.dims();
+    let failed = |message| TrainError::Device { message };
+    let pixels = images.try_into_data();
+    let pixels = pixels.map_err(|error| failed(error.to_string()))?;
+    let pixels = pixels.try_into_vec();
+    let pixels = pixels.map_err(|error| failed(format!("{error:?}")))?;
+    Ok(ImageBatch::new(pixels, shape)?)
+}
