@@ -18,6 +18,7 @@ mod ours;
 mod peer;
 pub mod places;
 mod process;
+mod ranks;
 mod report;
 mod row;
 mod stats;
@@ -36,6 +37,7 @@ use places::Places;
   cargo xtask bench normal_fill --kernels-only       one benchmark
   cargo xtask bench 'small-32, batch 8' --end-to-end-only --peer python3 --json out.json
   cargo xtask bench --device cuda:0 --peer python3   the networks on a graphics card
+  cargo xtask bench --ranks                          runs of 1 and 2 processes with one thread each
 
 With a peer, each piece of work is done by both sides in turn, round after round.")]
 pub struct Options {
@@ -71,6 +73,10 @@ pub struct Options {
     /// Threads of both sides; without it, one for each core
     #[arg(long)]
     threads: Option<NonZeroUsize>,
+    /// Runs of several processes instead, by mpirun: steps a second, and the share of time spent summing; writes the
+    /// tables of docs/scaling.md
+    #[arg(long, conflicts_with_all = ["peer", "json", "device", "binaries", "threads"])]
+    ranks: bool,
     /// Only the crates' benchmarks
     #[arg(long, conflicts_with_all = ["end_to_end_only", "peer", "json", "device", "binaries"])]
     kernels_only: bool,
@@ -87,6 +93,9 @@ pub struct Options {
 /// # Errors
 /// If something does not build or fails, or if the peer cannot be used.
 pub fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
+    if options.ranks {
+        return ranks::run(root, options.quick);
+    }
     let places = Places::new(root, options.binaries.as_deref())?;
     let threads = options.threads.map_or_else(machine::cores, Into::into);
     if let Some(device) = &options.device {

@@ -11,6 +11,8 @@ mod make_model;
 mod memory;
 mod network;
 mod place;
+#[cfg(feature = "mpi")]
+mod sums;
 
 use std::fs;
 use std::io::{self, Write};
@@ -45,6 +47,9 @@ enum Task {
     Check(check::CheckArgs),
     /// Write a network with initial weights as a diffusers directory
     MakeModel(make_model::MakeModelArgs),
+    /// Time the sum of gradients over the processes that mpirun started
+    #[cfg(feature = "mpi")]
+    Sums(sums::SumsArgs),
 }
 
 /// Stack of a thread in bytes, as in `ddpm`: commands run on one of the kernels' threads.
@@ -88,6 +93,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Task::Network(args) => rayon::scope(|_| network::run(args))?,
         Task::Check(args) => rayon::scope(|_| check::run(args))?,
         Task::MakeModel(args) => make_model::run(args)?,
+        #[cfg(feature = "mpi")]
+        Task::Sums(args) => match sums::run(args)? {
+            Some(line) => line,
+            // Rank 0 says it.
+            None => return Ok(()),
+        },
     };
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;

@@ -8,7 +8,8 @@ use burn::tensor::Tensor;
 use clap::{Args, ValueEnum};
 use ddpm_diffusion::{Condition, Network};
 use ddpm_kernels::FoundInf;
-use ddpm_train::{PIPELINE_DEPTH, PendingStep, SamplingNetwork, StepConfig, TrainState};
+use ddpm_model::SamplingNetwork;
+use ddpm_train::{PIPELINE_DEPTH, PendingStep, StepConfig, TrainState};
 use ddpm_unet::{Model, params};
 use serde_json::{Map, Value, json};
 

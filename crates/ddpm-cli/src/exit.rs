@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use ddpm_data::DataError;
 use ddpm_device::{ChoiceError, DeviceError};
 use ddpm_diffusion::DiffusionError;
+use ddpm_model::ModelError;
 use ddpm_store::StoreError;
 use ddpm_train::{ErrorKind, TrainError};
 use ddpm_unet::PrecisionError;
@@ -72,6 +73,8 @@ fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<Exit> {
         Some(Exit::Device)
     } else if let Some(error) = cause.downcast_ref::<TrainError>() {
         Some(of_training(error))
+    } else if let Some(error) = cause.downcast_ref::<ModelError>() {
+        Some(of_model(error))
     } else if let Some(error) = cause.downcast_ref::<DataError>() {
         Some(of_data(error))
     } else if let Some(error) = cause.downcast_ref::<StoreError>() {
@@ -93,6 +96,21 @@ fn of_training(error: &TrainError) -> Exit {
         ErrorKind::Diverged => Exit::Diverged,
         ErrorKind::Device => Exit::Device,
         ErrorKind::Other => Exit::Other,
+    }
+}
+
+fn of_model(error: &ModelError) -> Exit {
+    match error {
+        ModelError::Store(error) => of_store(error),
+        ModelError::Format { .. } => Exit::Format,
+        ModelError::Network(_) | ModelError::Schedule { .. } | ModelError::Size { .. } => {
+            Exit::Usage
+        }
+        ModelError::Diffusion(DiffusionError::Network { .. } | DiffusionError::Stopped { .. }) => {
+            Exit::Other
+        }
+        ModelError::Diffusion(error) => of_sampling(error),
+        ModelError::Device { .. } => Exit::Device,
     }
 }
 

@@ -29,6 +29,7 @@ impl Placed {
     }
 
     /// One device that was found already.
+    #[cfg(feature = "mpi")]
     pub fn one(first: Picked) -> Self {
         Self {
             first,

@@ -49,8 +49,8 @@ pub use objective::{
 };
 pub use plan::{Hold, Meaning, Plan, VarianceOutput};
 pub use progress::Progress;
-pub use sample::{ImageBatch, Observer, sample, sample_from, walk};
-pub use sampler::{About, Evaluations, Sampler};
+pub use sample::{ImageBatch, Observer, sample, sample_by, sample_from, walk};
+pub use sampler::{About, Evaluations, Method, Sampler, Step};
 pub use self_condition::SelfConditioned;
 pub use walk::{NoiseAt, Walk};
 

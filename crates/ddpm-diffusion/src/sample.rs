@@ -10,6 +10,7 @@ use crate::denoiser::Denoiser;
 use crate::finite::FiniteCheck;
 use crate::network::Network;
 use crate::progress::Progress;
+use crate::sampler::{Method, Step};
 use crate::walk::{NoiseAt, Walk};
 use crate::{Condition, DiffusionError, Plan, randn_images};
 
@@ -46,6 +47,21 @@ pub fn sample(
     batch: ImageBatch,
     observer: Observer<'_>,
 ) -> Result<Tensor<4>, DiffusionError> {
+    sample_by(plan.sampler().method(), network, plan, batch, observer)
+}
+
+/// As [`sample`], by another method than the plan's, such as one of your own; the grid is the plan's.
+///
+/// # Errors   as [`sample`], and those of [`Method::check`]
+pub fn sample_by(
+    method: &dyn Method,
+    network: &dyn Network,
+    plan: &Plan,
+    batch: ImageBatch,
+    observer: Observer<'_>,
+) -> Result<Tensor<4>, DiffusionError> {
+    method.check(plan.process(), plan.grid())?;
+    method.check_meaning(plan.meaning())?;
     let ImageBatch {
         shape: [rows, channels, height, width],
         seed,
@@ -61,7 +77,7 @@ pub fn sample(
         let indices = (0..count as u64).map(|row| first.wrapping_add(row));
         randn_images(seed, stream, step, indices, image, &device)
     };
-    let each = match plan.sampler().one_by_one() {
+    let each = match method.one_by_one() {
         true => 1,
         false => rows.max(1),
     };
@@ -95,8 +111,9 @@ pub fn sample(
         };
         let condition = condition.rows(from..from + each);
         let denoiser = plan.denoiser(network);
-        done.push(walk(
-            &*denoiser, plan, start, condition, &mut noise, &mut watch,
+        let sampler = method.start(plan.process(), plan.grid());
+        done.push(follow(
+            sampler, &*denoiser, plan, start, condition, &mut noise, &mut watch,
         )?);
     }
     Ok(match done.len() {
@@ -140,9 +157,22 @@ pub fn walk(
     noise: &mut dyn FnMut(NoiseAt) -> Tensor<4>,
     observer: Observer<'_>,
 ) -> Result<Tensor<4>, DiffusionError> {
+    let sampler = plan.sampler().start(plan.process(), plan.grid());
+    follow(sampler, denoiser, plan, start, condition, noise, observer)
+}
+
+/// The loop over the legs of the plan's grid.
+fn follow(
+    mut sampler: Box<dyn Step>,
+    denoiser: &dyn Denoiser,
+    plan: &Plan,
+    start: Tensor<4>,
+    condition: Condition,
+    noise: &mut dyn FnMut(NoiseAt) -> Tensor<4>,
+    observer: Observer<'_>,
+) -> Result<Tensor<4>, DiffusionError> {
     let legs = plan.grid().legs();
     let of = legs.len();
-    let mut sampler = plan.sampler().start(plan.process(), plan.grid());
     let mut walk = Walk {
         denoiser,
         process: plan.process(),

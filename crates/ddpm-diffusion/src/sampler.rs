@@ -129,7 +129,9 @@ macro_rules! samplers {
         }
 
         impl Sampler {
-            fn method(&self) -> &dyn Method {
+            /// Its parameters, as all samplers have them.
+            #[must_use]
+            pub fn method(&self) -> &dyn Method {
                 match self {
                     $(Self::$name(method) => method,)*
                 }
@@ -220,10 +222,6 @@ impl Sampler {
 
     pub(crate) fn needs_signal(&self) -> bool {
         self.method().needs_signal()
-    }
-
-    pub(crate) fn one_by_one(&self) -> bool {
-        self.method().one_by_one()
     }
 
     pub(crate) fn start(&self, process: &Process, grid: &Grid) -> Box<dyn Step> {

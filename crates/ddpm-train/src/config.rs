@@ -17,7 +17,7 @@ use crate::optim::OptimConfig;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Seed of every random number of the run.
-    #[serde(with = "crate::seed")]
+    #[serde(with = "ddpm_model::seed")]
     pub seed: u64,
     /// The images.
     pub data: DataConfig,

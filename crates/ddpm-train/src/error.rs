@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use ddpm_data::DataError;
 use ddpm_diffusion::DiffusionError;
+use ddpm_model::ModelError;
 use ddpm_schedule::ScheduleError;
 use ddpm_store::StoreError;
 use ddpm_unet::{PrecisionError, UnetError};
@@ -66,6 +67,15 @@ pub enum TrainError {
     /// The device does not compute in what the configuration asks for.
     #[error("[train]: {0}")]
     Precision(#[from] PrecisionError),
+    /// The network does not compute.
+    #[error("the network failed: {message}")]
+    Network {
+        /// What it said.
+        message: String,
+    },
+    /// A network that was saved, or drawing with one.
+    #[error(transparent)]
+    Saved(#[from] ModelError),
     /// Sampling or the forward process.
     #[error(transparent)]
     Diffusion(#[from] DiffusionError),
@@ -161,23 +171,41 @@ impl TrainError {
             | Self::Identity { .. } => ErrorKind::Configuration,
             Self::Data(DataError::Config { .. }) => ErrorKind::Configuration,
             Self::Data(_) | Self::AnotherSet { .. } | Self::OtherImages { .. } => ErrorKind::Data,
-            // A run that is taken, locked or not there is a matter of the arguments; the rest are bad files.
-            Self::Store(StoreError::Occupied { .. } | StoreError::Locked { .. }) => {
-                ErrorKind::Configuration
-            }
-            Self::Store(_) | Self::Format { .. } => ErrorKind::Format,
-            Self::Diffusion(DiffusionError::Network { .. } | DiffusionError::Stopped { .. }) => {
-                ErrorKind::Other
-            }
-            Self::Diffusion(DiffusionError::NonFinite { .. }) | Self::Diverged { .. } => {
-                ErrorKind::Diverged
-            }
-            Self::Diffusion(_) => ErrorKind::Configuration,
+            Self::Store(error) => of_store(error),
+            Self::Format { .. } => ErrorKind::Format,
+            Self::Diffusion(error) => of_diffusion(error),
+            Self::Diverged { .. } => ErrorKind::Diverged,
+            Self::Saved(error) => match error {
+                ModelError::Store(error) => of_store(error),
+                ModelError::Format { .. } => ErrorKind::Format,
+                ModelError::Diffusion(error) => of_diffusion(error),
+                ModelError::Network(_) | ModelError::Schedule { .. } | ModelError::Size { .. } => {
+                    ErrorKind::Configuration
+                }
+                ModelError::Device { .. } => ErrorKind::Device,
+            },
+            Self::Network { .. } => ErrorKind::Other,
             Self::OtherRank { kind, .. } => *kind,
             Self::ReplicaDiverged { .. }
             | Self::Ranks { .. }
             | Self::Device { .. }
             | Self::Precision(_) => ErrorKind::Device,
         }
+    }
+}
+
+/// A run that is taken, locked or not there is a matter of the arguments; the rest are bad files.
+fn of_store(error: &StoreError) -> ErrorKind {
+    match error {
+        StoreError::Occupied { .. } | StoreError::Locked { .. } => ErrorKind::Configuration,
+        _ => ErrorKind::Format,
+    }
+}
+
+fn of_diffusion(error: &DiffusionError) -> ErrorKind {
+    match error {
+        DiffusionError::Network { .. } | DiffusionError::Stopped { .. } => ErrorKind::Other,
+        DiffusionError::NonFinite { .. } => ErrorKind::Diverged,
+        _ => ErrorKind::Configuration,
     }
 }

@@ -3,13 +3,13 @@
 
 use std::ops::Range;
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{ModuleVisitor, Param};
 use burn::tensor::{Device, FloatDType, Tensor};
-use ddpm_diffusion::{Objective, Target};
+use ddpm_diffusion::{Condition, Objective, Target};
 use ddpm_kernels::{DropoutKey, GraphInputs};
 use ddpm_schedule::Level;
 use ddpm_schedule::noise::{Stream, uniform_fill};
-use ddpm_unet::{ClassLabels, DropoutRng, Model};
+use ddpm_unet::DropoutRng;
 
 use crate::collective::gradients::LocalGradients;
 use crate::collective::tree;
@@ -17,10 +17,11 @@ use crate::error::TrainError;
 use crate::micro_batch::MicroBatch;
 use crate::optim::ParamGrads;
 use crate::step::StepConfig;
+use crate::train_network::TrainNetwork;
 
 /// The passes of one step over a rank's micro-batches.
-pub(crate) struct Passes<'a> {
-    model: &'a Model,
+pub(crate) struct Passes<'a, N> {
+    model: &'a N,
     config: &'a StepConfig,
     key: DropoutKey,
     /// The first row of each micro-batch.
@@ -63,12 +64,12 @@ struct Expectation {
     c_out: Tensor<1>,
 }
 
-impl<'a> Passes<'a> {
+impl<'a, N: TrainNetwork> Passes<'a, N> {
     /// The passes of step `step`, whose loss is multiplied with `loss_scale`, and what they read.
     ///
     /// # Errors   [`TrainError::Diffusion`] if images, noise and times do not fit together
     pub(crate) fn new(
-        model: &'a Model,
+        model: &'a N,
         config: &'a StepConfig,
         step: u64,
         loss_scale: f64,
@@ -184,9 +185,12 @@ impl<'a> Passes<'a> {
             expectation,
             labels,
         } = inputs;
-        let labels = labels.map(|labels| ClassLabels::Index(labels.int()));
-        let mut found = None;
-        let loss = |output: Tensor<4>| -> Result<Tensor<1>, TrainError> {
+        let condition = Condition::of_labels(labels.map(|labels: Tensor<1>| labels.int()));
+        let (mut found, mut target) = (None, Some(target));
+        let mut loss = |output: Tensor<4>| -> Result<Tensor<1>, TrainError> {
+            let Some(target) = target.take() else {
+                unreachable!("one loss a pass")
+            };
             let loss = objective.loss(output.cast(FloatDType::F32), target)?;
             let scaled = match scale {
                 None => loss.loss.clone(),
@@ -200,23 +204,16 @@ impl<'a> Passes<'a> {
             true => {
                 let x0 = match expectation {
                     None => input.zeros_like(),
-                    Some(known) => self.expected_x0(&input, &times, &labels, rng, known)?,
+                    Some(known) => self.expected_x0(&input, &times, &condition, rng, known)?,
                 };
                 // [batch, channels, height, width] twice -> [batch, 2·channels, height, width]
                 Tensor::cat(vec![x0, input], 1)
             }
         };
-        let mut backward = match self.model {
-            Model::Unet(unet) if self.config.recompute => {
-                unet.recomputed(input, times, labels, Some(rng), loss)?
-            }
-            model => {
-                let output = model
-                    .forward(input, times, labels, Some(rng))
-                    .map_err(TrainError::Model)?;
-                vec![loss(output)?.backward()]
-            }
-        };
+        let recompute = self.config.recompute;
+        let mut backward = self
+            .model
+            .gradients(input, times, &condition, rng, recompute, &mut loss)?;
         let Some(found) = found else {
             unreachable!("the loss was asked for")
         };
@@ -228,15 +225,17 @@ impl<'a> Passes<'a> {
         &self,
         input: &Tensor<4>,
         times: &Tensor<1>,
-        labels: &Option<ClassLabels>,
+        condition: &Condition,
         rng: &DropoutRng,
         known: Expectation,
     ) -> Result<Tensor<4>, TrainError> {
         let nothing = Tensor::cat(vec![input.zeros_like(), input.clone()], 1);
         let output = self
             .model
-            .forward(nothing, times.clone(), labels.clone(), Some(rng))
-            .map_err(TrainError::Model)?
+            .output(nothing, times.clone(), condition, Some(rng))
+            .map_err(|error| TrainError::Network {
+                message: error.to_string(),
+            })?
             .detach();
         let [batch, channels, ..] = input.dims();
         let output = output.cast(FloatDType::F32).narrow(1, 0, channels);

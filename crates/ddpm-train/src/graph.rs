@@ -8,6 +8,7 @@ use crate::error::TrainError;
 use crate::forward_backward::Passes;
 use crate::optim::ParamGrads;
 use crate::step::device_failed;
+use crate::train_network::TrainNetwork;
 
 /// Runs the passes of steps; from the second step on that finds the parameters where they were, and inputs of the
 /// same shapes, a GPU replays what it captured.
@@ -46,9 +47,9 @@ impl StepGraph {
     /// The gradients and losses of the passes, which are captured only if this thread is `alone` at work on GPUs.
     ///
     /// # Errors   those of [`Passes::run`]; [`TrainError::Device`] if a graph cannot be replayed
-    pub(crate) fn run(
+    pub(crate) fn run<N: TrainNetwork>(
         &mut self,
-        passes: &Passes,
+        passes: &Passes<N>,
         inputs: GraphInputs,
         alone: bool,
     ) -> Result<LocalGradients, TrainError> {
@@ -120,8 +121,8 @@ impl Captured {
 }
 
 /// An attempt, which parameters have gradients, and how many sums of those there are.
-fn attempt(
-    passes: &Passes,
+fn attempt<N: TrainNetwork>(
+    passes: &Passes<N>,
     inputs: &GraphInputs,
 ) -> Result<(Capture, Vec<bool>, usize), TrainError> {
     let (mut trained, mut sums) = (Vec::new(), 0);

@@ -33,6 +33,42 @@ pub struct MicroBatch {
     pub first_row: u64,
 }
 
+impl MicroBatch {
+    /// Images with noise and times of their own, which are functions of the configuration's seed, the step (from 0) and
+    /// the row; the first image is row `first_row` of the step.
+    ///
+    /// # Shapes   `x0`: `[batch, channels, height, width]`
+    #[must_use]
+    pub fn draw(x0: Tensor<4>, step: u64, first_row: u64, config: &StepConfig) -> Self {
+        let [batch, channels, height, width] = x0.dims();
+        let rows = first_row..first_row + batch as u64;
+        let image = channels * height * width;
+        let mut noise = vec![0.0; batch * image];
+        for (row, noise) in rows.clone().zip(noise.chunks_exact_mut(image.max(1))) {
+            normal_fill(config.seed, Stream::TrainNoise, step, row, noise);
+        }
+        let bits: Vec<u64> = rows.map(|row| time_bits(config.seed, step, row)).collect();
+        let (times, _) = Learned::default().draw(&config.process, &bits);
+        let noise = TensorData::new(noise, x0.dims());
+        Self {
+            noise: Tensor::from_data(noise, &x0.device()),
+            x0,
+            input_noise: None,
+            times,
+            counts: None,
+            uncertainty: None,
+            condition: Condition::default(),
+            first_row,
+        }
+    }
+}
+
+/// What the time of a row is drawn from.
+fn time_bits(seed: u64, step: u64, row: u64) -> u64 {
+    let [low, high, ..] = bits(seed, Stream::TrainTime, step, row);
+    u64::from(low) | (u64::from(high) << 32)
+}
+
 /// The rows of a batch that a rank computes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Share {
@@ -104,10 +140,7 @@ pub(crate) fn step_inputs(
         first..first + share.images as u64
     };
     let drawn = (0..share.micro_batches).map(|i| {
-        let bits = |row| {
-            let [low, high, ..] = bits(seed, Stream::TrainTime, step, row);
-            u64::from(low) | (u64::from(high) << 32)
-        };
+        let bits = |row| time_bits(seed, step, row);
         let process = &laws.config.process;
         laws.learned
             .draw(process, &rows_of(i).map(bits).collect::<Vec<_>>())

@@ -2,6 +2,7 @@
 
 use crate::loss_scale::LossScale;
 use crate::step::{StepConfig, TrainState};
+use crate::train_network::TrainNetwork;
 
 /// The counters of a [`TrainState`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,7 +39,7 @@ impl Position {
     }
 }
 
-impl TrainState {
+impl<N: TrainNetwork> TrainState<N> {
     /// Where it is.
     pub(crate) fn position(&self) -> Position {
         Position {

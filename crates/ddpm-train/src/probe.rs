@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use burn::tensor::{Device, Tensor};
 use ddpm_data::Dataset;
 use ddpm_diffusion::{Condition, Network, randn_images};
+use ddpm_model::SamplingNetwork;
 use ddpm_schedule::noise::Stream;
 
 use crate::config::Validated;
-use crate::denoise::SamplingNetwork;
 use crate::error::TrainError;
 use crate::events::Event;
 use crate::stop::Stop;

@@ -3,17 +3,17 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use ddpm_data::Dataset;
-use ddpm_diffusion::{DiffusionError, ImageBatch as Drawing, Plan, sample};
+use ddpm_diffusion::Plan;
+use ddpm_model::Drawing;
 use ddpm_store::checkpoint::{self, Retention};
-use ddpm_store::{GridOptions, ImageBatch, MetricsLog, RunWriter, averages};
+use ddpm_store::{GridOptions, MetricsLog, RunWriter, averages};
 use ddpm_unet::Model;
 use serde::Serialize;
 
 use crate::autotune_cache::{self, AutotuneCache};
 use crate::config::Config;
-use crate::denoise::SamplingNetwork;
 use crate::error::TrainError;
 use crate::events::Event;
 use crate::guard::Cause;
@@ -191,7 +191,7 @@ impl RunOutput {
         state: &TrainState,
         config: &Config,
         plan: &Plan,
-        [channels, height, width]: [usize; 3],
+        image: [usize; 3],
         (device, stop): (&Device, &Stop),
         observe: &mut dyn FnMut(Event),
     ) -> Result<(), TrainError> {
@@ -200,30 +200,38 @@ impl RunOutput {
         }
         let model = state.ema_model();
         let drawing = Drawing {
-            shape: [config.sample.count, channels, height, width],
+            model: &model,
+            plan,
+            image,
+            class: None,
             seed: config.seed,
-            first_index: 0,
-            labels: None,
-            device: device.clone(),
+            first: 0,
+            n: config.sample.count,
+            batch: config.sample.count,
+            device,
+            precision: config.train.precision,
         };
-        let network = SamplingNetwork::new(&model, config.train.precision);
-        let drawn = sample(&network, plan, drawing, &mut |progress| {
-            observe(Event::Sampling {
-                done: progress.step,
-                total: progress.of,
-            });
-            match stop.is_requested() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        });
-        let images = match drawn {
-            Ok(images) => images,
+        let mut drawn = None;
+        drawing.run::<TrainError>(
+            &mut |_, progress| {
+                observe(Event::Sampling {
+                    done: progress.step,
+                    total: progress.of,
+                });
+                match stop.is_requested() {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            },
+            &mut |_, images| {
+                drawn = Some(images);
+                Ok(())
+            },
+        )?;
+        let Some(images) = drawn else {
             // The run is to end: the state counts, not the samples.
-            Err(DiffusionError::Stopped { .. }) => return Ok(()),
-            Err(error) => return Err(error.into()),
+            return Ok(());
         };
-        let images = image_batch(images)?;
         let path = self.run.sample_png(state.step);
         images.grid(GridOptions::default())?.save_png(&path)?;
         observe(Event::Sampled {
@@ -238,17 +246,4 @@ impl RunOutput {
     pub(crate) fn last_files(&mut self) -> (Option<PathBuf>, Option<PathBuf>) {
         (self.last_checkpoint.take(), self.last_grid.take())
     }
-}
-
-/// Sampled images, ready to be written.
-///
-/// # Errors   [`TrainError::Device`] if they cannot be read back
-pub fn image_batch(images: Tensor<4>) -> Result<ImageBatch, TrainError> {
-    let shape = images.dims();
-    let failed = |message| TrainError::Device { message };
-    let pixels = images.try_into_data();
-    let pixels = pixels.map_err(|error| failed(error.to_string()))?;
-    let pixels = pixels.try_into_vec();
-    let pixels = pixels.map_err(|error| failed(format!("{error:?}")))?;
-    Ok(ImageBatch::new(pixels, shape)?)
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ddpm_diffusion::Learned;
+use ddpm_model::load_weights;
 use ddpm_store::{Checkpoint, NamedTensor};
 use ddpm_unet::{Model, params};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,9 @@ pub struct SavedState {
     /// [`ddpm_data::Dataset::fingerprint`] of the images.
     #[serde(default)]
     pub data: Option<String>,
+    /// What must be said of the EMA weights before they are used, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_warning: Option<String>,
     /// What else is needed to go on exactly.
     #[serde(default)]
     pub progress: Progress,
@@ -113,6 +117,10 @@ pub fn save(
         }
     }
     let scheduler = scheduler::json(&saved.config);
+    let saved = SavedState {
+        ema_warning: saved.config.ema.warning(state.updates),
+        ..saved.clone()
+    };
     let saved = serde_json::to_value(saved).map_err(|error| TrainError::Device {
         message: format!("the configuration has no JSON form: {error}"),
     })?;
@@ -291,23 +299,6 @@ fn restore_tracked(
         Ok(Tracked { sigma_rel, values })
     };
     Ok(sigma_rels.iter().map(average).collect())
-}
-
-/// `model` with the weights of `path`.
-///
-/// # Errors   [`TrainError::Format`] naming the tensor that does not fit
-pub(crate) fn load_weights(
-    path: &Path,
-    model: Model,
-    weights: Vec<NamedTensor>,
-) -> Result<Model, TrainError> {
-    let tensors = weights
-        .into_iter()
-        .map(|tensor| (tensor.name, tensor.shape, tensor.data));
-    params::load(model, tensors).map_err(|error| TrainError::Format {
-        path: path.to_owned(),
-        problem: error.to_string(),
-    })
 }
 
 fn flat(name: &str, param: &ParamState, values: &Tensor<1>) -> Result<NamedTensor, TrainError> {

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use ddpm_diffusion::{Learned, Objective};
 use ddpm_kernels::{Clip, FoundInf, measure};
@@ -22,6 +22,7 @@ use crate::micro_batch::MicroBatch;
 use crate::optim::{self, OptimConfig, ParamGrads, ParamState, Update};
 use crate::pending::{MeasuredGradients, PendingStep};
 use crate::position::Position;
+use crate::train_network::TrainNetwork;
 
 /// Everything that one optimiser step depends on besides the state and the images.
 #[derive(Debug, Clone)]
@@ -84,9 +85,9 @@ pub struct StepReport {
 
 /// A network, its optimiser state and its position in the run.
 #[derive(Debug)]
-pub struct TrainState {
+pub struct TrainState<N = Model> {
     /// The network, on a device with autodiff.
-    pub model: Model,
+    pub model: N,
     /// Moments and EMA weights of its parameters.
     pub params: Vec<ParamState>,
     /// Power-function averages of its parameters.
@@ -105,9 +106,9 @@ pub struct TrainState {
     pub(crate) graph: RefCell<StepGraph>,
 }
 
-impl TrainState {
+impl<N: TrainNetwork> TrainState<N> {
     /// A state before the first step.
-    pub fn new(model: Model) -> Self {
+    pub fn new(model: N) -> Self {
         let params = optim::new_params(&model);
         Self {
             model,
@@ -146,12 +147,12 @@ impl TrainState {
     }
 
     /// The network with the EMA weights, for sampling.
-    pub fn ema_model(&self) -> Model {
+    pub fn ema_model(&self) -> N {
         optim::ema_network(&self.model, &self.params)
     }
 
     /// The network alone.
-    pub(crate) fn into_model(self) -> Model {
+    pub(crate) fn into_model(self) -> N {
         self.model
     }
 
@@ -325,7 +326,7 @@ impl TrainState {
     }
 
     fn of(
-        model: Model,
+        model: N,
         params: Vec<ParamState>,
         tracked: Vec<Tracked>,
         position: Position,

@@ -288,6 +288,7 @@ impl Trainer {
                 height: shape.height,
                 width: shape.width,
                 data: Some(fingerprint),
+                ema_warning: None,
                 progress: Progress::default(),
             },
             saved_step: None,

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
 use ddpm_data::{DataConfig, DataKind, Dataset, OnBad};
+use ddpm_model::OpenedModel;
 use ddpm_store::checkpoint::Weights;
 use ddpm_store::diffusers::Scheduler;
 use ddpm_store::tensors::{list_tensors, read_sharded};
 use ddpm_store::{
     Checkpoint, MetricsLog, NamedTensor, RunDir, TensorFile, checkpoint, last_metrics, read_metrics,
 };
-use ddpm_train::OpenedModel;
 use serde_json::json;
 
 use super::{Parsed, Refusal, refused};
@@ -109,7 +109,7 @@ pub(super) fn network(bytes: &[u8], scratch: &Path) -> Result<Parsed> {
     }
     write(&folder, "config.json", bytes)?;
     let device = Device::flex();
-    let opened = match OpenedModel::open(&folder, Weights::Ema, &device) {
+    let opened = match OpenedModel::open(&folder, Some(Weights::Ema), &device) {
         Ok(opened) => opened,
         Err(error) => return Ok(Err(refused(error))),
     };

@@ -16,10 +16,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     // For what diffusers' schedulers are in our terms.
     ("ddpm-store", &["ddpm-schedule", "ddpm-diffusion"]),
     (
+        "ddpm-model",
+        &[
+            "ddpm-schedule",
+            "ddpm-kernels",
+            "ddpm-unet",
+            "ddpm-diffusion",
+            "ddpm-store",
+        ],
+    ),
+    (
         "ddpm-train",
         &[
             "ddpm-schedule",
             "ddpm-kernels",
+            "ddpm-model",
             "ddpm-unet",
             "ddpm-diffusion",
             "ddpm-data",
@@ -33,6 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "ddpm-cli",
         &[
+            "ddpm-model",
             "ddpm-device",
             "ddpm-schedule",
             "ddpm-kernels",
@@ -47,6 +59,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "ddpm-bench",
         &[
+            "ddpm-model",
             "ddpm-device",
             "ddpm-schedule",
             "ddpm-kernels",
@@ -56,10 +69,24 @@ const ARROWS: &[(&str, &[&str])] = &[
             "ddpm-train",
         ],
     ),
+    (
+        "ddpm",
+        &[
+            "ddpm-device",
+            "ddpm-schedule",
+            "ddpm-unet",
+            "ddpm-diffusion",
+            "ddpm-data",
+            "ddpm-store",
+            "ddpm-model",
+            "ddpm-train",
+        ],
+    ),
     // The one exception to "nobody uses ddpm-cli": the tests run it with faults in it.
     (
         "ddpm-tests",
         &[
+            "ddpm-model",
             "ddpm-schedule",
             "ddpm-data",
             "ddpm-store",

@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::Device;
+use ddpm_model::OpenedModel;
 use ddpm_schedule::ProcessConfig;
 use ddpm_store::tensors::{TensorListing, list_tensors};
 use ddpm_store::{RunDir, checkpoint, last_metrics};
-use ddpm_train::OpenedModel;
 use ddpm_unet::{Model, params};
 use serde_json::{Value, json};
 
@@ -79,7 +79,7 @@ fn run(path: &Path) -> Result<(String, Value)> {
 
 /// A network: figures, schedule and a drawing of its levels.
 fn model(path: &Path) -> Result<(String, Value)> {
-    let opened = OpenedModel::open_usual(path, None, &host()?)?;
+    let opened = OpenedModel::open(path, None, &host()?)?;
     let parameters = opened.model.num_params();
     let mut text = format!("network in {}\n", opened.path.display());
     let mut line = |what: &str, value: String| text += &format!("  {what:<12}{value}\n");

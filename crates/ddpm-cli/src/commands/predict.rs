@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use ddpm_model::OpenedModel;
 use ddpm_store::{NamedTensor, TensorFile};
-use ddpm_train::{OpenedModel, TrainError};
+use ddpm_train::TrainError;
 use ddpm_unet::{ClassLabels, Conditioning, Model};
 use serde_json::json;
 
@@ -25,7 +26,7 @@ pub fn predict(args: &PredictArgs) -> Result<Report> {
     let x = inputs.x()?;
     let [batch, ..] = x.dims();
     let t = inputs.t(batch)?;
-    let opened = OpenedModel::open_usual(&models::find(&args.model)?, None, &picked.device)?;
+    let opened = OpenedModel::open(&models::find(&args.model)?, None, &picked.device)?;
     inputs.check_t(&opened.model)?;
     let labels = inputs.labels(opened.model.conditioning(), batch)?;
     let y = opened

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use ddpm_train::OpenedModel;
+use ddpm_model::OpenedModel;
 use serde_json::json;
 
 use self::drawing::{Drawing, frames};
@@ -35,7 +35,7 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
     let picked = ddpm_device::resolve(args.device)?;
     args.precision.choose(&picked.device)?;
     let weights = args.weights.map(Into::into);
-    let mut opened = OpenedModel::open_usual(&path, weights, &picked.device)?;
+    let mut opened = OpenedModel::open(&path, weights, &picked.device)?;
     if let Some(warning) = &opened.warning {
         tracing::warn!("{warning}");
     }

@@ -7,9 +7,10 @@ use anyhow::{Context, Result};
 use burn::tensor::{Int, Tensor, TensorData};
 use ddpm_data::{DataConfig, Dataset};
 use ddpm_diffusion::{BitsPerDim, Condition, DiffusionError, Hold, Likelihood, randn_images};
+use ddpm_model::{OpenedModel, SamplingNetwork};
 use ddpm_schedule::VarianceKind;
 use ddpm_schedule::noise::Stream;
-use ddpm_train::{OpenedModel, SamplingNetwork, TrainError};
+use ddpm_train::TrainError;
 use serde_json::json;
 
 use super::super::{Report, shown};
@@ -36,7 +37,7 @@ pub fn bpd(args: &BpdArgs, common: Common) -> Result<Report> {
     let path = models::named_or_latest(args.model.as_deref())?;
     let picked = ddpm_device::resolve(args.device)?;
     args.precision.choose(&picked.device)?;
-    let mut opened = OpenedModel::open_usual(&path, args.weights.map(Into::into), &picked.device)?;
+    let mut opened = OpenedModel::open(&path, args.weights.map(Into::into), &picked.device)?;
     if let Some(refusal) = opened.refusal.take() {
         return Err(TrainError::from(refusal).into());
     }

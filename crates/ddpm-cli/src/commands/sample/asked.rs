@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use ddpm_diffusion::{Plan, SampleConfig, Sampler};
-use ddpm_train::OpenedModel;
+use ddpm_model::OpenedModel;
 use ddpm_unet::{Conditioning, Figures, Model, UnetError};
 
 use crate::args::SampleArgs;

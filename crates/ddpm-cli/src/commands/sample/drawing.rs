@@ -1,16 +1,15 @@
 //! Batch by batch: images go to disk as they are made, and grid and animation keep small copies.
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
-use burn::tensor::{Device, Int, Tensor};
-use ddpm_diffusion::{
-    DiffusionError, ImageBatch as Drawn, Plan, Progress as State, sample as draw,
-};
+use burn::tensor::Device;
+use ddpm_diffusion::{Plan, Progress as State};
+use ddpm_model::{OpenedModel, image_batch};
 use ddpm_store::images::{Animation, GridBuilder, Numbered, save_animation};
 use ddpm_store::{GridOptions, ImageBatch};
-use ddpm_train::{OpenedModel, SamplingNetwork, image_batch};
 use ddpm_unet::Precision;
 
 use super::outputs::{FRAMES, Outputs};
@@ -53,66 +52,59 @@ impl Drawing<'_> {
     /// # Errors   those of the network, and of writing
     pub fn run(&self, outputs: &Outputs, earlier: &Numbered, show: bool) -> Result<usize> {
         let steps = self.plan.steps();
-        let mut copies = self.copies(outputs, steps, show)?;
+        let copies = self.copies(outputs, steps, show)?;
         let total = (self.n.div_ceil(self.batch) * steps) as u64;
         let mut progress: Option<Progress> = None;
-        for (i, from) in (0..self.n).step_by(self.batch).enumerate() {
-            let count = self.batch.min(self.n - from);
-            let mut failed = None;
-            let drawn = self.batch_from(from, count, &mut |state| {
-                let step = i as u64 * state.of as u64 + state.step as u64;
+        let mut failed = None;
+        let drawing = ddpm_model::Drawing {
+            model: &self.opened.model,
+            plan: self.plan,
+            image: [self.opened.channels, self.size[0], self.size[1]],
+            class: self.class,
+            seed: self.seed,
+            first: self.first,
+            n: self.n,
+            batch: self.batch,
+            device: self.device,
+            precision: self.precision,
+        };
+        let seen = RefCell::new(copies);
+        let finished = drawing.run::<anyhow::Error>(
+            &mut |from, state| {
+                let step = (from / self.batch * state.of + state.step) as u64;
                 progress
                     .get_or_insert_with(|| Progress::start(0, total, self.quiet))
                     .update(Update {
                         step,
                         ..Update::default()
                     });
-                failed = copies.see(from, &state).err();
+                failed = seen.borrow_mut().see(from, &state).err();
                 match failed.is_some() || self.stop.load(Ordering::Relaxed) {
                     true => ControlFlow::Break(()),
                     false => ControlFlow::Continue(()),
                 }
-            });
-            if let Some(error) = failed {
-                return Err(error);
-            }
-            let images = match drawn {
-                // The last step of all is not worth stopping at, and is what it takes to finish a batch.
-                Err(DiffusionError::Stopped { .. }) => return Ok(from),
-                drawn => image_batch(drawn?)?,
-            };
-            if let Some(folder) = &outputs.folder {
-                if from == 0 {
-                    earlier.remove_ours()?;
+            },
+            &mut |from, images| {
+                if let Some(folder) = &outputs.folder {
+                    if from == 0 {
+                        earlier.remove_ours()?;
+                    }
+                    images.save_separate(folder, self.first as usize + from)?;
                 }
-                images.save_separate(folder, self.first as usize + from)?;
-            }
-            copies.paste(from, &images);
+                seen.borrow_mut().paste(from, &images);
+                Ok(())
+            },
+        )?;
+        if let Some(error) = failed {
+            return Err(error);
         }
+        if finished < self.n {
+            return Ok(finished);
+        }
+        let copies = seen.into_inner();
         drop(progress);
         copies.finish(outputs)?;
         Ok(self.n)
-    }
-
-    fn batch_from(
-        &self,
-        from: usize,
-        count: usize,
-        observer: &mut dyn FnMut(State<'_>) -> ControlFlow<()>,
-    ) -> Result<Tensor<4>, DiffusionError> {
-        let [height, width] = self.size;
-        let labels = self
-            .class
-            .map(|class| Tensor::<1, Int>::full([count], class, self.device));
-        let batch = Drawn {
-            shape: [count, self.opened.channels, height, width],
-            seed: self.seed,
-            first_index: self.first + from as u64,
-            labels,
-            device: self.device.clone(),
-        };
-        let network = SamplingNetwork::new(&self.opened.model, self.precision);
-        draw(&network, self.plan, batch, observer)
     }
 
     fn copies(&self, outputs: &Outputs, steps: usize, show: bool) -> Result<Copies> {

@@ -10,14 +10,16 @@ enum Raw {
     Text(String),
 }
 
-pub(crate) fn serialize<S: Serializer>(seed: &u64, out: S) -> Result<S::Ok, S::Error> {
+/// # Errors   those of the format
+pub fn serialize<S: Serializer>(seed: &u64, out: S) -> Result<S::Ok, S::Error> {
     match i64::try_from(*seed) {
         Ok(_) => out.serialize_u64(*seed),
         Err(_) => out.serialize_str(&seed.to_string()),
     }
 }
 
-pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<u64, D::Error> {
+/// # Errors   for what is no such number
+pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<u64, D::Error> {
     match Raw::deserialize(input)? {
         Raw::Number(seed) => Ok(seed),
         Raw::Text(text) => text.parse().map_err(|_| {

@@ -9,17 +9,19 @@ use ddpm_store::checkpoint::{self, Weights};
 use ddpm_store::diffusers::{Choice, NETWORK_STEPS, Scheduler};
 use ddpm_store::{DiffusersModel, NamedTensor, RunDir, StoreError};
 use ddpm_unet::figures::parameters_of_json;
-use ddpm_unet::{Model, SampleSize, UnetError};
+use ddpm_unet::{Model, SampleSize, UnetError, params};
 use serde_json::{Map, Value};
 
-use crate::error::TrainError;
-use crate::snapshot::{SavedState, load_weights};
+use crate::error::ModelError;
+use crate::settings::SavedSettings;
 
 /// A network for sampling, with all that sampling needs to know.
 #[derive(Debug)]
 pub struct OpenedModel {
     /// The network, without autodiff.
     pub model: Model,
+    /// Where it is.
+    pub device: Device,
     /// What is to be said of these weights before they are used, if anything.
     pub warning: Option<String>,
     /// Where it came from: the checkpoint or the model directory.
@@ -47,30 +49,23 @@ pub struct OpenedModel {
 }
 
 impl OpenedModel {
-    /// Opens the newest valid checkpoint of a run, a checkpoint, or a diffusers directory.
+    /// Opens the newest valid checkpoint of a run, a checkpoint, or a diffusers directory. `weights` of `None` are the EMA
+    /// weights of a run, and those of a diffusers directory that diffusers would take.
     ///
-    /// # Errors   as [`OpenedModel::open_usual`]
-    pub fn open(path: &Path, weights: Weights, device: &Device) -> Result<Self, TrainError> {
-        Self::open_usual(path, Some(weights), device)
-    }
-
-    /// As [`OpenedModel::open`]; `weights` of `None` are the EMA weights of a run, and those of a diffusers directory
-    /// that diffusers would take.
-    ///
-    /// # Errors   [`TrainError::Store`] if nothing of the kind is there or it is damaged,
-    /// [`TrainError::Model`] or [`TrainError::Format`] if it holds a network that this
+    /// # Errors   [`ModelError::Store`] if nothing of the kind is there or it is damaged,
+    /// [`ModelError::Network`] or [`ModelError::Format`] if it holds a network that this
     /// program cannot build
-    pub fn open_usual(
+    pub fn open(
         path: &Path,
         weights: Option<Weights>,
         device: &Device,
-    ) -> Result<Self, TrainError> {
+    ) -> Result<Self, ModelError> {
         let of_run = weights.unwrap_or(Weights::Ema);
         if path.join("config.toml").is_file() {
             let run = RunDir::open(path)?;
             return match checkpoint::latest_valid(&run)? {
                 Some(newest) => Self::from_checkpoint(&newest, of_run, device),
-                None => Err(TrainError::Format {
+                None => Err(ModelError::Format {
                     path: path.to_owned(),
                     problem: "this run has no checkpoint yet; wait for its first one".into(),
                 }),
@@ -86,21 +81,19 @@ impl OpenedModel {
         Self::from_diffusers(path, weights, device)
     }
 
-    fn from_checkpoint(path: &Path, weights: Weights, device: &Device) -> Result<Self, TrainError> {
+    fn from_checkpoint(path: &Path, weights: Weights, device: &Device) -> Result<Self, ModelError> {
         let found = checkpoint::load_for_sampling(path, weights)?;
-        let saved = SavedState::read(path, found.state)?;
+        let saved = SavedSettings::read(path, found.state)?;
         let Value::Object(json) = found.config else {
-            return Err(TrainError::Format {
+            return Err(ModelError::Format {
                 path: path.to_owned(),
                 problem: "the network's config.json is not an object".into(),
             });
         };
         Ok(Self {
             model: build(path, &json, found.weights, device)?,
-            warning: match found.averaged {
-                true => saved.config.ema.warning(saved.updates_at(found.step)),
-                false => None,
-            },
+            warning: saved.ema_warning.filter(|_| found.averaged),
+            device: device.clone(),
             path: path.to_owned(),
             step: Some(found.step),
             process: saved.config.process,
@@ -119,7 +112,7 @@ impl OpenedModel {
         path: &Path,
         weights: Option<Weights>,
         device: &Device,
-    ) -> Result<Self, TrainError> {
+    ) -> Result<Self, ModelError> {
         let found = DiffusersModel::read_weights(path, weights)?;
         let scheduler = match found.scheduler {
             Some(scheduler) => scheduler,
@@ -140,7 +133,7 @@ impl OpenedModel {
             && network.process == (ProcessConfig::Discrete {})
             && known < network.schedule.steps
         {
-            return Err(TrainError::Format {
+            return Err(ModelError::Format {
                 path: path.to_owned(),
                 problem: format!(
                     "the network knows {known} time steps and its scheduler has {}; \
@@ -161,6 +154,7 @@ impl OpenedModel {
         };
         Ok(Self {
             model,
+            device: device.clone(),
             warning: None,
             path: found.unet_dir,
             step: None,
@@ -182,12 +176,12 @@ impl OpenedModel {
 
     /// Makes `sample` ready for a sampler and a number of steps that the caller has chosen, or the model's own.
     ///
-    /// # Errors   [`TrainError::Store`] naming the file and the key that stands in the way
+    /// # Errors   [`ModelError::Store`] naming the file and the key that stands in the way
     pub fn prepare(
         &mut self,
         sampler: Option<&str>,
         steps: Option<usize>,
-    ) -> Result<(), TrainError> {
+    ) -> Result<(), ModelError> {
         if let Some(refusal) = self.refusal.take() {
             return Err(refusal.into());
         }
@@ -205,10 +199,10 @@ impl OpenedModel {
 
     /// The diffusion process.
     ///
-    /// # Errors   [`TrainError::Schedule`] if the model's settings make none
-    pub fn process(&self) -> Result<Process, TrainError> {
+    /// # Errors   [`ModelError::Schedule`] if the model's settings make none
+    pub fn process(&self) -> Result<Process, ModelError> {
         let built = self.process.build(&self.schedule);
-        built.map_err(|source| TrainError::Schedule {
+        built.map_err(|source| ModelError::Schedule {
             section: "the model's schedule",
             source,
         })
@@ -249,8 +243,8 @@ fn build(
     json: &Map<String, Value>,
     weights: Vec<NamedTensor>,
     device: &Device,
-) -> Result<Model, TrainError> {
-    let bad = |problem| TrainError::Format {
+) -> Result<Model, ModelError> {
+    let bad = |problem| ModelError::Format {
         path: path.to_owned(),
         problem,
     };
@@ -273,4 +267,21 @@ fn build(
         );
     }
     load_weights(path, model, weights)
+}
+
+/// `model` with the weights of `path`.
+///
+/// # Errors   [`ModelError::Format`] naming the tensor that does not fit
+pub fn load_weights(
+    path: &Path,
+    model: Model,
+    weights: Vec<NamedTensor>,
+) -> Result<Model, ModelError> {
+    let tensors = weights
+        .into_iter()
+        .map(|tensor| (tensor.name, tensor.shape, tensor.data));
+    params::load(model, tensors).map_err(|error| ModelError::Format {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    })
 }

@@ -1,0 +1,121 @@
+//! n images of a seed, in batches.
+
+use std::ops::ControlFlow;
+
+use burn::tensor::{Device, Int, Tensor};
+use ddpm_diffusion::{DiffusionError, ImageBatch as Batch, Plan, Progress, sample};
+use ddpm_store::ImageBatch;
+use ddpm_unet::{Model, Precision};
+
+use crate::error::ModelError;
+use crate::network::SamplingNetwork;
+use crate::open::OpenedModel;
+
+/// Which images are drawn, and how. Image i of a seed is the same in any batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Drawing<'a> {
+    /// The network.
+    pub model: &'a Model,
+    /// The sampler and its grid.
+    pub plan: &'a Plan,
+    /// `[channels, height, width]` of an image.
+    pub image: [usize; 3],
+    /// The class of all images, for a network that is told one.
+    pub class: Option<i64>,
+    /// Which images there are.
+    pub seed: u64,
+    /// The number of the first one.
+    pub first: u64,
+    /// How many are drawn.
+    pub n: usize,
+    /// How many at a time.
+    pub batch: usize,
+    /// Where the network is.
+    pub device: &'a Device,
+    /// What it computes in.
+    pub precision: Precision,
+}
+
+impl Drawing<'_> {
+    /// Draws all, and hands over each batch when it is finished, with the number of its first image among the n. Returns
+    /// how many images were finished: fewer than n if `observe` breaks, which is called after each step of the sampler.
+    ///
+    /// # Errors   those of the network, as `E` those of `take`
+    pub fn run<E: From<ModelError>>(
+        &self,
+        observe: &mut dyn FnMut(usize, Progress<'_>) -> ControlFlow<()>,
+        take: &mut dyn FnMut(usize, ImageBatch) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        // The network stays the same over all batches, so that a GPU captures it once.
+        let network = SamplingNetwork::new(self.model, self.precision);
+        for from in (0..self.n).step_by(self.batch.max(1)) {
+            let count = self.batch.min(self.n - from);
+            let [channels, height, width] = self.image;
+            let batch = Batch {
+                shape: [count, channels, height, width],
+                seed: self.seed,
+                first_index: self.first + from as u64,
+                labels: self
+                    .class
+                    .map(|class| Tensor::<1, Int>::full([count], class, self.device)),
+                device: self.device.clone(),
+            };
+            let drawn = sample(&network, self.plan, batch, &mut |progress| {
+                observe(from, progress)
+            });
+            let images = match drawn {
+                Ok(images) => image_batch(images)?,
+                Err(DiffusionError::Stopped { .. }) => return Ok(from),
+                Err(error) => return Err(ModelError::from(error).into()),
+            };
+            take(from, images)?;
+        }
+        Ok(self.n)
+    }
+}
+
+impl OpenedModel {
+    /// The first `n` images of a seed, by the model's own sampler.
+    ///
+    /// # Errors   [`ModelError::Size`] if the model does not say how large images are; those of sampling
+    pub fn sample(&mut self, n: usize, seed: u64) -> Result<ImageBatch, ModelError> {
+        /// Images at a time.
+        const BATCH: usize = 16;
+        self.prepare(None, None)?;
+        let [height, width] = self.size.ok_or_else(|| ModelError::Size {
+            path: self.path.clone(),
+        })?;
+        let plan = self.sample.plan(&self.process()?, self.meaning)?;
+        let drawing = Drawing {
+            model: &self.model,
+            plan: &plan,
+            image: [self.channels, height, width],
+            class: None,
+            seed,
+            first: 0,
+            n,
+            batch: BATCH,
+            device: &self.device,
+            precision: Precision::F32,
+        };
+        let mut pixels = Vec::new();
+        drawing.run::<ModelError>(&mut |_, _| ControlFlow::Continue(()), &mut |_, images| {
+            pixels.extend(images.into_parts().0);
+            Ok(())
+        })?;
+        Ok(ImageBatch::new(pixels, [n, self.channels, height, width])?)
+    }
+}
+
+/// Sampled images, ready to be written.
+///
+/// # Errors   [`ModelError::Device`] if they cannot be read back
+pub fn image_batch(images: Tensor<4>) -> Result<ImageBatch, ModelError> {
+    let shape = images.dims();
+    let failed = |message| ModelError::Device { message };
+    let pixels = images.try_into_data();
+    let pixels = pixels.map_err(|error| failed(error.to_string()))?;
+    let pixels = pixels.try_into_vec();
+    let pixels = pixels.map_err(|error| failed(format!("{error:?}")))?;
+    Ok(ImageBatch::new(pixels, shape)?)
+}

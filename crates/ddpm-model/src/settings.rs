@@ -1,0 +1,77 @@
+//! What a checkpoint says of its network, as far as sampling needs it.
+
+use std::path::Path;
+
+use ddpm_diffusion::{Meaning, ObjectiveConfig, SampleConfig};
+use ddpm_schedule::{Process, ProcessConfig, ScheduleConfig, named};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::ModelError;
+
+/// `state.json` of a checkpoint; other keys are those of training.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct SavedSettings {
+    /// The sections of the run's configuration that are about sampling.
+    pub config: Sections,
+    /// Channels of an image.
+    pub channels: usize,
+    /// Rows of an image.
+    pub height: usize,
+    /// Columns of an image.
+    pub width: usize,
+    /// What must be said of the EMA weights before they are used, if anything.
+    #[serde(default)]
+    pub ema_warning: Option<String>,
+}
+
+/// Sections of a configuration.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Sections {
+    /// Seed of every random number of the run.
+    #[serde(with = "crate::seed")]
+    pub seed: u64,
+    /// The diffusion process.
+    #[serde(deserialize_with = "named::deserialize", default)]
+    pub process: ProcessConfig,
+    /// The noise schedule: the table of the process `discrete`.
+    #[serde(default)]
+    pub schedule: ScheduleConfig,
+    /// What the network predicts.
+    #[serde(default)]
+    pub objective: ObjectiveConfig,
+    /// How samples are drawn.
+    #[serde(default)]
+    pub sample: SampleConfig,
+}
+
+impl SavedSettings {
+    /// # Errors   [`ModelError::Format`] if the JSON of `path` is of another form
+    pub fn read(path: &Path, state: Value) -> Result<Self, ModelError> {
+        serde_json::from_value(state).map_err(|error| ModelError::Format {
+            path: path.join("state.json"),
+            problem: format!("not a training state of this program: {error}"),
+        })
+    }
+}
+
+impl Sections {
+    /// The diffusion process.
+    ///
+    /// # Errors   [`ModelError::Schedule`] naming the key
+    pub fn process(&self) -> Result<Process, ModelError> {
+        let section = match self.process {
+            ProcessConfig::Discrete {} => "[schedule]",
+            _ => "[process]",
+        };
+        let built = self.process.build(&self.schedule);
+        built.map_err(|source| ModelError::Schedule { section, source })
+    }
+
+    /// What the network's output means.
+    ///
+    /// # Errors   as [`Sections::process`]; [`ModelError::Diffusion`]
+    pub fn meaning(&self) -> Result<Meaning, ModelError> {
+        Ok(self.objective.build(&self.process()?)?.meaning())
+    }
+}
