@@ -13,9 +13,9 @@ static SCRATCH: LazyLock<TempDir> =
 /// Gives the bytes to the parser of a format.
 ///
 /// # Panics   if a refusal is not one sentence that names the file: that is a finding too
-pub fn feed(format: Format, bytes: &[u8]) {
+pub fn parse(format: Format, bytes: &[u8]) {
     let scratch: &Path = SCRATCH.path();
-    if let Err(error) = ddpm_tests::hostile::feed(format, bytes, scratch) {
+    if let Err(error) = ddpm_tests::hostile::parse(format, bytes, scratch) {
         panic!("{}: {error:#}", format.name());
     }
 }
@@ -25,7 +25,7 @@ pub fn feed(format: Format, bytes: &[u8]) {
 macro_rules! target {
     ($format:ident) => {
         libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-            $crate::feed($crate::Format::$format, bytes);
+            $crate::parse($crate::Format::$format, bytes);
         });
     };
 }

@@ -49,14 +49,14 @@ impl Form {
 
 /// What a row found when everything held.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct Passed {
     /// How many faults or inputs were tried.
     pub count: u64,
     /// Figures worth printing, in a few words; may be empty.
     pub note: String,
 }
 
-impl Held {
+impl Passed {
     /// `count` cases, nothing else to say.
     pub fn times(count: u64) -> Self {
         Self {
@@ -78,7 +78,7 @@ pub struct Row {
     /// Only in the full form.
     pub full_only: bool,
     /// Tries it; an error says what did not hold.
-    pub check: fn(Form) -> Result<Held>,
+    pub check: fn(Form) -> Result<Passed>,
 }
 
 /// A row that was run.
@@ -87,7 +87,7 @@ pub struct Ran {
     /// The row.
     pub row: Row,
     /// What it found, or what did not hold.
-    pub outcome: Result<Held>,
+    pub outcome: Result<Passed>,
     /// How long it took.
     pub time: Duration,
 }

@@ -1,8 +1,8 @@
 //! One door for bytes of any origin to every parser: the fuzz targets, the seed corpora and the rows of random
-//! mutations all go through [`feed`].
+//! mutations all go through [`parse`].
 //!
 //! A parser may take the bytes or refuse them with one sentence that names the file. That it neither panics nor
-//! takes long is for whoever calls [`feed`] to see; [`Watch`] does.
+//! takes long is for whoever calls [`parse`] to see; [`Watch`] does.
 
 mod parsers;
 mod watch;
@@ -95,7 +95,7 @@ impl Format {
 
 /// What a parser did with the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fed {
+pub enum Input {
     /// It took them.
     Taken,
     /// It refused them, with this message.
@@ -107,7 +107,7 @@ pub enum Fed {
 ///
 /// # Errors
 /// If a refusal is not one sentence that names what was refused, or the scratch folder cannot be written to.
-pub fn feed(format: Format, bytes: &[u8], scratch: &Path) -> Result<Fed> {
+pub fn parse(format: Format, bytes: &[u8], scratch: &Path) -> Result<Input> {
     let parsed = match format {
         Format::Safetensors => parsers::safetensors(bytes, scratch)?,
         Format::ShardedIndex => parsers::sharded_index(bytes, scratch)?,
@@ -126,10 +126,10 @@ pub fn feed(format: Format, bytes: &[u8], scratch: &Path) -> Result<Fed> {
         Format::Metrics => parsers::metrics(bytes, scratch)?,
     };
     match parsed {
-        Ok(()) => Ok(Fed::Taken),
+        Ok(()) => Ok(Input::Taken),
         Err(refusal) => {
             refusal.check(scratch)?;
-            Ok(Fed::Refused(refusal.message))
+            Ok(Input::Refused(refusal.message))
         }
     }
 }

@@ -33,7 +33,7 @@ pub const TINY: &[&str] = &[
 
 /// An empty folder in which `ddpm` is run.
 #[derive(Debug)]
-pub struct Workplace {
+pub struct Sandbox {
     folder: TempDir,
 }
 
@@ -107,13 +107,13 @@ impl Ended {
     }
 }
 
-impl Default for Workplace {
+impl Default for Sandbox {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Workplace {
+impl Sandbox {
     /// A new one.
     pub fn new() -> Self {
         Self {
@@ -214,7 +214,7 @@ pub fn repository() -> PathBuf {
 }
 
 /// `--set` arguments that give a recipe a few images in place of those that are not shipped.
-pub fn stand_in(place: &Workplace, recipe: &str) -> Vec<String> {
+pub fn stand_in(place: &Sandbox, recipe: &str) -> Vec<String> {
     match recipe {
         "ddpm-cifar10" => {
             for i in 1..=5 {

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use ddpm_store::TensorFile;
-use ddpm_tests::Workplace;
+use ddpm_tests::Sandbox;
 
 const TRACKED: [&str; 6] = [
     "--set",
@@ -43,7 +43,7 @@ fn optimiser(run: &Path) -> Vec<u8> {
 
 #[test]
 fn tracked_averages_are_resumed_bit_for_bit_and_make_others() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     place.train_tiny("whole", &TRACKED).done();
     let half = [&TRACKED[..], &["--set", "train.steps=4"]].concat();
     place.train_tiny("parts", &half).done();
@@ -117,7 +117,7 @@ fn tracked_averages_are_resumed_bit_for_bit_and_make_others() {
 
 #[test]
 fn the_main_average_may_follow_the_same_law() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let law = [
         "--set",
         "ema.law.kind=power_function",
@@ -154,7 +154,7 @@ fn the_main_average_may_follow_the_same_law() {
 
 #[test]
 fn what_cannot_be_made_is_said() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     place.train_tiny("plain", &[]).done();
     assert!(!place.path("plain/ema").exists());
     let ema = |more: &[&str]| place.ddpm([&["ema"][..], more].concat());

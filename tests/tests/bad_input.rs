@@ -1,6 +1,6 @@
 //! Whatever is wrong with what a person gives is one sentence and the right exit code, and leaves nothing behind.
 
-use ddpm_tests::Workplace;
+use ddpm_tests::Sandbox;
 
 fn idx(magic: [u8; 4], count: u32, bytes: usize) -> Vec<u8> {
     let mut file = magic.to_vec();
@@ -34,7 +34,7 @@ const TRUNCATED_PNG: &[u8] = &[
 
 #[test]
 fn configurations() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     place.file("typo.toml", "[train]\nbtach = 3\n");
     place.file("type.toml", "[train]\nbatch = \"many\"\n");
     place.file("syntax.toml", "[train\n");
@@ -121,7 +121,7 @@ fn configurations() {
 
 #[test]
 fn data() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     std::fs::create_dir(place.path("empty")).unwrap();
     place.file("cut/a/one.png", TRUNCATED_PNG);
     place.file("html/one.jpg", "<html><body>404</body></html>");
@@ -167,7 +167,7 @@ fn data() {
 #[test]
 fn unreadable_folder() {
     use std::os::unix::fs::PermissionsExt;
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let folder = place.path("locked");
     std::fs::create_dir(&folder).unwrap();
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o000)).unwrap();
@@ -187,7 +187,7 @@ fn unreadable_folder() {
 
 #[test]
 fn bad_images_can_be_skipped_and_are_counted() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     place.train_tiny("run", &[]).done();
     place
         .ddpm([
@@ -220,7 +220,7 @@ fn bad_images_can_be_skipped_and_are_counted() {
 
 #[test]
 fn models_and_checkpoints() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     place.ddpm(["sample"]).failed(2, &["runs", "ddpm train"]);
     place.ddpm(["train", "--resume"]).failed(2, &["runs"]);
     place
@@ -263,7 +263,7 @@ fn models_and_checkpoints() {
 
 #[test]
 fn a_network_that_diverges_ends_with_5_and_keeps_its_checkpoints() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     place
         .train_tiny(
             "run",
@@ -296,7 +296,7 @@ fn a_network_that_diverges_ends_with_5_and_keeps_its_checkpoints() {
 #[test]
 fn a_closed_stdout_is_no_error() {
     use std::process::Stdio;
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let mut child = place
         .command(["schedule", "--rows", "1000"])
         .stdout(Stdio::piped())

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use ddpm_tests::Workplace;
+use ddpm_tests::Sandbox;
 
 fn steps(run: &Path) -> Vec<u64> {
     let run = ddpm_store::RunDir::open(run).unwrap();
@@ -21,7 +21,7 @@ fn resume<'a>(more: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn verify_list_and_prune() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let more = [
         "--set",
         "train.steps=12",
@@ -86,7 +86,7 @@ fn verify_list_and_prune() {
 
 #[test]
 fn a_run_goes_back_on_purpose() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     place.train_tiny("run", &["--set", "train.keep=9"]).done();
     place
         .ddpm(resume(&["--from", "3"]))
@@ -118,7 +118,7 @@ fn a_run_goes_back_on_purpose() {
 
 #[test]
 fn a_resume_says_what_changed_and_takes_other_lengths() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     place.train_tiny("run", &[]).done();
     let ended = place
         .ddpm(resume(&[
@@ -151,7 +151,7 @@ fn a_resume_says_what_changed_and_takes_other_lengths() {
 /// The folder moved, which is no matter; then an image was taken out, which is.
 #[test]
 fn images_are_known_again() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let image = |folder: &str, name: &str, shade: u8| {
         let pixels: Vec<f32> = (0..64)
             .map(|i| f32::from(shade) / 128.0 - 1.0 + i as f32 / 200.0)
@@ -192,7 +192,7 @@ fn images_are_known_again() {
 
 #[test]
 fn an_average_of_random_weights_is_said_to_be_one() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let slow = ["--set", "ema.decay=0.99", "--set", "ema.min_decay=0.99"];
     let trained = place.train_tiny("run", &slow).done();
     let warning =
@@ -209,7 +209,7 @@ fn an_average_of_random_weights_is_said_to_be_one() {
     assert!(!sample(&["--weights", "raw"]).stderr.contains("random"));
     assert_ne!(std::fs::read(place.path("drawn.png")).unwrap(), first);
     // The default warm-up forgets the initial weights at once.
-    let warm = Workplace::new();
+    let warm = Sandbox::new();
     assert!(!warm.train_tiny("run", &[]).done().stderr.contains("random"));
 }
 
@@ -217,7 +217,7 @@ fn an_average_of_random_weights_is_said_to_be_one() {
 #[test]
 fn jumps_of_the_loss_follow_the_policy() {
     for (policy, said, logged) in [("off", false, 0), ("clip", false, 0), ("skip", true, 1)] {
-        let place = Workplace::new();
+        let place = Sandbox::new();
         let spike = format!("guard.spike={policy}");
         let mut args = ddpm_tests::tiny("run");
         for set in [

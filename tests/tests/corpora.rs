@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ddpm_tests::hostile::{Fed, Format, Watch, corpus, feed};
+use ddpm_tests::hostile::{Format, Input, Watch, corpus, parse};
 use ddpm_tests::repository;
 
 #[test]
@@ -13,9 +13,9 @@ fn every_file_is_taken_or_refused_in_time() {
     for format in Format::ALL {
         let (mut taken, mut refused) = (0, 0);
         for (path, bytes) in corpus(format).unwrap() {
-            match watch.case(|| feed(format, &bytes, scratch.path())) {
-                Ok(Fed::Taken) => taken += 1,
-                Ok(Fed::Refused(_)) => refused += 1,
+            match watch.case(|| parse(format, &bytes, scratch.path())) {
+                Ok(Input::Taken) => taken += 1,
+                Ok(Input::Refused(_)) => refused += 1,
                 Err(error) => wrong.push(format!("{}: {error:#}", path.display())),
             }
         }

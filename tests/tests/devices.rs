@@ -1,14 +1,14 @@
-//! `--devices`: one run on several devices, here on shares of the processor.
+//! `--devices`: one run on several devices, here on shares of the CPU.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may stop it")]
 
 use std::path::Path;
 
-use ddpm_tests::{Ended, Workplace, tiny};
+use ddpm_tests::{Ended, Sandbox, tiny};
 use serde_json::Value;
 
 /// A tiny run on these devices.
-fn train(place: &Workplace, run: &str, devices: &str, more: &[&str]) -> Ended {
+fn train(place: &Sandbox, run: &str, devices: &str, more: &[&str]) -> Ended {
     place.ddpm(arguments(run, devices, more))
 }
 
@@ -49,7 +49,7 @@ fn metrics(run: &Path) -> Vec<Value> {
 /// Two devices compute what one does that takes its batch in two parts, bit for bit.
 #[test]
 fn two_devices_do_what_one_does_in_two_parts() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let parts = ["--set", "train.accumulate=2"];
     place.train_tiny("one", &parts).done();
     train(&place, "two", "cpu:2", &[]).done();
@@ -66,7 +66,7 @@ fn two_devices_do_what_one_does_in_two_parts() {
 
 #[test]
 fn a_run_goes_on_with_other_devices() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let constant = ["--set", "optim.decay=constant"];
     let parts = [constant[0], constant[1], "--set", "train.accumulate=2"];
     place.train_tiny("one", &parts).done();
@@ -85,7 +85,7 @@ fn a_run_goes_on_with_other_devices() {
 /// one thread for the kernels, which the devices must not wait for each other on.
 #[test]
 fn all_devices_skip_and_go_back_together() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let faulty = |run: &str, devices: &str, more: &[&str], poison: &str| {
         let mut command = place.faulty(arguments(run, devices, more));
         command.env("RAYON_NUM_THREADS", "1");
@@ -109,7 +109,7 @@ fn all_devices_skip_and_go_back_together() {
 
 #[test]
 fn one_device_is_no_other_run_for_being_listed() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     place.train_tiny("plain", &[]).done();
     train(&place, "listed", "cpu:1", &[]).done();
     let [plain, listed] = ["plain", "listed"].map(|run| place.path(run));
@@ -119,7 +119,7 @@ fn one_device_is_no_other_run_for_being_listed() {
 
 #[test]
 fn bad_lists_are_usage_errors() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     for (list, word) in [
         ("cpu:0", "no number of shares"),
         ("cpu,tpu", "`tpu` is no device"),
@@ -139,14 +139,14 @@ fn bad_lists_are_usage_errors() {
 
 #[test]
 fn a_device_that_is_not_there_is_a_device_error() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     train(&place, "run", "cuda:8,cuda:9", &[]).failed(6, &["cuda:8"]);
     assert!(!place.path("run").exists());
 }
 
 #[test]
 fn a_dry_run_says_what_several_devices_need() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let peak = |devices: &str| {
         let json = train(&place, "run", devices, &["--dry-run"]).done().json();
         assert_eq!(json["device"], devices);

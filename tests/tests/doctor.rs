@@ -1,10 +1,10 @@
 //! `ddpm doctor`: good recipes are found good, each mistake is a line that says what to change, and nothing is
 //! written.
 
-use ddpm_tests::{Ended, Workplace, repository};
+use ddpm_tests::{Ended, Sandbox, repository};
 
-/// `ddpm doctor` on the processor with further arguments; asserts that it leaves the folder as it was.
-fn doctor(place: &Workplace, args: &[&str]) -> Ended {
+/// `ddpm doctor` on the CPU with further arguments; asserts that it leaves the folder as it was.
+fn doctor(place: &Sandbox, args: &[&str]) -> Ended {
     let before = listing(place);
     let ended = place.ddpm(["doctor", "--device", "cpu"].iter().chain(args));
     assert_eq!(listing(place), before, "{args:?} wrote something");
@@ -12,7 +12,7 @@ fn doctor(place: &Workplace, args: &[&str]) -> Ended {
     ended
 }
 
-fn listing(place: &Workplace) -> Vec<std::ffi::OsString> {
+fn listing(place: &Sandbox) -> Vec<std::ffi::OsString> {
     let mut names: Vec<_> = std::fs::read_dir(place.path("."))
         .expect("the folder")
         .map(|entry| entry.expect("its entry").file_name())
@@ -37,7 +37,7 @@ fn recipe(name: &str) -> String {
 
 #[test]
 fn the_built_in_recipe_is_fine() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let ended = doctor(&place, &[]).done();
     for topic in [
         "schedule",
@@ -79,7 +79,7 @@ fn the_built_in_recipe_is_fine() {
 
 #[test]
 fn json_has_findings_and_figures() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let json = doctor(&place, &["--json", "--set", "train.steps=300"])
         .done()
         .json();
@@ -106,7 +106,7 @@ fn json_has_findings_and_figures() {
 
 #[test]
 fn recipes_that_need_nothing_from_outside_are_fine() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let zip = format!(
         "data.path={}",
         repository().join("configs/data/sprites-32.zip").display()
@@ -136,7 +136,7 @@ fn recipes_that_need_nothing_from_outside_are_fine() {
 
 #[test]
 fn what_can_be_known_without_the_images_is_told() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let ended = doctor(&place, &[&recipe("ddpm-256.toml")]);
     assert_eq!(ended.code, Some(3), "{}", ended.stdout);
     assert!(lines(&ended, "fail", "data")[0].contains("images"));
@@ -146,7 +146,7 @@ fn what_can_be_known_without_the_images_is_told() {
 
 #[test]
 fn each_mistake_is_a_line_that_says_what_to_change() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let cases: &[(&[&str], i32, &str, &[&str])] = &[
         (
             &["schedule.kind=linear", "schedule.steps=100"],
@@ -251,7 +251,7 @@ fn each_mistake_is_a_line_that_says_what_to_change() {
 
 #[test]
 fn a_device_that_is_not_there_keeps_its_exit_code() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let ended = place.ddpm(["doctor", "--device", "cuda:0"]);
     assert_eq!(ended.code, Some(6), "{}", ended.stdout);
     assert!(lines(&ended, "fail", "device")[0].contains("cuda"));
@@ -265,7 +265,7 @@ fn a_device_that_is_not_there_keeps_its_exit_code() {
 
 #[test]
 fn several_devices_are_examined_as_a_run_has_them() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let ended = place.ddpm(["doctor", "--devices", "cpu:2"]).done();
     assert!(lines(&ended, "ok", "device")[0].contains("cpu:2, f32"));
     assert!(!lines(&ended, "ok", "time").is_empty());
@@ -277,7 +277,7 @@ fn several_devices_are_examined_as_a_run_has_them() {
 
 #[test]
 fn what_the_device_does_not_compute_in_is_found() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let ended = doctor(&place, &["--set", "train.precision=bf16"]);
     assert_eq!(ended.code, Some(6), "{}", ended.stdout);
     assert!(lines(&ended, "fail", "device")[0].contains("precision bf16"));
@@ -285,7 +285,7 @@ fn what_the_device_does_not_compute_in_is_found() {
 
 #[test]
 fn doubtful_choices_are_warnings() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let cases: &[(&[&str], &str, &str)] = &[
         (
             &["schedule.kind=linear", "schedule.steps=300"],
@@ -331,7 +331,7 @@ fn doubtful_choices_are_warnings() {
 
 #[test]
 fn training_refuses_a_network_that_no_memory_holds() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let train = |channels: &str, more: &[&str]| {
         place.ddpm(
             ["train", "--device", "cpu", "--set", channels]
@@ -348,7 +348,7 @@ fn training_refuses_a_network_that_no_memory_holds() {
 
 #[test]
 fn a_configuration_that_asks_for_more_than_the_weights_hold_is_refused() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     place.train_tiny("run", &[]).done();
     std::fs::create_dir(place.path("model")).unwrap();
     let ema = place.path("run/checkpoints/step-6/ema");
@@ -380,7 +380,7 @@ fn a_configuration_that_asks_for_more_than_the_weights_hold_is_refused() {
 
 #[test]
 fn snapshots_of_averages_count_on_the_disk() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let bytes = |sets: &[&str]| {
         let mut args: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
         args.push("--json");

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ddpm_store::{NamedTensor, TensorFile};
-use ddpm_tests::{Ended, Workplace, repository};
+use ddpm_tests::{Ended, Sandbox, repository};
 use serde_json::{Value, json};
 
 const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
 
 /// A copy of the tiny network below the workplace.
-fn network(place: &Workplace, name: &str) -> PathBuf {
+fn network(place: &Sandbox, name: &str) -> PathBuf {
     let fixture = repository().join("tests/fixtures/tiny-unet");
     for file in ["config.json", WEIGHTS] {
         let bytes = fs::read(fixture.join(file)).expect("a fixture");
@@ -20,7 +20,7 @@ fn network(place: &Workplace, name: &str) -> PathBuf {
 }
 
 /// The same with a scheduler.
-fn scheduled(place: &Workplace, name: &str, scheduler: &Value) -> PathBuf {
+fn scheduled(place: &Sandbox, name: &str, scheduler: &Value) -> PathBuf {
     let folder = network(place, name);
     let text = scheduler.to_string();
     place.file(&format!("{name}/scheduler_config.json"), text);
@@ -28,7 +28,7 @@ fn scheduled(place: &Workplace, name: &str, scheduler: &Value) -> PathBuf {
 }
 
 /// Four images of a model into `grid.png`.
-fn sample(place: &Workplace, model: &Path, more: &[&str]) -> Ended {
+fn sample(place: &Sandbox, model: &Path, more: &[&str]) -> Ended {
     let model = model.to_str().expect("a path in UTF-8");
     let args = [
         "sample", "--device", "cpu", "-n", "4", "--grid", "grid.png", "--json", "--model", model,
@@ -37,14 +37,14 @@ fn sample(place: &Workplace, model: &Path, more: &[&str]) -> Ended {
 }
 
 /// The picture that [`sample`] makes.
-fn picture(place: &Workplace, model: &Path, more: &[&str]) -> Vec<u8> {
+fn picture(place: &Sandbox, model: &Path, more: &[&str]) -> Vec<u8> {
     sample(place, model, more).done();
     fs::read(place.path("grid.png")).expect("a picture")
 }
 
 #[test]
 fn a_scheduler_is_heeded_or_refused() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let model = |name: &str, keys: Value| scheduled(&place, name, &keys);
     for (name, keys, code, words) in [
         (
@@ -125,7 +125,7 @@ fn a_scheduler_is_heeded_or_refused() {
 
 #[test]
 fn every_class_draws_by_its_own_sampler() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     for (class, sampler, steps) in [
         ("PNDMScheduler", "pndm", 50),
         ("DEISMultistepScheduler", "deis", 50),
@@ -160,7 +160,7 @@ fn every_class_draws_by_its_own_sampler() {
 
 #[test]
 fn a_checkpoint_is_a_pipeline_that_draws_alike() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     for (name, sets, class) in [
         (
             "ddpm",
@@ -200,7 +200,7 @@ fn a_checkpoint_is_a_pipeline_that_draws_alike() {
 
 #[test]
 fn every_key_of_a_scheduler_changes_the_picture() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let steps = ["--steps", "4"];
     let with = |class: &str, key: &str, value: &Value| {
         let keys = json!({"_class_name": class, key: value});
@@ -232,7 +232,7 @@ fn every_key_of_a_scheduler_changes_the_picture() {
 
 #[test]
 fn the_class_chooses_the_sampler_and_its_steps() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let keys = |class: &str| json!({"_class_name": class, "num_train_timesteps": 60});
     let ddim = scheduled(&place, "ddim", &keys("DDIMScheduler"));
     let said = sample(&place, &ddim, &[]).done().json();
@@ -250,7 +250,7 @@ fn the_class_chooses_the_sampler_and_its_steps() {
 
 #[test]
 fn latent_pipelines_and_variances_that_nobody_reads_are_refused_by_name() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let folder = network(&place, "latent");
     let index = |index: Value| place.file("latent/model_index.json", index.to_string());
     for part in ["vae", "vqvae", "movq", "text_encoder"] {
@@ -306,7 +306,7 @@ fn latent_pipelines_and_variances_that_nobody_reads_are_refused_by_name() {
 
 #[test]
 fn numbers_that_are_not_finite_make_no_pictures() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let folder = network(&place, "nan");
     let path = folder.join(WEIGHTS);
     let sound = TensorFile::read(&path).unwrap();
@@ -333,7 +333,7 @@ fn numbers_that_are_not_finite_make_no_pictures() {
 
 #[test]
 fn weights_are_found_under_every_name() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let folder = network(&place, "plain");
     let steps = ["--steps", "3"];
     let expected = picture(&place, &folder, &steps);
@@ -382,7 +382,7 @@ fn weights_are_found_under_every_name() {
 
 #[test]
 fn a_repository_is_found_in_the_cache() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     network(&place, "hub/models--google--ddpm-tiny/snapshots/abc");
     place.file("hub/models--google--ddpm-tiny/refs/main", "abc");
     let run = |variable: &str, value: &str, name: &str| {
@@ -411,7 +411,7 @@ fn a_repository_is_found_in_the_cache() {
 
 #[test]
 fn predict_is_what_diffusers_computed() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     for name in [
         "ho_cifar_like",
         "class_scale_shift_gray",
@@ -448,7 +448,7 @@ fn predict_is_what_diffusers_computed() {
 
 #[test]
 fn sample_and_inspect_read_a_diffusers_directory() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let folder = repository().join("tests/golden/data/unet/library_defaults");
     let folder = folder.to_str().unwrap();
     let text = place.ddpm(["inspect", folder]).done().stdout;
@@ -479,7 +479,7 @@ fn sample_and_inspect_read_a_diffusers_directory() {
 
 #[test]
 fn schedule_prints_and_plots() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let ended = place
         .ddpm([
             "schedule",
@@ -505,7 +505,7 @@ fn schedule_prints_and_plots() {
 
 #[test]
 fn devices_are_listed() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let json = place.ddpm(["devices", "--json"]).done().json();
     let cpu = &json["devices"][0];
     assert_eq!(

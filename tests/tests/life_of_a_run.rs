@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use ddpm_store::TensorFile;
-use ddpm_tests::Workplace;
+use ddpm_tests::Sandbox;
 
 fn weights(run: &Path, step: u64, kind: &str) -> Vec<u8> {
     let path = run
@@ -32,7 +32,7 @@ fn metrics(run: &Path) -> Vec<serde_json::Value> {
 
 #[test]
 fn a_run_leaves_what_it_promises() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let ended = place.train_tiny("run", &[]).done();
     let json = ended.json();
     assert_eq!(
@@ -77,7 +77,7 @@ fn a_run_leaves_what_it_promises() {
 
 #[test]
 fn one_seed_is_one_run() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     for run in ["a", "b"] {
         place.train_tiny(run, &[]).done();
     }
@@ -91,7 +91,7 @@ fn one_seed_is_one_run() {
 
 #[test]
 fn resuming_is_as_if_nothing_had_happened() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     // The recipe's learning rate follows the length of the run, so the halves are of one plan:
     // constant after the warm-up.
     let constant = ["--set", "optim.decay=constant"];
@@ -128,7 +128,7 @@ fn resuming_is_as_if_nothing_had_happened() {
 #[test]
 fn a_signal_stops_a_run_that_can_be_resumed() {
     for signal in ["-TERM", "-INT"] {
-        let place = Workplace::new();
+        let place = Sandbox::new();
         let mut args = ddpm_tests::tiny("run");
         for set in ["train.steps=100000", "train.checkpoint_every=0"] {
             args.extend(["--set".to_owned(), set.to_owned()]);
@@ -181,7 +181,7 @@ fn a_signal_stops_a_run_that_can_be_resumed() {
 
 #[test]
 fn another_configuration_does_not_resume() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     place.train_tiny("run", &[]).done();
     place
         .ddpm([
@@ -206,7 +206,7 @@ fn another_configuration_does_not_resume() {
 
 #[test]
 fn sampling_does_not_depend_on_the_batch() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     place.train_tiny("runs/tiny-001", &[]).done();
     let sample = |more: &[&str]| {
         let args = [
@@ -276,7 +276,7 @@ fn sampling_does_not_depend_on_the_batch() {
 
 #[test]
 fn inspect_and_predict() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     place.train_tiny("run", &[]).done();
     let text = place.ddpm(["inspect", "run"]).done().stdout;
     for word in [

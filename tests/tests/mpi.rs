@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ddpm_tests::faults::{Form, rows};
 use ddpm_tests::mpirun::{children, mpirun, signal};
-use ddpm_tests::{Ended, OBJECTIVES, Workplace, repository, tiny};
+use ddpm_tests::{Ended, OBJECTIVES, Sandbox, repository, tiny};
 
 /// The files of a checkpoint that hold its tensors, and the log without what a clock says.
 fn left(run: &Path, step: u64) -> (Vec<Vec<u8>>, Vec<String>) {
@@ -57,7 +57,7 @@ fn run(ranks: usize, command: &Command) -> Ended {
 
 #[test]
 fn any_number_of_processes_gives_byte_equal_checkpoints() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     place.ddpm(arguments("one", &[])).done();
     let one = left(&place.path("one"), 6);
     for ranks in [2, 3, 4] {
@@ -77,7 +77,7 @@ fn any_number_of_processes_gives_byte_equal_checkpoints() {
 
 #[test]
 fn every_objective_is_the_same_on_two_processes() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     for (name, settings) in OBJECTIVES {
         let two = format!("{name}-two");
         place.ddpm(arguments(name, settings)).done();
@@ -101,7 +101,7 @@ fn wait_for_lines(run: &Path, lines: usize) {
 
 #[test]
 fn a_signal_to_one_process_stops_all_after_the_same_step() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let long = arguments(
         "run",
         &["train.steps=100000", "train.checkpoint_every=0", CONSTANT],
@@ -133,7 +133,7 @@ fn a_signal_to_one_process_stops_all_after_the_same_step() {
 
 #[test]
 fn a_step_that_goes_wrong_on_one_process_is_skipped_by_all() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let poisoned = |run: &str, rank: &str| {
         let mut command = place.faulty(arguments(run, &[]));
         command
@@ -160,7 +160,7 @@ fn a_step_that_goes_wrong_on_one_process_is_skipped_by_all() {
 }
 
 /// A folder of 24 images of 8×8, of which one ends in the middle of its pixels.
-fn images_with_a_bad_one(place: &Workplace) -> PathBuf {
+fn images_with_a_bad_one(place: &Sandbox) -> PathBuf {
     let source = repository().join("configs/data/sprites-32.zip");
     let archive = fs::File::open(source).unwrap();
     let mut archive = zip::ZipArchive::new(archive).unwrap();
@@ -178,7 +178,7 @@ fn images_with_a_bad_one(place: &Workplace) -> PathBuf {
 
 #[test]
 fn what_fails_on_one_process_ends_all_with_its_reason() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let images = images_with_a_bad_one(&place);
     let path = format!("data.path={}", images.display());
     let lazily = [
@@ -229,6 +229,25 @@ fn a_killed_process_costs_nothing_beyond_the_last_checkpoint() {
     let row = rows().into_iter().find(|row| row.number == 19).unwrap();
     let held = row.run(Form::Quick).outcome.unwrap();
     assert_eq!(held.count, 20);
+}
+
+#[test]
+fn the_doctor_says_what_ranks_have_and_what_their_sums_take() {
+    let place = Sandbox::new();
+    let doctor = [
+        "doctor",
+        "--json",
+        "--device",
+        "cpu",
+        "--set",
+        "train.batch=4",
+    ];
+    let ended = run(2, &place.command(doctor)).done();
+    let said = ended.json();
+    let said = &said["figures"];
+    assert_eq!(said["ranks"]["size"], 2, "{said}");
+    assert_eq!(said["ranks"]["machines"], 1);
+    assert!(said["sum_s"].as_f64().unwrap() > 0.0);
 }
 
 /// Network namespaces that are two hosts, joined by a cable; taken down when dropped.
@@ -282,7 +301,7 @@ fn two_hosts_that_are_cut_apart_end_with_a_sentence() {
         Ok(hosts) => hosts,
         Err(why) => return eprintln!("skipped: no network namespaces can be made here: {why}"),
     };
-    let place = Workplace::new();
+    let place = Sandbox::new();
     place.ddpm(arguments("one", &[CONSTANT])).done();
     let mut over_tcp = TwoHosts::run(4, &place.command(arguments("four", &[CONSTANT])));
     Ended::from(over_tcp.output().unwrap()).done();

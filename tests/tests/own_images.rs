@@ -5,11 +5,11 @@
 use std::fs;
 use std::path::PathBuf;
 
-use ddpm_tests::{Workplace, repository};
+use ddpm_tests::{Sandbox, repository};
 use serde_json::Value;
 
 /// A folder of pictures of many sizes and modes.
-fn photos(place: &Workplace) -> PathBuf {
+fn photos(place: &Sandbox) -> PathBuf {
     let folder = place.path("photos");
     fs::create_dir(&folder).unwrap();
     for name in [
@@ -42,7 +42,7 @@ const SHORT: [&str; 10] = [
     "sample.count=4",
 ];
 
-fn config_of(place: &Workplace, args: &[&str]) -> Value {
+fn config_of(place: &Sandbox, args: &[&str]) -> Value {
     let dry = ["--dry-run", "--json", "--device", "cpu"];
     let ended = place.ddpm([&["train"], args, &dry].concat()).done();
     ended.json()["config"].clone()
@@ -50,7 +50,7 @@ fn config_of(place: &Workplace, args: &[&str]) -> Value {
 
 #[test]
 fn photos_train_in_one_command_and_again_by_the_runs_own_configuration() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     photos(&place);
     let args = ["train", "--data", "photos", "--device", "cpu"];
     let ended = place.ddpm([&args[..], &SHORT].concat()).done();
@@ -88,7 +88,7 @@ fn photos_train_in_one_command_and_again_by_the_runs_own_configuration() {
 
 #[test]
 fn the_recipe_is_what_training_would_take() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     photos(&place);
     place.ddpm(["init", "photos", "--device", "cpu"]).done();
     let written = config_of(&place, &["photos.toml"]);
@@ -108,7 +108,7 @@ fn the_recipe_is_what_training_would_take() {
 
 #[test]
 fn a_recipe_takes_the_images_of_data() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     photos(&place);
     let recipe = repository().join("configs/fashion-mnist.toml");
     let recipe = recipe.to_str().unwrap();
@@ -149,7 +149,7 @@ fn a_recipe_takes_the_images_of_data() {
 
 #[test]
 fn minutes_size_the_run() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let run = |minutes: &str| {
         let args = ["train", "--minutes", minutes, "--json", "--device", "cpu"];
         let ended = place
@@ -169,7 +169,7 @@ fn minutes_size_the_run() {
 
 #[test]
 fn what_is_no_set_of_images_is_said() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     place.file("batches/data_batch_1", "pickle");
     fs::create_dir(place.path("empty")).unwrap();
     let image = repository().join("tests/fixtures/images/deep.png");
@@ -189,7 +189,7 @@ fn what_is_no_set_of_images_is_said() {
 /// The digits 0 and 1 of a mask, and 12 bits in a file of 16, are almost black as they are.
 #[test]
 fn pixels_that_are_scaled_wrongly_are_warned_of_before_training() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     for (name, most, warned) in [
         ("mask", 1, true),
         ("twelve-bits", 16, true),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use ddpm_tests::{OBJECTIVES, Workplace};
+use ddpm_tests::{OBJECTIVES, Sandbox};
 
 fn set(keys: &[&str]) -> Vec<String> {
     keys.iter()
@@ -11,7 +11,7 @@ fn set(keys: &[&str]) -> Vec<String> {
         .collect()
 }
 
-fn train(place: &Workplace, run: &str, keys: &[&str], more: &[&str]) {
+fn train(place: &Sandbox, run: &str, keys: &[&str], more: &[&str]) {
     let mut options = set(keys);
     options.extend(more.iter().map(ToString::to_string));
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
@@ -28,7 +28,7 @@ fn weights(run: &Path, kind: &str) -> Vec<u8> {
 
 #[test]
 fn every_objective_goes_on_with_the_same_bits_and_samples() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     for (name, keys) in OBJECTIVES {
         let parts = format!("{name}-parts");
         train(&place, name, keys, &[]);
@@ -54,7 +54,7 @@ fn every_objective_goes_on_with_the_same_bits_and_samples() {
 
 #[test]
 fn every_sampler_samples_from_every_process() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let listed = place.ddpm(["samplers", "--json"]).done().json();
     let kinds: Vec<String> = listed["samplers"]
         .as_array()
@@ -94,7 +94,7 @@ fn every_sampler_samples_from_every_process() {
 
 #[test]
 fn what_has_no_meaning_together_is_refused_with_the_reason() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     train(&place, "edm", OBJECTIVES[1].1, &[]);
     let sample = |options: &[&str]| {
         let model = [
@@ -147,7 +147,7 @@ fn what_has_no_meaning_together_is_refused_with_the_reason() {
 
 #[test]
 fn bits_per_dimension_are_said_with_their_error() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     place.train_tiny("run", &[]).done();
     let eval = [
         "eval", "bpd", "--model", "run", "-n", "3", "--device", "cpu",

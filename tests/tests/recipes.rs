@@ -1,10 +1,10 @@
 //! Every recipe resolves, and fits the data it is for.
 
-use ddpm_tests::{Workplace, repository, stand_in};
+use ddpm_tests::{Sandbox, repository, stand_in};
 
 #[test]
 fn recipes_are_valid() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     // Paths in recipes are relative to the top of the repository.
     std::fs::create_dir(place.path("configs")).unwrap();
     std::fs::create_dir(place.path("configs/data")).unwrap();
@@ -53,7 +53,7 @@ fn recipes_are_valid() {
 
 #[test]
 fn built_in_recipe_is_the_file() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let dry = |args: &[&str]| {
         place
             .ddpm(["train", "--dry-run", "--json"].iter().chain(args))

@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use ddpm_tests::Workplace;
+use ddpm_tests::Sandbox;
 
-fn trained() -> Workplace {
-    let place = Workplace::new();
+fn trained() -> Sandbox {
+    let place = Sandbox::new();
     place.train_tiny("run", &[]).done();
     place
 }

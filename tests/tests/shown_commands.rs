@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use ddpm_tests::shown::{Shown, commands};
-use ddpm_tests::{Workplace, repository, stand_in};
+use ddpm_tests::{Sandbox, repository, stand_in};
 
 /// All documents, with their names.
 fn documents() -> Vec<(String, String)> {
@@ -44,8 +44,8 @@ fn of_ddpm(shown: &Shown) -> Option<Vec<String>> {
 }
 
 /// A folder as a user of the commands has it: the recipes, photos, a run.
-fn at_home() -> Workplace {
-    let place = Workplace::new();
+fn at_home() -> Sandbox {
+    let place = Sandbox::new();
     for folder in ["configs", "configs/data"] {
         fs::create_dir(place.path(folder)).unwrap();
         for entry in fs::read_dir(repository().join(folder)).unwrap() {
@@ -219,7 +219,7 @@ fn every_command_of_cargo_names_what_there_is() {
 #[test]
 fn the_page_of_samplers_is_of_this_program() {
     let page = fs::read_to_string(repository().join("docs/samplers.md")).unwrap();
-    let listed = Workplace::new().ddpm(["samplers", "--json"]).done().json();
+    let listed = Sandbox::new().ddpm(["samplers", "--json"]).done().json();
     let samplers = listed["samplers"].as_array().unwrap();
     assert!(samplers.len() > 10);
     for sampler in samplers {

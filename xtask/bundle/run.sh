@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks, trains and measures on this machine's graphics card in under ten minutes, and prints the tables last.
+# Checks, trains and measures on this machine's GPU in under ten minutes, and prints the tables last.
 #
 #   bash run.sh                                   everything on cuda:0
 #   bash run.sh --data cifar-10-batches-bin       trains on CIFAR-10 instead of the sprites

@@ -36,7 +36,7 @@ use places::Places;
   cargo xtask bench --quick --end-to-end-only        one minute, to see that it works
   cargo xtask bench normal_fill --kernels-only       one benchmark
   cargo xtask bench 'small-32, batch 8' --end-to-end-only --peer python3 --json out.json
-  cargo xtask bench --device cuda:0 --peer python3   the networks on a graphics card
+  cargo xtask bench --device cuda:0 --peer python3   the networks on a GPU
   cargo xtask bench --ranks                          runs of 1 and 2 processes with one thread each
 
 With a peer, each piece of work is done by both sides in turn, round after round.")]

@@ -1,4 +1,4 @@
-//! Packs what a rented machine with a graphics card needs into one folder: programs, PyTorch's side, recipes, a script.
+//! Packs what a rented machine with a GPU needs into one folder: programs, PyTorch's side, recipes, a script.
 //!
 //! The script, `bundle/run.sh`, needs no cargo and no network there. Nothing in the folder knows where it was made.
 

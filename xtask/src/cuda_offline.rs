@@ -1,4 +1,4 @@
-//! Builds programs for NVIDIA cards on a machine that cannot download LLVM, to be carried to one that has the cards.
+//! Builds programs for NVIDIA GPUs on a machine that cannot download LLVM, to be carried to one that has the GPUs.
 //!
 //! CubeCL, which compiles the kernels for CUDA, knows two compilers: LLVM, which its build script downloads and links
 //! in, and NVIDIA's own NVRTC, which comes with the CUDA toolkit and is looked for at run time. With the feature

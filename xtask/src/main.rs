@@ -36,7 +36,7 @@ enum Task {
     Tidy,
     /// Build optimised and measure: the crates' benchmarks, then training and sampling end to end.
     Bench(bench::Options),
-    /// Pack programs, recipes and a script that checks, trains and measures on a rented machine with a graphics card.
+    /// Pack programs, recipes and a script that checks, trains and measures on a rented machine with a GPU.
     GpuBundle(bundle::Options),
     /// Compare with the reference figures of other programs, and print how near ours come
     Golden(golden::Options),
@@ -48,7 +48,7 @@ enum Task {
     Objectives(objectives::Options),
     /// Try every fault and hostile input that must do no harm, and print the table of them.
     Faults(faults::Options),
-    /// Build programs for NVIDIA cards on a machine that cannot download LLVM.
+    /// Build programs for NVIDIA GPUs on a machine that cannot download LLVM.
     #[cfg(unix)]
     CudaOffline(cuda_offline::Options),
 }

@@ -172,12 +172,11 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     print(&table(&rows))
 }
 
-fn table(rows: &[(String, Vec<pixels::Figures>, u64)]) -> String {
+fn table(rows: &[(String, Vec<pixels::Cost>, u64)]) -> String {
     let mut text = "| objective | steps | kernel distance | distance to the nearest real one |\n|---|---|---|---|\n".to_owned();
     for (name, found, steps) in rows {
-        let mean = |of: fn(&pixels::Figures) -> f64| {
-            found.iter().map(of).sum::<f64>() / found.len() as f64
-        };
+        let mean =
+            |of: fn(&pixels::Cost) -> f64| found.iter().map(of).sum::<f64>() / found.len() as f64;
         text += &format!(
             "| {name} | {steps} | {:.5} | {:.4} |\n",
             mean(|figures| figures.kernel),

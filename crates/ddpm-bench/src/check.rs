@@ -1,4 +1,4 @@
-//! `ddpm-bench check`: that a device computes what the processor does.
+//! `ddpm-bench check`: that a device computes what the CPU does.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -50,17 +50,17 @@ struct Comparison {
     limit: f64,
 }
 
-/// Compares output, gradient and the losses of ten training steps with those of the processor in f32, a line each
+/// Compares output, gradient and the losses of ten training steps with those of the CPU in f32, a line each
 /// on stderr.
 ///
 /// # Errors   for a device that is not there, if something cannot be computed, and if a difference is too large
 pub fn run(args: &CheckArgs) -> anyhow::Result<Value> {
     let place = args.place.resolve()?;
-    let processor = PlaceArgs {
+    let cpu = PlaceArgs {
         device: Choice::Cpu,
         precision: Precision::F32,
     };
-    let expected = compute(args, &processor.resolve()?).context("on the processor")?;
+    let expected = compute(args, &cpu.resolve()?).context("on the CPU")?;
     let found = compute(args, &place).with_context(|| place.picked.name.clone())?;
     let comparisons = compare(&expected, &found, place.precision);
     let compiler = place.compiler();
@@ -77,13 +77,13 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Value> {
         // With stderr gone there is nobody left to tell.
         let _ = writeln!(
             io::stderr(),
-            "{name}: {what} differs from the processor's by {error:.1e}, at most {limit:.1e}: {verdict}"
+            "{name}: {what} differs from the CPU's by {error:.1e}, at most {limit:.1e}: {verdict}"
         );
         lines.push(json!({ "what": what, "error": error, "limit": limit, "ok": error <= limit }));
     }
     let ok = |comparison: &Comparison| comparison.error <= comparison.limit;
     if !comparisons.iter().all(ok) {
-        bail!("{name}: the device does not compute what the processor does");
+        bail!("{name}: the device does not compute what the CPU does");
     }
     Ok(
         json!({ "device": place.picked.name, "compiler": compiler, "dtype": place.precision.name(), "checks": lines }),
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_processor_computes_what_it_does() {
+    fn the_cpu_computes_what_it_does() {
         let args = CheckArgs {
             place: PlaceArgs {
                 device: Choice::Cpu,
@@ -206,7 +206,7 @@ mod tests {
         let checks = line["checks"].as_array().unwrap();
         assert_eq!(checks.len(), 3);
         assert!(checks.iter().all(|check| check["error"] == 0.0), "{line}");
-        let device = crate::place::processor().picked.device;
+        let device = crate::place::cpu().picked.device;
         build_json(&serde_json::from_str(SMALL).unwrap(), &device).unwrap();
     }
 

@@ -108,7 +108,7 @@ fn median(seconds: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::place::processor;
+    use crate::place::cpu;
 
     fn pace(seconds: Option<f64>) -> Pace {
         Pace {
@@ -123,13 +123,13 @@ mod tests {
     fn windows_are_counted() {
         for (limit, windows) in [(None, 3), (Some(1e9), 3), (Some(0.0), 1)] {
             let (count, measured) = pace(limit)
-                .measure(&processor(), 0, |count| Ok(count + 1))
+                .measure(&cpu(), 0, |count| Ok(count + 1))
                 .unwrap();
             assert_eq!(measured.seconds.len(), windows);
             assert_eq!(count, 2 + 4 * windows);
             assert!(measured.unix_s[0] <= measured.unix_s[1], "{measured:?}");
         }
-        let stopped = pace(None).measure(&processor(), (), |()| Err(anyhow::anyhow!("no")));
+        let stopped = pace(None).measure(&cpu(), (), |()| Err(anyhow::anyhow!("no")));
         assert_eq!(stopped.unwrap_err().to_string(), "no");
     }
 

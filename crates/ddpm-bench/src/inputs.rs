@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use ddpm_diffusion::{Condition, randn_images};
 use ddpm_schedule::noise::{Stream, below};
 use ddpm_train::MicroBatch;
-use ddpm_unet::{Figures, Model, SampleSize, UNet2DConfig};
+use ddpm_unet::{Cost, Model, SampleSize, UNet2DConfig};
 
 use crate::place::SEED;
 
@@ -64,7 +64,7 @@ impl Inputs {
 /// # Errors   if the network is no UNet2DModel that says its size
 pub fn forward_flops(model: &Model) -> anyhow::Result<f64> {
     let (config, size) = described(model)?;
-    Ok(2.0 * Figures::of_unet(config, size)?.multiplications as f64)
+    Ok(2.0 * Cost::of_unet(config, size)?.multiplications as f64)
 }
 
 fn described(model: &Model) -> anyhow::Result<(&UNet2DConfig, [usize; 2])> {

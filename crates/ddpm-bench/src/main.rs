@@ -43,7 +43,7 @@ struct Arguments {
 enum Task {
     /// Time training steps and forward passes of a network
     Network(network::NetworkArgs),
-    /// Compare what a device computes with what the processor does
+    /// Compare what a device computes with what the CPU does
     Check(check::CheckArgs),
     /// Write a network with initial weights as a diffusers directory
     MakeModel(make_model::MakeModelArgs),
@@ -106,8 +106,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The processor, without autodiff.
-fn processor() -> anyhow::Result<Device> {
+/// The CPU, without autodiff.
+fn cpu() -> anyhow::Result<Device> {
     Ok(resolve(Choice::Cpu)?.device)
 }
 
@@ -178,7 +178,7 @@ mod tests {
     fn other_files_are_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("unet.json");
-        let device = processor().unwrap();
+        let device = cpu().unwrap();
         for (text, words) in [
             ("[]", "not a JSON object"),
             ("{\"colour\": 3}", "these keys are not known: colour"),

@@ -9,7 +9,7 @@ use ddpm_store::diffusers::{Scheduler, write_pipeline};
 use ddpm_unet::params;
 use serde_json::{Value, json};
 
-use crate::{build, processor};
+use crate::{build, cpu};
 
 /// `ddpm-bench make-model`.
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ pub struct MakeModelArgs {
 ///
 /// # Errors   for a configuration that no network can have, and what the disk reports
 pub fn run(args: &MakeModelArgs) -> anyhow::Result<Value> {
-    let model = build(&args.config, &processor()?)?;
+    let model = build(&args.config, &cpu()?)?;
     let mut weights = Vec::new();
     for (name, data) in params::export(&model) {
         let shape = data.shape().to_vec();
@@ -62,7 +62,7 @@ mod tests {
         };
         let line = run(&args).unwrap();
         let read = DiffusersModel::read(&args.to).unwrap();
-        let (model, _) = Model::from_json(&read.config, &processor().unwrap()).unwrap();
+        let (model, _) = Model::from_json(&read.config, &cpu().unwrap()).unwrap();
         let tensors = read.tensors.tensors.into_iter();
         let tensors: Vec<_> = tensors.map(|t| (t.name, t.shape, t.data)).collect();
         let count: usize = tensors.iter().map(|(_, _, data)| data.len()).sum();

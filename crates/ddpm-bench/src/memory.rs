@@ -17,12 +17,12 @@ fn peak_resident_bytes() -> Option<u64> {
     of_this_process("VmHWM")
 }
 
-/// Adds the most memory so far to a line: of the process, or on a card of what it holds there, which its
+/// Adds the most memory so far to a line: of the process, or on a GPU of what it holds there, which its
 /// allocator does not give back.
 pub fn write(line: &mut Map<String, Value>, place: &Place) {
     let resident = peak_resident_bytes();
     let mut put = |key: &str, value: Option<u64>| line.insert(key.to_owned(), json!(value));
-    if place.picked.is_processor() {
+    if place.picked.is_cpu() {
         put("peak_bytes", resident);
         return;
     }

@@ -159,7 +159,7 @@ fn train(
     config: &StepConfig,
     pace: &Pace,
 ) -> anyhow::Result<Training> {
-    let here = place.picked.is_processor();
+    let here = place.picked.is_cpu();
     let mut resident = Vec::new();
     // As a run does it: the numbers of a step are read while the steps after it are under way.
     let mut found_inf = FoundInf::new(place.device());
@@ -200,7 +200,7 @@ fn check(pending: Option<PendingStep>) -> anyhow::Result<()> {
 
 fn forward(model: &Model, inputs: &Inputs, place: &Place, pace: &Pace) -> anyhow::Result<Measured> {
     let (x0, t) = (inputs.x0.clone(), inputs.t());
-    // As a sampler asks: on a card, the second pass is recorded and those after it replay that.
+    // As a sampler asks: on a GPU, the second pass is recorded and those after it replay that.
     let network = SamplingNetwork::new(model, place.precision);
     let (output, measured) = pace.measure(place, None, |_| {
         let output = network.forward(x0.clone(), t.clone(), &Condition::default());
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_processor_does_not_compute_in_is_refused() {
+    fn what_the_cpu_does_not_compute_in_is_refused() {
         let mut args = args(Only::Forward);
         args.place.precision = Precision::Tf32;
         let message = format!("{:#}", run(&args).unwrap_err());

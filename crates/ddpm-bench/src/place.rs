@@ -102,7 +102,7 @@ impl Place {
 }
 
 #[cfg(test)]
-pub(crate) fn processor() -> Place {
+pub(crate) fn cpu() -> Place {
     let args = PlaceArgs {
         device: Choice::Cpu,
         precision: Precision::F32,

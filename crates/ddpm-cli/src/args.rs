@@ -137,7 +137,7 @@ pub struct TrainArgs {
     /// auto, cpu, cuda:0, wgpu:0, vulkan:0, vulkan:cpu, metal:0 or rocm:0
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: Choice,
-    /// Several devices of one kind that share every batch, such as cuda:0,cuda:1; cpu:2 is the processor twice
+    /// Several devices of one kind that share every batch, such as cuda:0,cuda:1; cpu:2 is the CPU twice
     #[arg(long, value_name = "LIST", conflicts_with = "device")]
     pub devices: Option<Devices>,
     /// Check configuration, data and network, say what would be trained, and stop
@@ -195,7 +195,7 @@ pub struct DoctorArgs {
     /// auto, cpu, cuda:0, wgpu:0, vulkan:0, vulkan:cpu, metal:0 or rocm:0
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: Choice,
-    /// Several devices of one kind that share every batch, such as cuda:0,cuda:1; cpu:2 is the processor twice
+    /// Several devices of one kind that share every batch, such as cuda:0,cuda:1; cpu:2 is the CPU twice
     #[arg(long, value_name = "LIST", conflicts_with = "device")]
     pub devices: Option<Devices>,
 }

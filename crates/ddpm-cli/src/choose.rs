@@ -9,7 +9,7 @@ use anyhow::Result;
 use ddpm_data::{DataConfig, Size, Survey, detect, survey};
 use ddpm_device::Picked;
 use ddpm_train::{Config, MemoryEstimate};
-use ddpm_unet::{Figures, ModelShape};
+use ddpm_unet::{Cost, ModelShape};
 use toml::{Table, Value};
 
 use self::network::{Length, Network, On, length, length_of, network};
@@ -56,7 +56,7 @@ struct Draft<'a> {
 ///
 /// # Errors   [`ddpm_data::DataError`] for what cannot be read, [`UsageError`] for a bad size or argument
 pub fn choose(path: &Path, size: Option<Size>, set: &[String], device: &Picked) -> Result<Chosen> {
-    let on = match device.is_processor() {
+    let on = match device.is_cpu() {
         true => On::Cpu,
         false => On::Gpu,
     };
@@ -199,10 +199,9 @@ impl<'a> Draft<'a> {
         let shape = self.shape(config.network_steps());
         let image = (self.channels * self.size.height * self.size.width) as u128;
         let data = (image * self.survey.images as u128).min(u128::from(config.data.cache_bytes));
-        let (Ok(figures), Some(memory)) = (
-            Figures::of(&config.model, shape),
-            machine::memory_of(device),
-        ) else {
+        let (Ok(figures), Some(memory)) =
+            (Cost::of(&config.model, shape), machine::memory_of(device))
+        else {
             return Ok(true);
         };
         let needed = MemoryEstimate::new(&figures, &config, image, data).peak();
@@ -240,7 +239,7 @@ mod tests {
                 let dataset = ddpm_data::Dataset::load(&config.data, 0, &mut |_, _| {}).unwrap();
                 let shape = [dataset.channels(), dataset.height(), dataset.width()];
                 assert_eq!(shape, expected, "{text}");
-                let figures = Figures::of(&config.model, draft.shape(1000)).unwrap();
+                let figures = Cost::of(&config.model, draft.shape(1000)).unwrap();
                 assert!(figures.parameters > 100_000, "{text}");
                 assert!(draft.why().contains("pixels"), "{}", draft.why());
             }

@@ -2,7 +2,7 @@
 
 /// Keeps them from complaining on stderr that there is none.
 ///
-/// Looking for cards asks OpenGL too, which looks for a Wayland server; where nobody is logged in, its library
+/// Looking for GPUs asks OpenGL too, which looks for a Wayland server; where nobody is logged in, its library
 /// writes of a missing variable, by itself. Any folder will do for it, since there is no server in it.
 pub(crate) fn say_nothing_of_it() {
     #[cfg(all(feature = "wgpu", target_os = "linux"))]

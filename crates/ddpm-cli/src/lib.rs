@@ -85,10 +85,10 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
 }
 
 /// The one place that writes to stdout.
-fn print(report: &Report, json: bool) -> io::Result<()> {
+pub(crate) fn print(report: &Report, json: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    if json && report.json.is_null() {
-        // Another process says it.
+    if report.json.is_null() && report.text.is_empty() {
+        // It was said elsewhere.
     } else if json {
         writeln!(out, "{}", report.json)?;
     } else {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ddpm_device::Picked;
 use ddpm_train::least_bytes;
-use ddpm_unet::{Figures, ModelConfig, ModelShape};
+use ddpm_unet::{Cost, ModelConfig, ModelShape};
 use sysinfo::{CGroupLimits, CpuRefreshKind, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use crate::words;
@@ -36,8 +36,8 @@ pub fn memory() -> Option<Memory> {
     smaller(machine, group)
 }
 
-/// What the processor is called, and how many threads it runs at once; `None` where the system does not tell.
-pub fn processor_name() -> Option<String> {
+/// What the CPU is called, and how many threads it runs at once; `None` where the system does not tell.
+pub fn cpu_name() -> Option<String> {
     let mut system = System::new();
     system.refresh_cpu_list(CpuRefreshKind::nothing());
     let name = system.cpus().first()?.brand().trim();
@@ -45,10 +45,10 @@ pub fn processor_name() -> Option<String> {
     (!name.is_empty()).then(|| format!("{name}, {threads}"))
 }
 
-/// The memory that a device works in; `None` where nobody tells. What is free on a card is taken to be all of it where
+/// The memory that a device works in; `None` where nobody tells. What is free on a GPU is taken to be all of it where
 /// its driver does not keep count.
 pub fn memory_of(picked: &Picked) -> Option<Memory> {
-    if picked.is_processor() {
+    if picked.is_cpu() {
         return memory();
     }
     let details = picked.details();
@@ -61,7 +61,7 @@ pub fn memory_of(picked: &Picked) -> Option<Memory> {
 
 /// Whose memory that is, as a sentence says it.
 pub fn owner(picked: &Picked) -> &str {
-    match picked.is_processor() {
+    match picked.is_cpu() {
         true => "this machine",
         false => &picked.name,
     }
@@ -125,7 +125,7 @@ pub struct MemoryError {
     pub parameters: String,
     /// What training it takes at least.
     pub needed: String,
-    /// Whose memory is too small: this machine, or a card.
+    /// Whose memory is too small: this machine, or a GPU.
     pub owner: String,
     /// All of that memory.
     pub total: String,
@@ -147,7 +147,7 @@ pub fn refuse_what_cannot_fit(
     picked: &Picked,
     copies: usize,
 ) -> Result<(), MemoryError> {
-    match (Figures::of(model, shape), memory_of(picked)) {
+    match (Cost::of(model, shape), memory_of(picked)) {
         (Ok(figures), Some(memory)) => {
             check_fits(model, figures.parameters, copies, memory, owner(picked))
         }

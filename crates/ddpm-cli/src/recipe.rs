@@ -505,6 +505,6 @@ mod tests {
             self_condition: false,
             steps: 1000,
         };
-        assert!(ddpm_unet::Figures::of(&config.model, shape).is_ok());
+        assert!(ddpm_unet::Cost::of(&config.model, shape).is_ok());
     }
 }

@@ -8,6 +8,21 @@
 //!
 //! Nothing here trusts its input: sizes that a file claims are checked against the limits of [`DataConfig`]
 //! and against the file's real length before memory is set aside for them.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use ddpm_data::{DataConfig, Dataset, Loader, LoaderConfig};
+//!
+//! # fn main() -> Result<(), ddpm_data::DataError> {
+//! // The digits are inside the program.
+//! let digits = Dataset::load(&DataConfig::default(), 0, &mut |_, _| {})?;
+//! let mut loader = Loader::new(Arc::new(digits), LoaderConfig::default())?;
+//! let batch = loader.next()?;
+//! assert_eq!(batch.shape, [32, 1, 8, 8]);
+//! # Ok(())
+//! # }
+//! ```
 
 mod blob;
 mod classes;

@@ -58,7 +58,7 @@ impl Gpu {
         self.compiled() || stand_in
     }
 
-    /// Whether a processor can pose as a device of this kind, as Mesa's lavapipe does.
+    /// Whether a CPU can pose as a device of this kind, as Mesa's lavapipe does.
     fn in_software(self) -> bool {
         matches!(self, Self::Vulkan | Self::Wgpu)
     }
@@ -67,19 +67,19 @@ impl Gpu {
 /// Which device of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// The n-th card, counted from 0.
-    Card(usize),
-    /// The processor posing as a card.
+    /// The n-th GPU, counted from 0.
+    Index(usize),
+    /// The CPU posing as a GPU.
     Software,
 }
 
 /// What `--device` asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// The first card that is compiled in and there, or else the processor.
+    /// The first GPU that is compiled in and there, or else the CPU.
     #[default]
     Auto,
-    /// The processor.
+    /// The CPU.
     Cpu,
     /// One device of one kind.
     Gpu(Gpu, Unit),
@@ -108,10 +108,10 @@ impl FromStr for Choice {
             .find(|gpu| gpu.name() == kind)
             .ok_or_else(refuse)?;
         let unit = match unit {
-            None => Unit::Card(0),
+            None => Unit::Index(0),
             Some("auto") => return Ok(Self::Own(gpu)),
             Some("cpu") if gpu.in_software() => Unit::Software,
-            Some(index) => Unit::Card(index.parse().map_err(|_| refuse())?),
+            Some(index) => Unit::Index(index.parse().map_err(|_| refuse())?),
         };
         Ok(Self::Gpu(gpu, unit))
     }
@@ -122,7 +122,7 @@ impl fmt::Display for Choice {
         match self {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
-            Self::Gpu(gpu, Unit::Card(index)) => write!(f, "{}:{index}", gpu.name()),
+            Self::Gpu(gpu, Unit::Index(index)) => write!(f, "{}:{index}", gpu.name()),
             Self::Gpu(gpu, Unit::Software) => write!(f, "{}:cpu", gpu.name()),
             Self::Own(gpu) => write!(f, "{}:auto", gpu.name()),
         }
@@ -138,11 +138,15 @@ mod tests {
         let cases = [
             ("auto", Choice::Auto, "auto"),
             ("cpu", Choice::Cpu, "cpu"),
-            ("cuda", Choice::Gpu(Gpu::Cuda, Unit::Card(0)), "cuda:0"),
-            ("cuda:3", Choice::Gpu(Gpu::Cuda, Unit::Card(3)), "cuda:3"),
-            ("metal:0", Choice::Gpu(Gpu::Metal, Unit::Card(0)), "metal:0"),
-            ("rocm:1", Choice::Gpu(Gpu::Rocm, Unit::Card(1)), "rocm:1"),
-            ("wgpu:0", Choice::Gpu(Gpu::Wgpu, Unit::Card(0)), "wgpu:0"),
+            ("cuda", Choice::Gpu(Gpu::Cuda, Unit::Index(0)), "cuda:0"),
+            ("cuda:3", Choice::Gpu(Gpu::Cuda, Unit::Index(3)), "cuda:3"),
+            (
+                "metal:0",
+                Choice::Gpu(Gpu::Metal, Unit::Index(0)),
+                "metal:0",
+            ),
+            ("rocm:1", Choice::Gpu(Gpu::Rocm, Unit::Index(1)), "rocm:1"),
+            ("wgpu:0", Choice::Gpu(Gpu::Wgpu, Unit::Index(0)), "wgpu:0"),
             ("cuda:auto", Choice::Own(Gpu::Cuda), "cuda:auto"),
             (
                 "vulkan:cpu",

@@ -4,19 +4,19 @@ use std::mem::discriminant;
 
 use crate::{Choice, ChoiceError};
 
-/// The most shares of the processor that `cpu:N` may ask for.
+/// The most shares of the CPU that `cpu:N` may ask for.
 const MOST_SHARES: usize = 64;
 
 /// Reads `cuda:0,cuda:1`: devices of one kind, each named once, in the order given.
 ///
-/// `cpu:4` is the processor four times over, for trying out what several devices do where there are none.
+/// `cpu:4` is the CPU four times over, for trying out what several devices do where there are none.
 ///
 /// # Errors
 /// [`ChoiceError`] for what is no device, for `auto`, and for a device that is named twice or is of another kind than
 /// the first.
 pub fn parse_list(text: &str) -> Result<Vec<Choice>, ChoiceError> {
     if let Some(shares) = text.trim().strip_prefix("cpu:") {
-        return processor(text, shares);
+        return cpu_device(text, shares);
     }
     let mut choices = Vec::new();
     for name in text.split(',') {
@@ -27,8 +27,8 @@ pub fn parse_list(text: &str) -> Result<Vec<Choice>, ChoiceError> {
     Ok(choices)
 }
 
-/// The processor `shares` times.
-fn processor(text: &str, shares: &str) -> Result<Vec<Choice>, ChoiceError> {
+/// The CPU `shares` times.
+fn cpu_device(text: &str, shares: &str) -> Result<Vec<Choice>, ChoiceError> {
     match shares.parse() {
         Ok(shares @ 1..=MOST_SHARES) => Ok(vec![Choice::Cpu; shares]),
         _ => Err(ChoiceError::Shares {
@@ -71,20 +71,20 @@ mod tests {
 
     #[test]
     fn lists_are_read() {
-        let card = |gpu, index| Choice::Gpu(gpu, Unit::Card(index));
+        let gpu_at = |gpu, index| Choice::Gpu(gpu, Unit::Index(index));
         let cases = [
             ("cpu", vec![Choice::Cpu]),
             ("cpu:1", vec![Choice::Cpu]),
             ("cpu:4", vec![Choice::Cpu; 4]),
-            ("cuda", vec![card(Gpu::Cuda, 0)]),
+            ("cuda", vec![gpu_at(Gpu::Cuda, 0)]),
             (
                 "cuda:1, cuda:0",
-                vec![card(Gpu::Cuda, 1), card(Gpu::Cuda, 0)],
+                vec![gpu_at(Gpu::Cuda, 1), gpu_at(Gpu::Cuda, 0)],
             ),
             (
                 "vulkan:0,vulkan:cpu",
                 vec![
-                    card(Gpu::Vulkan, 0),
+                    gpu_at(Gpu::Vulkan, 0),
                     Choice::Gpu(Gpu::Vulkan, Unit::Software),
                 ],
             ),

@@ -54,12 +54,12 @@ fn ask(gpu: Gpu) -> Present<Details> {
 #[cfg(feature = "rocm")]
 fn names(kind: burn::tensor::DeviceType) -> Present<Details> {
     let devices = burn::tensor::Device::enumerate(kind).into_vec();
-    let cards = devices.iter().map(|device| Details {
+    let gpus = devices.iter().map(|device| Details {
         name: device.identity().map(|identity| identity.name),
         ..Details::default()
     });
     Present {
-        cards: cards.collect(),
+        gpus: gpus.collect(),
         software: None,
     }
 }

@@ -16,7 +16,7 @@ pub enum ChoiceError {
     Auto,
     /// The same device twice.
     #[error(
-        "`{device}` is named twice; name each device once, or write cpu:2 for two shares of the processor"
+        "`{device}` is named twice; name each device once, or write cpu:2 for two shares of the CPU"
     )]
     Twice {
         /// The device.
@@ -32,8 +32,8 @@ pub enum ChoiceError {
         /// The first that differs from it in kind.
         other: String,
     },
-    /// A number of shares of the processor that makes no sense.
-    #[error("`{text}` is no number of shares of the processor; write cpu:1 to cpu:{most}")]
+    /// A number of shares of the CPU that makes no sense.
+    #[error("`{text}` is no number of shares of the CPU; write cpu:1 to cpu:{most}")]
     Shares {
         /// What was written.
         text: String,
@@ -81,7 +81,7 @@ pub enum DeviceError {
         /// What its driver or compiler says.
         reason: String,
     },
-    /// `auto` found nothing, since not even the processor is compiled in.
+    /// `auto` found nothing, since not even the CPU is compiled in.
     #[error(
         "device auto: no device that this ddpm was built for is here; build it with cargo build --release -p ddpm-cli --features cpu"
     )]

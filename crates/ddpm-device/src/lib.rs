@@ -6,6 +6,16 @@
 //! - [`Choice`] and [`parse_list`]: what `--device` and `--devices` ask for
 //! - [`resolve`]: the device itself, once it has answered
 //! - [`list`]: everything that could be asked for, with what its driver says of it
+//!
+//! ```
+//! use ddpm_device::{Choice, resolve};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let choice: Choice = "cpu".parse()?;
+//! assert_eq!(resolve(choice)?.name, "cpu");
+//! # Ok(())
+//! # }
+//! ```
 
 #[cfg(feature = "wgpu")]
 mod at_once;

@@ -1,7 +1,7 @@
 //! What `--device` may be.
 
 use crate::details::{Details, details};
-use crate::present::{present, processor};
+use crate::present::{cpu_device, present};
 use crate::{Choice, Gpu};
 
 /// One kind of device: whether it is compiled in, and those that are there.
@@ -20,16 +20,16 @@ pub struct Listing {
 pub struct Listed {
     /// What `--device` may be.
     pub choice: Choice,
-    /// What is known of it; nothing of the processor, which is the program's to describe.
+    /// What is known of it; nothing of the CPU, which is the program's to describe.
     pub details: Details,
 }
 
-/// Every kind of device, the processor first.
+/// Every kind of device, the CPU first.
 pub fn list() -> Vec<Listing> {
-    let processor = Listing {
+    let cpu_device = Listing {
         feature: "cpu",
-        compiled: processor().is_some(),
-        devices: processor()
+        compiled: cpu_device().is_some(),
+        devices: cpu_device()
             .map(|_| Listed {
                 choice: Choice::Cpu,
                 details: Details::default(),
@@ -37,19 +37,19 @@ pub fn list() -> Vec<Listing> {
             .into_iter()
             .collect(),
     };
-    let cards = Gpu::ALL.into_iter().map(|gpu| {
-        let devices = cards(gpu);
+    let gpus = Gpu::ALL.into_iter().map(|gpu| {
+        let devices = gpus(gpu);
         Listing {
             feature: gpu.name(),
             compiled: gpu.compiled() || !devices.is_empty(),
             devices,
         }
     });
-    std::iter::once(processor).chain(cards).collect()
+    std::iter::once(cpu_device).chain(gpus).collect()
 }
 
 /// The devices of one kind.
-fn cards(gpu: Gpu) -> Vec<Listed> {
+fn gpus(gpu: Gpu) -> Vec<Listed> {
     let units: Vec<_> = present(gpu).units().collect();
     if units.is_empty() {
         return Vec::new();

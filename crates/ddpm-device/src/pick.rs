@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 
 use crate::details::{Details, details};
-use crate::present::{present, processor};
+use crate::present::{cpu_device, present};
 use crate::quietly::{one_line, quietly};
 use crate::{Choice, DeviceError, Gpu, Unit};
 
@@ -19,12 +19,12 @@ pub struct Picked {
 }
 
 impl Picked {
-    /// Whether it is the processor, whose memory is the machine's.
-    pub fn is_processor(&self) -> bool {
+    /// Whether it is the CPU, whose memory is the machine's.
+    pub fn is_cpu(&self) -> bool {
         self.choice == Choice::Cpu
     }
 
-    /// What its driver says of it now; nothing of the processor, which is the program's to describe.
+    /// What its driver says of it now; nothing of the CPU, which is the program's to describe.
     pub fn details(&self) -> Details {
         match self.choice {
             Choice::Gpu(gpu, unit) => details(gpu).get(unit).unwrap_or_default(),
@@ -41,10 +41,10 @@ impl Picked {
 /// [`DeviceError`]; a driver or kernel compiler that panics is one as well.
 pub fn resolve(choice: Choice) -> Result<Picked, DeviceError> {
     match choice {
-        Choice::Auto => first_card().map_or_else(|| cpu(choice), Ok),
+        Choice::Auto => first_gpu().map_or_else(|| cpu(choice), Ok),
         Choice::Cpu => cpu(choice),
-        Choice::Gpu(gpu, unit) => card(gpu, unit),
-        Choice::Own(gpu) => card(gpu, Unit::Card(0)),
+        Choice::Gpu(gpu, unit) => open_gpu(gpu, unit),
+        Choice::Own(gpu) => open_gpu(gpu, Unit::Index(0)),
     }
 }
 
@@ -63,19 +63,19 @@ pub fn resolve_for_rank(choice: Choice, local_rank: usize) -> Result<Picked, Dev
         Choice::Cpu | Choice::Gpu(..) => None,
     };
     match own {
-        Some(gpu) => card(gpu, Unit::Card(local_rank)),
+        Some(gpu) => open_gpu(gpu, Unit::Index(local_rank)),
         None if choice == Choice::Auto => cpu(choice),
         None => resolve(choice),
     }
 }
 
-/// The first card that works, by the order of [`Gpu::ALL`]. One that is there and does not start
+/// The first GPU that works, by the order of [`Gpu::ALL`]. One that is there and does not start
 /// is told of in the log.
-fn first_card() -> Option<Picked> {
+fn first_gpu() -> Option<Picked> {
     let kinds = Gpu::ALL.into_iter().filter(|gpu| gpu.compiled());
     for gpu in kinds {
         for unit in present(gpu).units().filter(|unit| *unit != Unit::Software) {
-            match card(gpu, unit) {
+            match open_gpu(gpu, unit) {
                 Ok(picked) => return Some(picked),
                 Err(error) => tracing::warn!("{error}"),
             }
@@ -84,9 +84,9 @@ fn first_card() -> Option<Picked> {
     None
 }
 
-/// The processor, if it is compiled in.
+/// The CPU, if it is compiled in.
 fn cpu(choice: Choice) -> Result<Picked, DeviceError> {
-    let device = processor().ok_or(match choice {
+    let device = cpu_device().ok_or(match choice {
         Choice::Auto => DeviceError::NoneCompiled,
         Choice::Cpu | Choice::Gpu(..) | Choice::Own(_) => DeviceError::NotCompiled {
             device: choice.to_string(),
@@ -101,7 +101,7 @@ fn cpu(choice: Choice) -> Result<Picked, DeviceError> {
 }
 
 /// One device of one kind, once it has answered.
-fn card(gpu: Gpu, unit: Unit) -> Result<Picked, DeviceError> {
+fn open_gpu(gpu: Gpu, unit: Unit) -> Result<Picked, DeviceError> {
     let choice = Choice::Gpu(gpu, unit);
     let name = choice.to_string();
     if !gpu.drives(unit) {
@@ -140,7 +140,7 @@ fn card(gpu: Gpu, unit: Unit) -> Result<Picked, DeviceError> {
     }
 }
 
-/// The device itself, or for the processor the one that gets WGSL where it would get SPIR-V or `gpu` is not compiled in.
+/// The device itself, or for the CPU the one that gets WGSL where it would get SPIR-V or `gpu` is not compiled in.
 fn start(listed: Device, gpu: Gpu, unit: Unit) -> Result<Device, String> {
     #[cfg(feature = "wgpu")]
     if unit == Unit::Software && (cfg!(feature = "vulkan") || !gpu.compiled()) {
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "cpu")]
-    fn the_processor_is_always_there() {
+    fn the_cpu_is_always_there() {
         let picked = resolve(Choice::Cpu).unwrap();
         assert_eq!(picked.name, "cpu");
         assert_eq!(picked.device, Device::flex());
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_kind_that_is_not_compiled_in_is_named_with_its_feature() {
         for gpu in Gpu::ALL.into_iter().filter(|gpu| !gpu.compiled()) {
-            let error = resolve(Choice::Gpu(gpu, Unit::Card(0))).unwrap_err();
+            let error = resolve(Choice::Gpu(gpu, Unit::Index(0))).unwrap_err();
             let name = gpu.name();
             assert_eq!(
                 error.to_string(),
@@ -196,9 +196,9 @@ mod tests {
     }
 
     #[test]
-    fn a_card_that_is_not_there_is_no_panic() {
+    fn a_gpu_that_is_not_there_is_no_panic() {
         for gpu in Gpu::ALL.into_iter().filter(|gpu| gpu.compiled()) {
-            let error = resolve(Choice::Gpu(gpu, Unit::Card(999))).unwrap_err();
+            let error = resolve(Choice::Gpu(gpu, Unit::Index(999))).unwrap_err();
             assert!(matches!(error, DeviceError::Absent { .. }), "{error}");
         }
     }

@@ -7,16 +7,16 @@ use crate::{Choice, Gpu, Unit};
 
 /// What there is of one kind on this machine: devices, or something about each.
 pub(crate) struct Present<T> {
-    /// Cards, the best first.
-    pub(crate) cards: Vec<T>,
-    /// The processor posing as a card.
+    /// GPUs, the best first.
+    pub(crate) gpus: Vec<T>,
+    /// The CPU posing as a GPU.
     pub(crate) software: Option<T>,
 }
 
 impl<T> Default for Present<T> {
     fn default() -> Self {
         Self {
-            cards: Vec::new(),
+            gpus: Vec::new(),
             software: None,
         }
     }
@@ -26,16 +26,16 @@ impl<T: Clone> Present<T> {
     /// The one that is asked for.
     pub(crate) fn get(&self, unit: Unit) -> Option<T> {
         match unit {
-            Unit::Card(index) => self.cards.get(index).cloned(),
+            Unit::Index(index) => self.gpus.get(index).cloned(),
             Unit::Software => self.software.clone(),
         }
     }
 
-    /// What can be asked for, cards first.
+    /// What can be asked for, GPUs first.
     pub(crate) fn units(&self) -> impl Iterator<Item = Unit> + use<T> {
         let software = self.software.iter().map(|_| Unit::Software);
-        (0..self.cards.len())
-            .map(Unit::Card)
+        (0..self.gpus.len())
+            .map(Unit::Index)
             .chain(software.collect::<Vec<_>>())
     }
 
@@ -53,8 +53,8 @@ impl<T: Clone> Present<T> {
     }
 }
 
-/// The processor as a device.
-pub(crate) fn processor() -> Option<Device> {
+/// The CPU as a device.
+pub(crate) fn cpu_device() -> Option<Device> {
     #[cfg(feature = "cpu")]
     let device = Some(Device::flex());
     #[cfg(not(feature = "cpu"))]
@@ -85,7 +85,7 @@ fn enumerate(gpu: Gpu) -> Present<Device> {
         Gpu::Vulkan => by_kind(burn::tensor::DeviceType::Vulkan, Device::vulkan),
         #[cfg(all(feature = "wgpu", not(feature = "vulkan")))]
         Gpu::Vulkan => Present {
-            cards: Vec::new(),
+            gpus: Vec::new(),
             ..by_kind(burn::tensor::DeviceType::Wgpu, Device::wgpu)
         },
         #[cfg(feature = "wgpu")]
@@ -96,16 +96,16 @@ fn enumerate(gpu: Gpu) -> Present<Device> {
     }
 }
 
-/// A kind whose driver simply numbers its cards.
+/// A kind whose driver simply numbers its GPUs.
 #[cfg(any(feature = "cuda", feature = "rocm"))]
 fn counted(kind: burn::tensor::DeviceType) -> Present<Device> {
     Present {
-        cards: Device::enumerate(kind).into_vec(),
+        gpus: Device::enumerate(kind).into_vec(),
         software: None,
     }
 }
 
-/// A kind whose devices are discrete, integrated or virtual cards, or the processor: cards are
+/// A kind whose devices are discrete, integrated or virtual GPUs, or the CPU: GPUs are
 /// counted through, discrete ones first, so that `vulkan:0` is the best there is.
 #[cfg(feature = "wgpu")]
 fn by_kind(
@@ -123,17 +123,17 @@ fn by_kind(
     let software = take(device(DeviceKind::Cpu));
     // A second software driver has the name of the first.
     while take(device(DeviceKind::Cpu)).is_some() {}
-    let mut cards = Vec::new();
+    let mut gpus = Vec::new();
     for kind in [
         DeviceKind::DiscreteGpu,
         DeviceKind::IntegratedGpu,
         DeviceKind::VirtualGpu,
     ] {
-        cards.extend((0..most).filter_map(|index| take(device(kind(index)))));
+        gpus.extend((0..most).filter_map(|index| take(device(kind(index)))));
     }
-    // Drivers that do not say what their card is.
-    cards.extend(unnamed);
-    Present { cards, software }
+    // Drivers that do not say what their GPU is.
+    gpus.extend(unnamed);
+    Present { gpus, software }
 }
 
 #[cfg(test)]

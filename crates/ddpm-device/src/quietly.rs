@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// How long a driver may take to say what it has. Cards that were asleep take seconds.
+/// How long a driver may take to say what it has. GPUs that were asleep take seconds.
 pub(crate) const DRIVERS_S: u64 = 60;
 
 /// Runs `work` and turns a panic into its message, printing nothing of it.

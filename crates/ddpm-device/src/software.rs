@@ -16,7 +16,7 @@ use cubecl_wgpu::wgpu::{self, Adapter, Backend, DeviceType, Features, Instance};
 
 use crate::at_once::at_once;
 
-/// The processor as Vulkan 1.0, the same device for every caller; what its driver says where that fails.
+/// The CPU as Vulkan 1.0, the same device for every caller; what its driver says where that fails.
 pub(crate) fn device() -> Result<Device, String> {
     // Whoever registers a device twice has two of them.
     static DEVICE: OnceLock<Result<Device, String>> = OnceLock::new();
@@ -56,7 +56,7 @@ fn instance() -> Result<Instance, String> {
     // SAFETY: the description outlives the call, and asks for no layer or extension that could be missing.
     let raw = unsafe { entry.create_instance(&wanted, None) }.map_err(|error| error.to_string())?;
     // SAFETY: `raw` is of `entry` and of this version, and is destroyed by what takes it here. The extensions that are
-    // wished for and not given here are for windows, for messages of validation layers, and for questions about a card
+    // wished for and not given here are for windows, for messages of validation layers, and for questions about a GPU
     // that Vulkan 1.0 does not have; each is looked for in this list before it is used.
     let instance = unsafe {
         vulkan::Instance::from_raw(
@@ -101,7 +101,7 @@ mod tests {
 
     /// The kernels of this device are those of WGSL whether or not the feature `vulkan` is on.
     #[test]
-    fn the_processor_computes_as_vulkan() {
+    fn the_cpu_computes_as_vulkan() {
         let Ok(device) = device() else {
             // No software Vulkan is installed; CI installs it.
             return;

@@ -12,6 +12,44 @@
 //! The engine knows no network, no file and no data set. Every figure comes from
 //! `ddpm_schedule` in f64 and is cast once, when it meets a tensor. Layout is NCHW, pixels
 //! lie in [-1, 1].
+//!
+//! ```
+//! use std::ops::ControlFlow;
+//!
+//! use burn::tensor::{Device, Tensor};
+//! use ddpm_diffusion::{
+//!     Condition, Meaning, Network, NetworkError, SampleBatch, SampleConfig, sample,
+//! };
+//! use ddpm_schedule::{Process, ScheduleConfig};
+//!
+//! /// Takes all that it sees for noise.
+//! struct AllNoise;
+//!
+//! impl Network for AllNoise {
+//!     fn forward(&self, x: Tensor<4>, _: Tensor<1>, _: &Condition) -> Result<Tensor<4>, NetworkError> {
+//!         Ok(x)
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let process = Process::Discrete(ScheduleConfig::default().build()?);
+//! let config = SampleConfig {
+//!     steps: Some(10),
+//!     ..SampleConfig::default()
+//! };
+//! let plan = config.plan(&process, Meaning::from(process.usual_prediction()))?;
+//! let batch = SampleBatch {
+//!     shape: [2, 1, 8, 8],
+//!     seed: 0,
+//!     first_index: 0,
+//!     labels: None,
+//!     device: Device::flex(),
+//! };
+//! let images = sample(&AllNoise, &plan, batch, &mut |_| ControlFlow::Continue(()))?;
+//! assert_eq!(images.dims(), [2, 1, 8, 8]);
+//! # Ok(())
+//! # }
+//! ```
 
 mod bound;
 pub mod clip;
@@ -49,7 +87,7 @@ pub use objective::{
 };
 pub use plan::{Hold, Meaning, Plan, VarianceOutput};
 pub use progress::Progress;
-pub use sample::{ImageBatch, Observer, sample, sample_by, sample_from, walk};
+pub use sample::{Observer, SampleBatch, sample, sample_by, sample_from, walk};
 pub use sampler::{About, Evaluations, Method, Sampler, Step};
 pub use self_condition::SelfConditioned;
 pub use walk::{NoiseAt, Walk};

@@ -16,7 +16,7 @@ use crate::{Condition, DiffusionError, Plan, randn_images};
 
 /// Which images of a seed to sample, and where.
 #[derive(Debug, Clone)]
-pub struct ImageBatch {
+pub struct SampleBatch {
     /// Batch, channels, height, width.
     pub shape: [usize; 4],
     /// The seed that names the whole set of images.
@@ -44,7 +44,7 @@ pub type Observer<'a> = &'a mut dyn FnMut(Progress<'_>) -> ControlFlow<()>;
 pub fn sample(
     network: &dyn Network,
     plan: &Plan,
-    batch: ImageBatch,
+    batch: SampleBatch,
     observer: Observer<'_>,
 ) -> Result<Tensor<4>, DiffusionError> {
     sample_by(plan.sampler().method(), network, plan, batch, observer)
@@ -57,12 +57,12 @@ pub fn sample_by(
     method: &dyn Method,
     network: &dyn Network,
     plan: &Plan,
-    batch: ImageBatch,
+    batch: SampleBatch,
     observer: Observer<'_>,
 ) -> Result<Tensor<4>, DiffusionError> {
     method.check(plan.process(), plan.grid())?;
     method.check_meaning(plan.meaning())?;
-    let ImageBatch {
+    let SampleBatch {
         shape: [rows, channels, height, width],
         seed,
         first_index,

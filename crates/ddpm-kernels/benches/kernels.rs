@@ -82,7 +82,7 @@ impl Conv {
             } else {
                 (2 - self.stride, 1)
             },
-            double: false,
+            upsample_nearest_2x: false,
         }
     }
 

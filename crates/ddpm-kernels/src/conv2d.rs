@@ -3,8 +3,8 @@
 use burn::tensor::Tensor;
 use burn::tensor::ops::ConvOptions;
 
-use crate::double::double;
 use crate::group_norm::{GroupNormOptions, group_norm};
+use crate::upsample::upsample_nearest_2x;
 
 /// Stride and zero padding of a convolution, the same for rows and columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Conv2dOptions {
     /// Zeros (above and left, below and right).
     pub padding: (usize, usize),
     /// Whether the input is doubled in height and width first, by nearest neighbour.
-    pub double: bool,
+    pub upsample_nearest_2x: bool,
 }
 
 /// A group normalisation of a convolution's input.
@@ -94,7 +94,7 @@ impl Convolution<'_> {
     pub fn forward(self, x: Tensor<4>) -> Tensor<4> {
         #[cfg(any(feature = "flex", feature = "cube"))]
         if crate::Place::of(&x.device()).has_kernels() {
-            return if self.options.double && !self.can_double(&x) {
+            return if self.options.upsample_nearest_2x && !self.can_double(&x) {
                 self.doubled_first(x)
             } else {
                 crate::extension::convolution(self, x)
@@ -108,7 +108,7 @@ impl Convolution<'_> {
     fn can_double(&self, x: &Tensor<4>) -> bool {
         match crate::Place::of(&x.device()) {
             #[cfg(feature = "flex")]
-            crate::Place::Processor => crate::cpu::can_double(&self.weight, self.options),
+            crate::Place::Cpu => crate::cpu::can_double(&self.weight, self.options),
             _ => true,
         }
     }
@@ -116,11 +116,11 @@ impl Convolution<'_> {
     /// The doubling as an operation of its own, for kernels that do not read doubled.
     #[cfg(any(feature = "flex", feature = "cube"))]
     fn doubled_first(mut self, x: Tensor<4>) -> Tensor<4> {
-        let x = double(match self.norm.take() {
+        let x = upsample_nearest_2x(match self.norm.take() {
             Some(norm) => group_norm(x, norm.weight, norm.bias, norm.options),
             None => x,
         });
-        self.options.double = false;
+        self.options.upsample_nearest_2x = false;
         self.forward(x)
     }
 
@@ -130,8 +130,8 @@ impl Convolution<'_> {
             Some(norm) => group_norm(x, norm.weight, norm.bias, norm.options),
             None => x,
         };
-        if self.options.double {
-            x = crate::double::reference(x);
+        if self.options.upsample_nearest_2x {
+            x = crate::upsample::reference(x);
         }
         let [rows, channels] = self.bias.dims();
         let options = ConvOptions {

@@ -8,33 +8,33 @@ use ddpm_schedule::noise::{Stream, uniform_fill};
 pub struct DropoutKey {
     seed: u64,
     step: u64,
-    /// The same on a card: the four halves of the key of (seed, dropout, step), 16 bits each, which an f32 holds
+    /// The same on a GPU: the four halves of the key of (seed, dropout, step), 16 bits each, which an f32 holds
     /// exactly.
-    card: Option<Tensor<1>>,
+    gpu: Option<Tensor<1>>,
 }
 
 impl DropoutKey {
     /// The masks of optimiser step `step`, for tensors on `device`.
     pub fn new(seed: u64, step: u64, device: &Device) -> Self {
         #[cfg(feature = "cube")]
-        let card = (crate::Place::of(device) == crate::Place::Card).then(|| {
+        let gpu = (crate::Place::of(device) == crate::Place::Gpu).then(|| {
             let [a, b] = ddpm_schedule::noise::key(seed, Stream::Dropout, step);
             let halves = [a & 0xffff, a >> 16, b & 0xffff, b >> 16].map(|half| half as f32);
             Tensor::from_floats(halves, &device.clone().inner())
         });
         #[cfg(not(feature = "cube"))]
-        let (card, _) = (None, device);
-        Self { seed, step, card }
+        let (gpu, _) = (None, device);
+        Self { seed, step, gpu }
     }
 
-    /// What of it is on the card, if it is one.
+    /// What of it is on the GPU, if it is one.
     pub fn on_gpu(&self) -> Option<&Tensor<1>> {
-        self.card.as_ref()
+        self.gpu.as_ref()
     }
 
-    /// The same key with another tensor on the card: one that a recording reads, whatever is in it.
-    pub fn with(self, card: Option<Tensor<1>>) -> Self {
-        Self { card, ..self }
+    /// The same key with another tensor on the GPU: one that a recording reads, whatever is in it.
+    pub fn with(self, gpu: Option<Tensor<1>>) -> Self {
+        Self { gpu, ..self }
     }
 }
 
@@ -47,8 +47,8 @@ impl DropoutKey {
 /// # Units    `probability` in [0, 1)
 pub fn dropout(x: Tensor<4>, probability: f64, key: &DropoutKey, first: u64) -> Tensor<4> {
     #[cfg(feature = "cube")]
-    if let Some(card) = &key.card {
-        return crate::cube::dropout(x, card.clone(), probability, first);
+    if let Some(gpu) = &key.gpu {
+        return crate::cube::dropout(x, gpu.clone(), probability, first);
     }
     reference(x, probability, key, first)
 }

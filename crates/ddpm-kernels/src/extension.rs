@@ -62,10 +62,10 @@ pub(crate) fn convolution(convolution: Convolution<'_>, x: Tensor<4>) -> Tensor<
     ))
 }
 
-/// Something in the place of a tensor that is not read. On a card a tensor of its own would cost a kernel.
+/// Something in the place of a tensor that is not read. On a GPU a tensor of its own would cost a kernel.
 fn absent(bias: &Tensor<2>, device: &Device) -> Tensor<2> {
     #[cfg(feature = "cube")]
-    if crate::Place::of(device) == crate::Place::Card {
+    if crate::Place::of(device) == crate::Place::Gpu {
         return bias.clone();
     }
     let _ = bias;

@@ -37,7 +37,7 @@ impl FoundInf {
 /// Whether a device checks its steps itself; elsewhere the functions of this file do it on the host, at once.
 pub fn checks_finite(device: &Device) -> bool {
     #[cfg(feature = "cube")]
-    return crate::Place::of(device) == crate::Place::Card;
+    return crate::Place::of(device) == crate::Place::Gpu;
     #[cfg(not(feature = "cube"))]
     {
         let _ = device;
@@ -84,7 +84,7 @@ pub struct DeviceStats(Found);
 enum Found {
     Host(StepStats),
     #[cfg(feature = "cube")]
-    Card(Box<crate::cube::DeviceStats>),
+    Gpu(Box<crate::cube::DeviceStats>),
 }
 
 impl std::fmt::Debug for DeviceStats {
@@ -92,7 +92,7 @@ impl std::fmt::Debug for DeviceStats {
         f.write_str(match self.0 {
             Found::Host(_) => "DeviceStats on the host",
             #[cfg(feature = "cube")]
-            Found::Card(_) => "DeviceStats on the card",
+            Found::Gpu(_) => "DeviceStats on the GPU",
         })
     }
 }
@@ -104,7 +104,7 @@ pub struct PendingStats(Option<Way>);
 enum Way {
     Here(StepStats),
     #[cfg(feature = "cube")]
-    FromCard(crate::cube::PendingStats),
+    FromGpu(crate::cube::PendingStats),
 }
 
 impl std::fmt::Debug for PendingStats {
@@ -116,7 +116,7 @@ impl std::fmt::Debug for PendingStats {
 impl PendingStats {
     /// Waits for them.
     ///
-    /// # Errors   what a card's driver says if its work failed
+    /// # Errors   what a GPU's driver says if its work failed
     pub fn wait(mut self) -> Result<StepStats, String> {
         self.take()
     }
@@ -125,7 +125,7 @@ impl PendingStats {
         match self.0.take() {
             Some(Way::Here(numbers)) => Ok(numbers),
             #[cfg(feature = "cube")]
-            Some(Way::FromCard(coming)) => {
+            Some(Way::FromGpu(coming)) => {
                 let (losses, sum_of_squares) = crate::cube::wait(coming)?;
                 Ok(StepStats {
                     losses,
@@ -145,15 +145,15 @@ impl Drop for PendingStats {
     }
 }
 
-/// Measures the gradients and, on a card, sends the numbers to the host in one transfer, which is not waited for.
+/// Measures the gradients and, on a GPU, sends the numbers to the host in one transfer, which is not waited for.
 ///
 /// # Shapes   `losses`: `[n]`; `grads`: `[values]` each; on one device, without autodiff
 /// # Errors   what the device says if its work failed
 pub fn measure(losses: Tensor<1>, grads: &[Tensor<1>]) -> Result<DeviceStats, String> {
     #[cfg(feature = "cube")]
-    if !grads.is_empty() && crate::Place::of(&losses.device()) == crate::Place::Card {
+    if !grads.is_empty() && crate::Place::of(&losses.device()) == crate::Place::Gpu {
         let measured = crate::cube::measure(losses, grads);
-        return Ok(DeviceStats(Found::Card(Box::new(measured))));
+        return Ok(DeviceStats(Found::Gpu(Box::new(measured))));
     }
     let numbers = losses.try_into_data().map_err(|error| error.to_string())?;
     Ok(DeviceStats(Found::Host(StepStats {
@@ -163,12 +163,12 @@ pub fn measure(losses: Tensor<1>, grads: &[Tensor<1>]) -> Result<DeviceStats, St
 }
 
 impl DeviceStats {
-    /// Goes without what stays on the card.
+    /// Goes without what stays on the GPU.
     pub fn pending(self) -> PendingStats {
         PendingStats(Some(match self.0 {
             Found::Host(numbers) => Way::Here(numbers),
             #[cfg(feature = "cube")]
-            Found::Card(measured) => Way::FromCard(measured.pending()),
+            Found::Gpu(measured) => Way::FromGpu(measured.pending()),
         }))
     }
 }
@@ -187,10 +187,10 @@ pub fn adam_steps_if_finite(
 ) -> (Vec<AdamState>, PendingStats) {
     match measured.0 {
         #[cfg(feature = "cube")]
-        Found::Card(measured) => {
+        Found::Gpu(measured) => {
             let (states, coming) =
                 crate::cube::adam_all_if_finite(states, grads, step, clip, *measured, &found_inf.0);
-            (states, PendingStats(Some(Way::FromCard(coming))))
+            (states, PendingStats(Some(Way::FromGpu(coming))))
         }
         Found::Host(numbers) => {
             let finite = numbers.losses.iter().all(|loss| loss.is_finite())

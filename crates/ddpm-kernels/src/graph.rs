@@ -1,4 +1,4 @@
-//! Work captured once as a graph and replayed: on a card the host then gives one command instead of hundreds.
+//! Work captured once as a graph and replayed: on a GPU the host then gives one command instead of hundreds.
 
 use burn::tensor::Tensor;
 
@@ -49,13 +49,13 @@ pub fn capture<E>(
     if inputs
         .images
         .first()
-        .is_some_and(|x| crate::Place::of(&x.device()) == crate::Place::Card)
+        .is_some_and(|x| crate::Place::of(&x.device()) == crate::Place::Gpu)
     {
         let attempt = crate::cube::capture(inputs, run)?;
         if let Capture::Refused(why) = &attempt {
             static SAID: std::sync::Once = std::sync::Once::new();
             SAID.call_once(|| {
-                tracing::warn!("the card does not capture this work, so each kernel is launched by itself: {why}");
+                tracing::warn!("the GPU does not capture this work, so each kernel is launched by itself: {why}");
             });
         }
         return Ok(attempt);
@@ -67,7 +67,7 @@ pub fn capture<E>(
 impl Graph {
     /// What the function returns for other inputs of the same shapes; the next replay overwrites it.
     ///
-    /// # Errors   what the card's driver says if it does not take it
+    /// # Errors   what the GPU's driver says if it does not take it
     pub fn replay(&self, inputs: &GraphInputs) -> Result<GraphInputs, String> {
         #[cfg(feature = "cube")]
         return self.captured.replay(inputs);
@@ -89,12 +89,12 @@ impl Graph {
     }
 }
 
-/// Whether two tensors are the same memory of a card, which captured work then reads as before; never elsewhere.
+/// Whether two tensors are the same memory of a GPU, which captured work then reads as before; never elsewhere.
 pub fn same_memory(a: &Tensor<1>, b: &Tensor<1>) -> bool {
     #[cfg(feature = "cube")]
     if [a, b]
         .iter()
-        .all(|x| crate::Place::of(&x.device()) == crate::Place::Card)
+        .all(|x| crate::Place::of(&x.device()) == crate::Place::Gpu)
     {
         return crate::cube::same_memory(a, b);
     }

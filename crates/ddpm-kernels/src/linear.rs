@@ -41,7 +41,7 @@ fn as_convolution(
         options: Conv2dOptions {
             stride: 1,
             padding: (0, 0),
-            double: false,
+            upsample_nearest_2x: false,
         },
         cache,
     };

@@ -42,7 +42,7 @@ pub struct AdamState {
 /// # Shapes   `state` and `grad`: `[values]`, without autodiff
 pub fn adam_step(state: AdamState, grad: Tensor<1>, step: AdamStep) -> AdamState {
     #[cfg(feature = "flex")]
-    if crate::Place::of(&grad.device()) == crate::Place::Processor {
+    if crate::Place::of(&grad.device()) == crate::Place::Cpu {
         return crate::cpu::adam_step(state, grad, step);
     }
     reference(state, grad, step)
@@ -68,7 +68,7 @@ pub(crate) fn reference(state: AdamState, grad: Tensor<1>, step: AdamStep) -> Ad
     }
 }
 
-/// As [`adam_step`] for all parameters of a network, on a card in one kernel and in place once they lie in one
+/// As [`adam_step`] for all parameters of a network, on a GPU in one kernel and in place once they lie in one
 /// piece of memory, where the first call brings them: clones of the tensors see the new values.
 ///
 /// # Shapes   as [`adam_step`], for each
@@ -76,7 +76,7 @@ pub fn adam_steps(states: Vec<AdamState>, grads: Vec<Tensor<1>>, step: AdamStep)
     #[cfg(feature = "cube")]
     if grads
         .first()
-        .is_some_and(|grad| crate::Place::of(&grad.device()) == crate::Place::Card)
+        .is_some_and(|grad| crate::Place::of(&grad.device()) == crate::Place::Gpu)
     {
         return crate::cube::adam_all(states, grads, step);
     }
@@ -86,7 +86,7 @@ pub fn adam_steps(states: Vec<AdamState>, grads: Vec<Tensor<1>>, step: AdamStep)
         .collect()
 }
 
-/// Gradients of a network's parameters on their way to the optimiser: flat, in f32 and in order, on a card in
+/// Gradients of a network's parameters on their way to the optimiser: flat, in f32 and in order, on a GPU in
 /// one piece of memory.
 #[derive(Debug, Default)]
 pub struct Flatten {
@@ -99,7 +99,7 @@ impl Flatten {
     /// Takes the next tensor, without autodiff.
     pub fn push<const D: usize>(&mut self, tensor: Tensor<D>) {
         #[cfg(feature = "cube")]
-        if crate::Place::of(&tensor.device()) == crate::Place::Card {
+        if crate::Place::of(&tensor.device()) == crate::Place::Gpu {
             return self.parts.push(crate::cube::primitive(tensor));
         }
         let count = tensor.shape().num_elements();
@@ -116,20 +116,20 @@ impl Flatten {
     }
 }
 
-/// a + b for each pair, on a card in one kernel.
+/// a + b for each pair, on a GPU in one kernel.
 ///
 /// # Shapes   each `[values]`, pairwise equal; returns the same
 pub fn add_all(a: Vec<Tensor<1>>, b: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
     #[cfg(feature = "cube")]
     if a.first()
-        .is_some_and(|a| crate::Place::of(&a.device()) == crate::Place::Card)
+        .is_some_and(|a| crate::Place::of(&a.device()) == crate::Place::Gpu)
     {
         return crate::cube::add_all(a, b);
     }
     a.into_iter().zip(b).map(|(a, b)| a + b).collect()
 }
 
-/// Σ over all tensors of Σ x², at once; cards do it in [`crate::measure`].
+/// Σ over all tensors of Σ x², at once; GPUs do it in [`crate::measure`].
 ///
 /// # Shapes   each `[values]`, of any lengths, on one device
 /// # Errors   what the device says if its work failed
@@ -139,7 +139,7 @@ pub(crate) fn sum_of_squares(tensors: &[Tensor<1>]) -> Result<f64, String> {
     };
     match crate::Place::of(&first.device()) {
         #[cfg(feature = "flex")]
-        crate::Place::Processor => Ok(tensors
+        crate::Place::Cpu => Ok(tensors
             .iter()
             .cloned()
             .map(crate::cpu::sum_of_squares)

@@ -59,7 +59,7 @@ impl Precision {
         self == Self::F16
     }
 
-    /// Whether `device` computes in it; if it is a card, TF32 is allowed or forbidden for all cards from here on.
+    /// Whether `device` computes in it; if it is a GPU, TF32 is allowed or forbidden for all GPUs from here on.
     ///
     /// # Errors   [`PrecisionError`] if it does not
     pub fn choose(self, device: &Device) -> Result<(), PrecisionError> {
@@ -73,7 +73,7 @@ impl Precision {
             });
         }
         #[cfg(feature = "cube")]
-        if crate::Place::of(device) == crate::Place::Card {
+        if crate::Place::of(device) == crate::Place::Gpu {
             crate::cube::allow_tf32(self == Self::Tf32);
         }
         Ok(())
@@ -85,7 +85,7 @@ impl Precision {
             return crate::cube::lacks(device, self);
         }
         let _ = device;
-        (self != Self::F32).then(|| "the processor's kernels compute in f32 only".to_owned())
+        (self != Self::F32).then(|| "the CPU's kernels compute in f32 only".to_owned())
     }
 }
 

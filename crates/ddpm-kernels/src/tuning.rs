@@ -1,6 +1,6 @@
 //! The kernels chosen by timing, to be kept from one process to the next.
 //!
-//! On a card with matrix units a convolution's products can be made by several kernels; the first time that
+//! On a GPU with matrix units a convolution's products can be made by several kernels; the first time that
 //! work of some size is done, each is timed. Batches of one size therefore start slowly once. Text from
 //! [`export`] given to [`import`] saves even that, and makes a later run use the same kernels.
 

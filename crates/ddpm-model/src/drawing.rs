@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use burn::tensor::{Device, Int, Tensor};
-use ddpm_diffusion::{DiffusionError, ImageBatch as Batch, Plan, Progress, sample};
+use ddpm_diffusion::{DiffusionError, Plan, Progress, SampleBatch, sample};
 use ddpm_store::ImageBatch;
 use ddpm_unet::{Model, Precision};
 
@@ -51,7 +51,7 @@ impl Drawing<'_> {
         for from in (0..self.n).step_by(self.batch.max(1)) {
             let count = self.batch.min(self.n - from);
             let [channels, height, width] = self.image;
-            let batch = Batch {
+            let batch = SampleBatch {
                 shape: [count, channels, height, width],
                 seed: self.seed,
                 first_index: self.first + from as u64,

@@ -9,7 +9,7 @@ use ddpm_unet::{ClassLabels, Model, Precision};
 
 /// Lends a network to a sampler, which does not know what it drives.
 ///
-/// What it is given and what it returns are f32. On a card the second batch of a shape is recorded and those after
+/// What it is given and what it returns are f32. On a GPU the second batch of a shape is recorded and those after
 /// it replay that, so that the host keeps up with small batches too.
 #[derive(Debug)]
 pub struct SamplingNetwork<'a> {

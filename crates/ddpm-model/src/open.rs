@@ -8,7 +8,7 @@ use ddpm_schedule::{Process, ProcessConfig, ScheduleConfig};
 use ddpm_store::checkpoint::{self, Weights};
 use ddpm_store::diffusers::{Choice, NETWORK_STEPS, Scheduler};
 use ddpm_store::{DiffusersModel, NamedTensor, RunDir, StoreError};
-use ddpm_unet::figures::parameters_of_json;
+use ddpm_unet::cost::parameters_of_json;
 use ddpm_unet::{Model, SampleSize, UnetError, params};
 use serde_json::{Map, Value};
 

@@ -18,6 +18,20 @@
 //! - [`named`]: choices in a file by their name alone or with options
 //!
 //! Steps of a table are indices `t = 0..T`; the papers count them from 1.
+//!
+//! ```
+//! use ddpm_schedule::{Process, ScheduleConfig};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let table = ScheduleConfig::default().build()?;
+//! let process = Process::Discrete(table);
+//! // A time between two steps is a level like any other.
+//! let level = process.level(499.5);
+//! assert!((level.signal.powi(2) + level.noise.powi(2) - 1.0).abs() < 1e-12);
+//! assert!(process.level(100.0).snr() > level.snr());
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod ending;
 pub mod error;

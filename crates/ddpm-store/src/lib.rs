@@ -3,6 +3,19 @@
 //! Invariants: nothing here knows a network, a device or a random number: weights are named tensors.
 //! Nothing is read before its length is checked, nothing is written but through [`atomic`] or appended to
 //! the metric log, and only a [`RunWriter`] writes below a run directory.
+//!
+//! ```
+//! use ddpm_store::{GridOptions, ImageBatch};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("grid.png");
+//! // Four grey images of 8×8 pixels in [-1, 1].
+//! let images = ImageBatch::new(vec![0.0; 4 * 64], [4, 1, 8, 8])?;
+//! images.grid(GridOptions::default())?.save_png(&path)?;
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod atomic;
 pub mod averages;

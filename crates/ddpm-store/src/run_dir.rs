@@ -6,7 +6,7 @@
 //! RUN/checkpoints/step-1200/
 //! RUN/ema/step-1200/    snapshots of tracked averages
 //! RUN/model/            the exported pipeline
-//! RUN/cache/kernels.json  the kernels that a card was found fastest with
+//! RUN/cache/kernels.json  the kernels that a GPU was found fastest with
 //! ```
 //! Whoever reads takes a [`RunDir`]; whoever writes takes a [`RunWriter`], of which there is one at a
 //! time across processes.
@@ -248,7 +248,7 @@ impl RunDir {
         self.path.join("model")
     }
 
-    /// The kernels that a card was found fastest with.
+    /// The kernels that a GPU was found fastest with.
     #[must_use]
     pub fn tuning_json(&self) -> PathBuf {
         self.path.join("cache").join("kernels.json")

@@ -3,6 +3,42 @@
 //! This crate prints nothing and picks no device: it tells an observer what happens, and is told
 //! where to compute and when to stop. All it writes goes through `ddpm-store`. A run is a function
 //! of its configuration and its data set: no random number depends on the history of the process.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use ddpm_train::{Config, MicroBatch, StepConfig, TrainState};
+//! use ddpm_unet::{ModelConfig, ModelShape, UnetSection};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let model = ModelConfig::Unet(UnetSection {
+//!     channels: 8,
+//!     multipliers: vec![1, 2],
+//!     blocks: 1,
+//!     groups: 4,
+//!     ..UnetSection::default()
+//! });
+//! let validated = Config::default().validate()?;
+//! let config = StepConfig::from(&validated);
+//! let shape = ModelShape {
+//!     channels: 1,
+//!     height: 8,
+//!     width: 8,
+//!     learned_variance: false,
+//!     self_condition: false,
+//!     steps: 1000,
+//! };
+//! let device = Device::flex().autodiff();
+//! let mut state = TrainState::new(model.build(shape, 0, &device)?);
+//! for step in 0..2 {
+//!     let images = Tensor::zeros([4, 1, 8, 8], &device);
+//!     let report;
+//!     (state, report) = state.step(vec![MicroBatch::draw(images, step, 0, &config)], &config)?;
+//!     assert!(report.loss.is_finite());
+//! }
+//! assert_eq!(state.images_seen, 8);
+//! # Ok(())
+//! # }
+//! ```
 
 mod autotune_cache;
 mod collective;

@@ -1,19 +1,29 @@
 //! The training loop, the same on every rank.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use ddpm_data::Loader;
+use ddpm_data::{Batch, Loader};
 
 use crate::collective::gradients::{Flags, LocalGradients};
 use crate::error::TrainError;
 use crate::events::Event;
 use crate::faults;
 use crate::guard::Decision;
+use crate::loss_scale::LossScale;
 use crate::micro_batch::{Laws, step_inputs};
 use crate::pipeline::Submitted;
+use crate::position::Position;
 use crate::recovery::StepFailure;
 use crate::step::{StepReport, TrainState};
 use crate::trainer::{Outcome, Trainer};
+
+/// What is known of a step besides its gradients.
+struct Computed {
+    batch: Arc<Batch>,
+    /// The times of the images of each micro-batch, of all ranks.
+    times: Vec<Vec<f64>>,
+}
 
 impl Trainer {
     /// Trains until the last step, a stop or an error.
@@ -77,22 +87,11 @@ impl Trainer {
     fn submit(&mut self, state: TrainState, loader: &mut Loader) -> Result<TrainState, TrainError> {
         let (begun, from) = (Instant::now(), state.position());
         // What fails on this rank alone is not returned before the others know.
-        let next = self.pipeline.next_batch(loader);
-        let (state, batch) = match next {
-            Ok(batch) => {
-                let (state, batch) = faults::in_batch(state, batch);
-                (state, Ok(batch))
-            }
-            Err(error) => (state, Err(error)),
+        let (state, own) = self.compute(state, loader);
+        let (local, computed) = match own {
+            Ok((local, computed)) => (Ok(local), Some(computed)),
+            Err(error) => (Err(error), None),
         };
-        let mut times = Vec::new();
-        let mut step_batch = None;
-        let local = batch.and_then(|batch| {
-            let local;
-            (local, times) = self.local_gradients(&state, &batch)?;
-            step_batch = Some(batch);
-            Ok(local)
-        });
         let flags = Flags {
             stop: self.stop.is_requested(),
             capture: self.step_config.capture
@@ -101,7 +100,7 @@ impl Trainer {
         };
         let sum = self.sum.over(self.ranks.as_mut(), local, flags)?;
         (self.stopping, self.capturing) = (sum.flags.stop, sum.flags.capture);
-        let Some(batch) = step_batch else {
+        let Some(Computed { batch, times }) = computed else {
             unreachable!("a step without a batch has failed")
         };
 
@@ -128,11 +127,29 @@ impl Trainer {
         Ok(state)
     }
 
+    /// Reads the next batch and computes this rank's gradients.
+    fn compute(
+        &mut self,
+        state: TrainState,
+        loader: &mut Loader,
+    ) -> (TrainState, Result<(LocalGradients, Computed), TrainError>) {
+        let batch = match self.pipeline.next_batch(loader) {
+            Ok(batch) => batch,
+            Err(error) => return (state, Err(error)),
+        };
+        let (state, batch) = faults::in_batch(state, batch);
+        let computed = self.local_gradients(&state, &batch);
+        (
+            state,
+            computed.map(|(local, times)| (local, Computed { batch, times })),
+        )
+    }
+
     /// Forward and backward over this rank's micro-batches; with the times of those of all ranks.
     fn local_gradients(
         &mut self,
         state: &TrainState,
-        batch: &ddpm_data::Batch,
+        batch: &Batch,
     ) -> Result<(LocalGradients, Vec<Vec<f64>>), TrainError> {
         let laws = Laws {
             config: &self.step_config,
@@ -144,17 +161,17 @@ impl Trainer {
             laws,
             batch,
             state.step,
-            &self.share,
+            &self.rank_rows,
             &mut self.noise,
             &device,
         );
         self.ranks.begin_turn(self.capturing)?;
-        let (first, of) = (self.share.own.start, self.share.micro_batches);
+        let (first, of) = (self.rank_rows.own.start, self.rank_rows.micro_batches);
         let (config, alone) = (&self.step_config, self.capturing || self.ranks.size() == 1);
         let local = state.local_gradients(inputs.micro_batches, first, of, config, alone);
         if self.capturing && self.ranks.size() > 1 {
-            // A capture of the next rank is spoilt by work of this one.
-            self.device.sync().ok();
+            // A capture of the next rank is spoilt by work of this one. What fails here fails again when it is read.
+            let _ = self.device.sync();
         }
         self.ranks.end_turn();
         Ok((local?, inputs.times))
@@ -203,11 +220,7 @@ impl Trainer {
     }
 
     /// What becomes of a step with these numbers: the only place that checks_finite one.
-    fn decide(
-        &mut self,
-        report: &StepReport,
-        scale: &mut crate::loss_scale::LossScale,
-    ) -> Decision {
+    fn decide(&mut self, report: &StepReport, scale: &mut LossScale) -> Decision {
         let (loss, grad_norm) = (report.loss, report.grad_norm);
         // Gradients that overflow belong to the search for a loss scale.
         let overflow = loss.is_finite() && !grad_norm.is_finite();
@@ -220,7 +233,7 @@ impl Trainer {
     }
 
     /// Goes on after a step whose update was skipped, since when nothing has moved; what came after it is done again.
-    fn discard(&mut self, state: TrainState, skipped: crate::position::Position) -> TrainState {
+    fn discard(&mut self, state: TrainState, skipped: Position) -> TrainState {
         self.pipeline.discard();
         state.at(skipped)
     }

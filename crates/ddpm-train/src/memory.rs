@@ -8,7 +8,7 @@
 //! runs with small batches.
 //! Other devices than the CPU use other kernels: there the estimate is a guess.
 
-use ddpm_unet::{Figures, ModelConfig, Precision};
+use ddpm_unet::{Cost, ModelConfig, Precision};
 
 use crate::config::Config;
 use crate::intervals::times;
@@ -57,7 +57,7 @@ impl MemoryEstimate {
     /// The estimate for a run of `config` on one device.
     ///
     /// # Units   `image` in numbers an image (channels × height × width), `data_bytes` in bytes
-    pub fn new(figures: &Figures, config: &Config, image: u128, data_bytes: u128) -> Self {
+    pub fn new(figures: &Cost, config: &Config, image: u128, data_bytes: u128) -> Self {
         Self::on_several(figures, config, image, data_bytes, 1, false)
     }
 
@@ -66,7 +66,7 @@ impl MemoryEstimate {
     ///
     /// # Units   as in [`MemoryEstimate::new`]
     pub fn on_several(
-        figures: &Figures,
+        figures: &Cost,
         config: &Config,
         image: u128,
         data_bytes: u128,
@@ -153,7 +153,7 @@ impl MemoryEstimate {
 /// pixels a side and 1 to 64 images, it is between 4% below and 28% above the peak resident memory of `ddpm sample`, and at most 13% above it from 400 MiB on.
 ///
 /// # Units   `image` in numbers an image (channels × height × width)
-pub fn sampling_bytes(figures: &Figures, image: u128, batch: u128, precision: Precision) -> u128 {
+pub fn sampling_bytes(figures: &Cost, image: u128, batch: u128, precision: Precision) -> u128 {
     let number = bytes_of(precision);
     let weights = figures
         .parameters
@@ -228,7 +228,7 @@ mod tests {
             steps: 1000,
         };
         let model = ModelConfig::Unet(model);
-        let figures = Figures::of(&model, shape).unwrap();
+        let figures = Cost::of(&model, shape).unwrap();
         let config = Config {
             model,
             train: TrainConfig {
@@ -313,7 +313,7 @@ mod tests {
                 self_condition: false,
                 steps: 1000,
             };
-            let figures = Figures::of(&make(side), shape).unwrap();
+            let figures = Cost::of(&make(side), shape).unwrap();
             let bytes = sampling_bytes(&figures, (side * side) as u128, batch, Precision::F32);
             let ratio = bytes as f64 / f64::from(1 << 20) / measured;
             assert!(
@@ -349,7 +349,7 @@ mod tests {
             self_condition: false,
             steps: 1000,
         };
-        let figures = Figures::of(&config.model, shape).unwrap();
+        let figures = Cost::of(&config.model, shape).unwrap();
         let of = |devices, one| {
             MemoryEstimate::on_several(&figures, &config, 3 * 32 * 32, 0, devices, one)
         };
@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn sizes_saturate() {
-        let figures = Figures {
+        let figures = Cost {
             parameters: u128::MAX / 3,
             multiplications: u128::MAX,
             kept: u128::MAX,

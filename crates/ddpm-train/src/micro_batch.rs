@@ -71,7 +71,7 @@ fn time_bits(seed: u64, step: u64, row: u64) -> u64 {
 
 /// The rows of a batch that a rank computes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Share {
+pub(crate) struct RankRows {
     /// Which of the micro-batches.
     pub(crate) own: Range<usize>,
     /// Micro-batches of the whole batch.
@@ -80,7 +80,7 @@ pub(crate) struct Share {
     pub(crate) images: usize,
 }
 
-impl Share {
+impl RankRows {
     /// That of rank `rank` of `size`, of a batch of `batch` images.
     pub(crate) fn new(rank: usize, size: usize, micro_batches: usize, batch: usize) -> Self {
         Self {
@@ -120,15 +120,15 @@ pub(crate) fn step_inputs(
     laws: Laws<'_>,
     batch: &Batch,
     step: u64,
-    share: &Share,
+    rank_rows: &RankRows,
     prefetch: &mut NoisePrefetch,
     device: &Device,
 ) -> StepInputs {
     let seed = laws.config.seed;
     let [_, channels, height, width] = batch.shape;
     let image = channels * height * width;
-    let len = share.images * image;
-    let rows = share.rows();
+    let len = rank_rows.images * image;
+    let rows = rank_rows.rows();
     let noise = prefetch.take(Rows {
         seed,
         step,
@@ -136,10 +136,10 @@ pub(crate) fn step_inputs(
         image,
     });
     let rows_of = |micro_batch: usize| {
-        let first = (micro_batch * share.images) as u64;
-        first..first + share.images as u64
+        let first = (micro_batch * rank_rows.images) as u64;
+        first..first + rank_rows.images as u64
     };
-    let drawn = (0..share.micro_batches).map(|i| {
+    let drawn = (0..rank_rows.micro_batches).map(|i| {
         let bits = |row| time_bits(seed, step, row);
         let process = &laws.config.process;
         laws.learned
@@ -147,23 +147,33 @@ pub(crate) fn step_inputs(
     });
     let drawn: Vec<_> = drawn.collect();
     let images = batch.pixels.chunks_exact(len).zip(noise.chunks_exact(len));
-    let micro_batches = share.own.clone().zip(images).map(|(i, (pixels, noise))| {
-        let (times, counts) = drawn[i].clone();
-        let shape = [share.images, channels, height, width];
-        let tensor = |data: Vec<f32>| Tensor::from_data(TensorData::new(data, shape), device);
-        let objective = laws.config.objective.config();
-        let noise = with_offset(noise.to_vec(), seed, step, rows_of(i), objective, shape);
-        MicroBatch {
-            x0: tensor(pixels.to_vec()),
-            noise: tensor(noise),
-            input_noise: input_noise(seed, step, rows_of(i), objective, image).map(tensor),
-            uncertainty: laws.learned.uncertainty(&laws.config.process, &times),
-            times,
-            counts,
-            condition: condition(laws.conditioning, batch, i - share.own.start, share, device),
-            first_row: rows_of(i).start,
-        }
-    });
+    let micro_batches = rank_rows
+        .own
+        .clone()
+        .zip(images)
+        .map(|(i, (pixels, noise))| {
+            let (times, counts) = drawn[i].clone();
+            let shape = [rank_rows.images, channels, height, width];
+            let tensor = |data: Vec<f32>| Tensor::from_data(TensorData::new(data, shape), device);
+            let objective = laws.config.objective.config();
+            let noise = with_offset(noise.to_vec(), seed, step, rows_of(i), objective, shape);
+            MicroBatch {
+                x0: tensor(pixels.to_vec()),
+                noise: tensor(noise),
+                input_noise: input_noise(seed, step, rows_of(i), objective, image).map(tensor),
+                uncertainty: laws.learned.uncertainty(&laws.config.process, &times),
+                times,
+                counts,
+                condition: condition(
+                    laws.conditioning,
+                    batch,
+                    i - rank_rows.own.start,
+                    rank_rows,
+                    device,
+                ),
+                first_row: rows_of(i).start,
+            }
+        });
     StepInputs {
         micro_batches: micro_batches.collect(),
         times: drawn.iter().map(|(times, _)| times.clone()).collect(),
@@ -175,13 +185,13 @@ fn condition(
     conditioning: Conditioning,
     batch: &Batch,
     i: usize,
-    share: &Share,
+    rank_rows: &RankRows,
     device: &Device,
 ) -> Condition {
     let (Conditioning::Classes(_), Some(labels)) = (conditioning, &batch.labels) else {
         return Condition::default();
     };
-    let own = &labels[i * share.images..(i + 1) * share.images];
+    let own = &labels[i * rank_rows.images..(i + 1) * rank_rows.images];
     let own: Vec<i64> = own.iter().map(|&label| label as i64).collect();
     Condition::of_labels(Some(Tensor::<1, Int>::from_data(own.as_slice(), device)))
 }

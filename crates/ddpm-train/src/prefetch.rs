@@ -14,7 +14,7 @@ pub(crate) struct Rows {
     pub(crate) image: usize,
 }
 
-/// Threads that make noise; the others are for kernels and data. A fast card would wait for one alone.
+/// Threads that make noise; the others are for kernels and data. A fast GPU would wait for one alone.
 fn helpers() -> usize {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     (threads / 4).clamp(1, 8)

@@ -19,7 +19,7 @@ use crate::error::TrainError;
 use crate::events::Event;
 use crate::guard::{Guard, SpikePolicy};
 use crate::metric_averager::MetricAverager;
-use crate::micro_batch::Share;
+use crate::micro_batch::RankRows;
 use crate::pipeline::{PIPELINE_DEPTH, Pipeline};
 use crate::prefetch::NoisePrefetch;
 use crate::ranks::check_ranks;
@@ -173,7 +173,7 @@ pub(crate) struct Trainer {
     pub(crate) device: Device,
     pub(crate) ranks: Box<dyn Collective>,
     /// This rank's rows of a batch.
-    pub(crate) share: Share,
+    pub(crate) rank_rows: RankRows,
     pub(crate) sum: GradientSum,
     pub(crate) noise: NoisePrefetch,
     pub(crate) pipeline: Pipeline,
@@ -249,7 +249,7 @@ impl Trainer {
             false => 0,
         };
         let micro_batches = config.train.micro_batches(ranks.size());
-        let share = Share::new(
+        let rank_rows = RankRows::new(
             ranks.rank(),
             ranks.size(),
             micro_batches,
@@ -268,14 +268,14 @@ impl Trainer {
             sum: GradientSum {
                 reduction,
                 micro_batches,
-                images: share.images,
+                images: rank_rows.images,
                 parameters: parameters
                     .map(|(_, shape)| shape.iter().product())
                     .collect(),
                 device: device.clone().inner(),
                 gpus,
             },
-            share,
+            rank_rows,
             plan,
             noise: NoisePrefetch::default(),
             pipeline: Pipeline::new(depth, FoundInf::new(&device.clone().inner())),
@@ -385,7 +385,7 @@ impl Trainer {
             LoaderConfig {
                 seed: config.seed,
                 batch: config.train.batch,
-                rows: Some(self.share.rows()),
+                rows: Some(self.rank_rows.rows()),
                 first_item: state.images_seen,
                 flip: config.data.flip,
                 ..LoaderConfig::default()

@@ -169,14 +169,14 @@ fn blocks_computed_twice_give_the_same_curve() {
     check("v_minsnr_accum2", v_objective(), Device::flex(), true);
 }
 
-/// A card through wgpu: the processor posing as one (Mesa's lavapipe), or what `DDPM_TEST_CARD` numbers. The same
+/// A GPU through wgpu: the CPU posing as one (Mesa's lavapipe), or what `DDPM_TEST_CARD` numbers. The same
 /// tolerances, since all is f32.
 #[cfg(feature = "wgpu")]
-mod card {
+mod gpu {
     use super::*;
     use burn::tensor::DeviceKind;
 
-    fn card() -> Device {
+    fn gpu() -> Device {
         match std::env::var("DDPM_TEST_CARD") {
             Ok(index) => Device::wgpu(DeviceKind::DiscreteGpu(index.parse().unwrap())),
             Err(_) => Device::wgpu(DeviceKind::Cpu),
@@ -186,12 +186,12 @@ mod card {
     #[test]
     #[ignore = "needs a GPU, or Vulkan in software"]
     fn eps_prediction() {
-        check("epsilon", ObjectiveConfig::default(), card(), false);
+        check("epsilon", ObjectiveConfig::default(), gpu(), false);
     }
 
     #[test]
     #[ignore = "needs a GPU, or Vulkan in software"]
     fn v_prediction_with_accumulation_and_blocks_computed_twice() {
-        check("v_minsnr_accum2", v_objective(), card(), true);
+        check("v_minsnr_accum2", v_objective(), gpu(), true);
     }
 }

@@ -104,7 +104,7 @@ fn pointwise(weight: Tensor<4>, bias: Tensor<2>) -> Convolution<'static> {
         options: Conv2dOptions {
             stride: 1,
             padding: (0, 0),
-            double: false,
+            upsample_nearest_2x: false,
         },
         cache: None,
     }

@@ -2,14 +2,14 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use ddpm_kernels::concatenate;
+use ddpm_kernels::concat_channels;
 
 use crate::attention::Attention;
 use crate::error::UnetError;
 use crate::init::Init;
 use crate::layers::DropoutRng;
 use crate::resample::Resample;
-use crate::resnet::{Inside, ResnetBlock, ResnetOptions};
+use crate::resnet::{ResnetBlock, ResnetOptions, ResnetResample};
 
 /// How a level changes the resolution at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,13 @@ impl DownBlock {
         let resnets = (0..level.layers)
             .map(|i| {
                 let input = if i == 0 { level.input } else { level.output };
-                ResnetBlock::new(input, level.output, Inside::Keep, level.resnet, init)
+                ResnetBlock::new(
+                    input,
+                    level.output,
+                    ResnetResample::Keep,
+                    level.resnet,
+                    init,
+                )
             })
             .collect::<Result<_, _>>()?;
         let attentions = level.attentions(init)?;
@@ -81,7 +87,7 @@ impl DownBlock {
             ResampleKind::Resnet => vec![Resample::Resnet(ResnetBlock::new(
                 level.output,
                 level.output,
-                Inside::Halve,
+                ResnetResample::Halve,
                 level.resnet,
                 init,
             )?)],
@@ -136,7 +142,7 @@ impl MidBlock {
         resnet: ResnetOptions,
         init: &mut Init,
     ) -> Result<Self, UnetError> {
-        let mut block = || ResnetBlock::new(channels, channels, Inside::Keep, resnet, init);
+        let mut block = || ResnetBlock::new(channels, channels, ResnetResample::Keep, resnet, init);
         let resnets = vec![block()?, block()?];
         let attentions = attention
             .map(|(head_dim, groups)| {
@@ -192,7 +198,13 @@ impl UpBlock {
             .enumerate()
             .map(|(i, skip)| {
                 let input = if i == 0 { level.input } else { level.output };
-                ResnetBlock::new(input + skip, level.output, Inside::Keep, level.resnet, init)
+                ResnetBlock::new(
+                    input + skip,
+                    level.output,
+                    ResnetResample::Keep,
+                    level.resnet,
+                    init,
+                )
             })
             .collect::<Result<_, _>>()?;
         let attentions = level.attentions(init)?;
@@ -202,7 +214,7 @@ impl UpBlock {
             ResampleKind::Resnet => vec![Resample::Resnet(ResnetBlock::new(
                 level.output,
                 level.output,
-                Inside::Double,
+                ResnetResample::Double,
                 level.resnet,
                 init,
             )?)],
@@ -228,7 +240,7 @@ impl UpBlock {
         for (i, resnet) in self.resnets.iter().enumerate() {
             if let Some(skip) = skips.pop() {
                 // [batch, c, h, w] and [batch, skip, h, w] -> [batch, c + skip, h, w]
-                x = concatenate(x, skip);
+                x = concat_channels(x, skip);
             }
             x = resnet.forward(x, temb, rng);
             if let Some(attention) = self.attentions.get(i) {

@@ -4,18 +4,47 @@
 //! This crate knows no files, no schedules and no samplers: it turns a configuration into a burn
 //! module, and named tensors into its parameters. Nothing here panics on what a user can give:
 //! shapes, sizes and labels are checked where they enter.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use ddpm_unet::{ModelConfig, ModelShape, UnetSection};
+//!
+//! # fn main() -> Result<(), ddpm_unet::UnetError> {
+//! let config = ModelConfig::Unet(UnetSection {
+//!     channels: 8,
+//!     multipliers: vec![1, 2],
+//!     blocks: 1,
+//!     groups: 4,
+//!     ..UnetSection::default()
+//! });
+//! let shape = ModelShape {
+//!     channels: 3,
+//!     height: 16,
+//!     width: 16,
+//!     learned_variance: false,
+//!     self_condition: false,
+//!     steps: 1000,
+//! };
+//! let device = Device::flex();
+//! let network = config.build(shape, 0, &device)?;
+//! let noisy = Tensor::<4>::zeros([2, 3, 16, 16], &device);
+//! let noise = network.forward(noisy, Tensor::from_floats([10.0, 900.0], &device), None, None)?;
+//! assert_eq!(noise.dims(), [2, 3, 16, 16]);
+//! # Ok(())
+//! # }
+//! ```
 
 mod attention;
 mod blocks;
 mod class_embedding;
 mod config;
+pub mod cost;
 mod error;
-pub mod figures;
-mod fit;
 mod init;
 mod layers;
 mod model;
 mod model_json;
+mod padding;
 pub mod params;
 mod plain;
 mod recompute;
@@ -31,9 +60,9 @@ pub use config::{
     ClassEmbedKind, DownBlockKind, MidBlockKind, ResampleStyle, SampleSize, TimeEmbeddingKind,
     TimeScaleShift, UNet2DConfig, UpBlockKind,
 };
+pub use cost::{AttentionCost, Cost, LevelCost};
 pub use ddpm_kernels::{Precision, PrecisionError};
 pub use error::UnetError;
-pub use figures::{AttentionFigures, Figures, LevelFigures};
 pub use init::{Init, InitKind};
 pub use layers::{Activation, DropoutRng};
 pub use model::{

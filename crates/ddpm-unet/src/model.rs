@@ -144,7 +144,7 @@ impl UnetSection {
                 ),
             });
         }
-        crate::fit::fit(shape.height, shape.width, levels, self.pad)?;
+        crate::padding::fit(shape.height, shape.width, levels, self.pad)?;
         let multiple = 1usize << (levels - 1);
         let longer = shape.height.max(shape.width).next_multiple_of(multiple);
         let sides: Vec<usize> = (0..levels).map(|level| longer >> level).collect();

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
-use ddpm_kernels::concatenate;
+use ddpm_kernels::concat_channels;
 
 use crate::error::{UnetError, excerpt};
 use crate::init::Init;
@@ -141,7 +141,7 @@ impl PlainUNet {
             .unsqueeze_dims::<4>(&[1, 2, 3])
             .expand([batch, 1, height, width])
             .cast(x.dtype());
-        let mut x = concatenate(x, time);
+        let mut x = concat_channels(x, time);
         let mut skips = Vec::new();
         for stage in &self.encoder {
             x = stage.forward(x);
@@ -157,7 +157,7 @@ impl PlainUNet {
                     x = resize_nearest(x, [height, width]);
                 }
                 // [batch, c, h, w] twice -> [batch, 2c, h, w]
-                x = concatenate(skip, x);
+                x = concat_channels(skip, x);
             }
             x = stage.convs.forward(x);
         }

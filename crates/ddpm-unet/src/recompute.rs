@@ -6,7 +6,7 @@ use burn::tensor::{FloatDType, Gradients, Tensor};
 use crate::class_embedding::ClassLabels;
 use crate::error::UnetError;
 use crate::layers::DropoutRng;
-use crate::unet::{Flow, UNet2D};
+use crate::unet::{Activations, UNet2D};
 
 impl UNet2D {
     /// The gradients of a loss with every block of the network as a checkpoint (Chen et al. 2016): kept are the
@@ -25,41 +25,41 @@ impl UNet2D {
         rng: Option<&DropoutRng>,
         loss: impl FnOnce(Tensor<4>) -> Result<Tensor<1>, E>,
     ) -> Result<Vec<Gradients>, E> {
-        let fit = self.check(&x, &t)?;
+        let padding = self.check(&x, &t)?;
         // Its own graph is small: it is kept.
-        let entered = self.enter(&fit, x, &t, labels)?;
-        let mut flow = Flow {
-            x: entered.x.clone().inner(),
-            skips: entered.skips.iter().cloned().map(Tensor::inner).collect(),
-            temb: entered.temb.clone().inner(),
+        let stem = self.stem(&padding, x, &t, labels)?;
+        let mut activations = Activations {
+            x: stem.x.clone().inner(),
+            skips: stem.skips.iter().cloned().map(Tensor::inner).collect(),
+            temb: stem.temb.clone().inner(),
         };
         let mut read = Vec::new();
         for block in 0..self.blocks() {
-            read.push((flow.clone(), rng.map_or(0, DropoutRng::layers)));
+            read.push((activations.clone(), rng.map_or(0, DropoutRng::layers)));
             // A copy of its own each time: what it keeps of its weights for the next call goes with it.
-            flow = self.valid().block(block, flow, rng);
+            activations = self.valid().block(block, activations, rng);
         }
 
         let mut found = Vec::new();
-        let last = leaf(flow.x);
-        let mut grads = loss(self.leave(last.clone(), &fit, t))?.backward();
+        let last = leaf(activations.x);
+        let mut grads = loss(self.head(last.clone(), &padding, t))?.backward();
         let mut behind = Behind {
             x: last.grad_remove(&mut grads),
-            skips: vec![None; flow.skips.len()],
+            skips: vec![None; activations.skips.len()],
             temb: None,
         };
         found.push(grads);
-        for (block, (flow, layers)) in read.into_iter().enumerate().rev() {
+        for (block, (activations, layers)) in read.into_iter().enumerate().rev() {
             if let Some(rng) = rng {
                 rng.rewind(layers);
             }
-            let grads = self.block_again(block, flow, rng, &mut behind);
+            let grads = self.block_again(block, activations, rng, &mut behind);
             found.extend(grads);
         }
-        let entered_x = entered.skips.into_iter().chain([entered.x]);
+        let entered_x = stem.skips.into_iter().chain([stem.x]);
         let wanted = behind.skips.into_iter().chain([behind.x]);
         let mut terms: Vec<_> = entered_x.zip(wanted).map(|(y, d)| product(y, d)).collect();
-        terms.push(product(entered.temb, behind.temb));
+        terms.push(product(stem.temb, behind.temb));
         found.extend(sum(terms).map(|objective| objective.backward()));
         Ok(found)
     }
@@ -68,18 +68,18 @@ impl UNet2D {
     fn block_again(
         &self,
         block: usize,
-        flow: Flow,
+        activations: Activations,
         rng: Option<&DropoutRng>,
         behind: &mut Behind,
     ) -> Option<Gradients> {
         // Skips that the block neither made nor takes pass it by.
-        let untouched = flow.skips.len().min(behind.skips.len());
-        let x = leaf(flow.x);
-        let temb = leaf(flow.temb);
-        let skips: Vec<_> = flow.skips.into_iter().map(leaf).collect();
+        let untouched = activations.skips.len().min(behind.skips.len());
+        let x = leaf(activations.x);
+        let temb = leaf(activations.temb);
+        let skips: Vec<_> = activations.skips.into_iter().map(leaf).collect();
         let after = self.block(
             block,
-            Flow {
+            Activations {
                 x: x.clone(),
                 skips: skips.clone(),
                 temb: temb.clone(),
@@ -122,7 +122,7 @@ fn product<const D: usize>(y: Tensor<D>, d: Option<Tensor<D>>) -> Option<Tensor<
     let products = y.cast(FloatDType::F32) * d;
     let rows = products.dims()[0];
     let each = products.shape().num_elements() / rows;
-    // Along dimensions, since `sum` adds by atomics on some cards: in any order.
+    // Along dimensions, since `sum` adds by atomics on some GPUs: in any order.
     let sums = products.reshape([rows, each]).sum_dim(1);
     Some(sums.reshape([rows]).sum_dim(0))
 }

@@ -6,7 +6,7 @@ use burn::tensor::module::{avg_pool2d, interpolate};
 use burn::tensor::ops::{AvgPoolOptions, InterpolateMode, InterpolateOptions};
 
 use crate::init::Init;
-use crate::layers::{Around, Conv2d, DropoutRng};
+use crate::layers::{Conv2d, ConvEpilogue, DropoutRng};
 use crate::resnet::ResnetBlock;
 
 /// 3×3 convolution of stride 2.
@@ -58,9 +58,9 @@ impl Resample {
             Self::ConvDown(down) => down.conv.forward(x),
             Self::ConvUp(up) => up.conv.forward_around(
                 x,
-                Around {
-                    double: true,
-                    ..Around::default()
+                ConvEpilogue {
+                    upsample_nearest_2x: true,
+                    ..ConvEpilogue::default()
                 },
             ),
             Self::Resnet(resnet) => resnet.forward(x, temb, rng),
@@ -77,6 +77,6 @@ pub(crate) fn resize_nearest(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
 }
 
 /// Mean over 2×2 squares: halves height and width.
-pub(crate) fn halve_by_mean(x: Tensor<4>) -> Tensor<4> {
+pub(crate) fn avg_pool_2x(x: Tensor<4>) -> Tensor<4> {
     avg_pool2d(x, AvgPoolOptions::new([2, 2]))
 }

@@ -2,12 +2,12 @@
 
 use burn::module::Module;
 use burn::tensor::{FloatDType, Tensor};
-use ddpm_kernels::double;
+use ddpm_kernels::upsample_nearest_2x;
 
 use crate::error::UnetError;
 use crate::init::Init;
-use crate::layers::{Activation, Around, Conv2d, Dropout, DropoutRng, GroupNorm, Linear};
-use crate::resample::halve_by_mean;
+use crate::layers::{Activation, Conv2d, ConvEpilogue, Dropout, DropoutRng, GroupNorm, Linear};
+use crate::resample::avg_pool_2x;
 
 /// How the time embedding acts on a residual block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum TimeShift {
 
 /// Whether a residual block changes the resolution inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Inside {
+pub enum ResnetResample {
     /// It keeps the resolution.
     Keep,
     /// It halves by 2×2 means.
@@ -69,7 +69,7 @@ pub struct ResnetBlock {
     #[module(skip)]
     options: ResnetOptions,
     #[module(skip)]
-    inside: Inside,
+    inside: ResnetResample,
 }
 
 impl ResnetBlock {
@@ -77,7 +77,7 @@ impl ResnetBlock {
     pub fn new(
         input: usize,
         output: usize,
-        inside: Inside,
+        inside: ResnetResample,
         options: ResnetOptions,
         init: &mut Init,
     ) -> Result<Self, UnetError> {
@@ -117,21 +117,21 @@ impl ResnetBlock {
 
         let norm = self.norm1.then(act);
         let (h, norm) = match self.inside {
-            Inside::Keep | Inside::Double => norm.left_to_convolution(x.clone()),
-            Inside::Halve => (halve_by_mean(norm.forward(x.clone())), None),
+            ResnetResample::Keep | ResnetResample::Double => norm.defer_to_conv(x.clone()),
+            ResnetResample::Halve => (avg_pool_2x(norm.forward(x.clone())), None),
         };
-        let first = Around {
+        let first = ConvEpilogue {
             norm,
-            double: self.inside == Inside::Double,
+            upsample_nearest_2x: self.inside == ResnetResample::Double,
             bias,
-            ..Around::default()
+            ..ConvEpilogue::default()
         };
         let h = self.conv1.forward_around(h, first);
 
         let x = match self.inside {
-            Inside::Keep => x,
-            Inside::Halve => halve_by_mean(x),
-            Inside::Double => double(x),
+            ResnetResample::Keep => x,
+            ResnetResample::Halve => avg_pool_2x(x),
+            ResnetResample::Double => upsample_nearest_2x(x),
         };
         let shortcut = match &self.conv_shortcut {
             Some(conv) => conv.forward(x),
@@ -151,12 +151,12 @@ impl ResnetBlock {
         let (h, norm) = if self.dropout.is_active(rng) {
             (self.dropout.forward(norm.forward(h), rng), None)
         } else {
-            norm.left_to_convolution(h)
+            norm.defer_to_conv(h)
         };
-        let last = Around {
+        let last = ConvEpilogue {
             norm,
             residual: Some(shortcut),
-            ..Around::default()
+            ..ConvEpilogue::default()
         };
         scale_down(
             self.conv2.forward_around(h, last),

@@ -21,15 +21,15 @@ pub struct Positional {
     #[module(skip)]
     freq_shift: f64,
     #[module(skip)]
-    frequencies: Kept,
+    frequencies: Cache,
 }
 
 /// The frequencies on the device that they were last asked for on: sending them there for every batch would keep a
-/// card waiting. Copies of a network share them.
+/// GPU waiting. Copies of a network share them.
 #[derive(Debug, Clone, Default)]
-struct Kept(Arc<Mutex<Option<Tensor<2>>>>);
+struct Cache(Arc<Mutex<Option<Tensor<2>>>>);
 
-impl Kept {
+impl Cache {
     /// On the device of `t`, and under autodiff if `t` is.
     fn on_device_of(&self, t: &Tensor<1>, values: impl FnOnce() -> Vec<f32>) -> Tensor<2> {
         let device = t.device();
@@ -80,7 +80,7 @@ impl TimeProjection {
             channels,
             flip_sin_to_cos,
             freq_shift,
-            frequencies: Kept::default(),
+            frequencies: Cache::default(),
         })
     }
 

@@ -10,9 +10,9 @@ use crate::config::{
     UpBlockKind,
 };
 use crate::error::UnetError;
-use crate::fit::{Fit, fit};
 use crate::init::Init;
-use crate::layers::{Activation, Around, Conv2d, DropoutRng, GroupNorm};
+use crate::layers::{Activation, Conv2d, ConvEpilogue, DropoutRng, GroupNorm};
+use crate::padding::{Padding, fit};
 use crate::resnet::ResnetOptions;
 use crate::time_embedding::{TimeProjection, TimestepEmbedding};
 
@@ -183,18 +183,18 @@ impl UNet2D {
         labels: Option<ClassLabels>,
         rng: Option<&DropoutRng>,
     ) -> Result<Tensor<4>, UnetError> {
-        let fit = self.check(&x, &t)?;
-        let mut flow = self.enter(&fit, x, &t, labels)?;
+        let padding = self.check(&x, &t)?;
+        let mut activations = self.stem(&padding, x, &t, labels)?;
         for block in 0..self.blocks() {
-            flow = self.block(block, flow, rng);
+            activations = self.block(block, activations, rng);
         }
-        Ok(self.leave(flow.x, &fit, t))
+        Ok(self.head(activations.x, &padding, t))
     }
 
     /// How the images fit the levels.
     ///
     /// # Errors   [`UnetError::Shape`] or [`UnetError::Size`]
-    pub(crate) fn check(&self, x: &Tensor<4>, t: &Tensor<1>) -> Result<Fit, UnetError> {
+    pub(crate) fn check(&self, x: &Tensor<4>, t: &Tensor<1>) -> Result<Padding, UnetError> {
         let [batch, channels, height, width] = x.dims();
         if channels != self.config.in_channels {
             return Err(UnetError::Shape {
@@ -217,13 +217,13 @@ impl UNet2D {
     /// What the first block reads: the embeddings, and the padded images after the first convolution.
     ///
     /// # Errors   [`UnetError::Labels`]
-    pub(crate) fn enter(
+    pub(crate) fn stem(
         &self,
-        fit: &Fit,
+        padding: &Padding,
         x: Tensor<4>,
         t: &Tensor<1>,
         labels: Option<ClassLabels>,
-    ) -> Result<Flow, UnetError> {
+    ) -> Result<Activations, UnetError> {
         let [batch] = t.dims();
         let x = if self.config.center_input_sample {
             x * 2.0 - 1.0
@@ -250,8 +250,8 @@ impl UNet2D {
             }
         };
         let dtype: FloatDType = x.dtype().into();
-        let x = self.conv_in.forward(fit.pad(x));
-        Ok(Flow {
+        let x = self.conv_in.forward(padding.pad(x));
+        Ok(Activations {
             skips: vec![x.clone()],
             x,
             // Every residual block reads it so, in the type of the images: its projections are many.
@@ -265,8 +265,13 @@ impl UNet2D {
     }
 
     /// One of the [`UNet2D::blocks`]. A block of the down path adds skips, one of the up path takes the last ones.
-    pub(crate) fn block(&self, i: usize, flow: Flow, rng: Option<&DropoutRng>) -> Flow {
-        let Flow { x, mut skips, temb } = flow;
+    pub(crate) fn block(
+        &self,
+        i: usize,
+        activations: Activations,
+        rng: Option<&DropoutRng>,
+    ) -> Activations {
+        let Activations { x, mut skips, temb } = activations;
         let middle = self.down_blocks.len();
         let up = middle + usize::from(self.mid_block.is_some());
         let x = match &self.mid_block {
@@ -274,20 +279,17 @@ impl UNet2D {
             Some(mid) if i == middle => mid.forward(x, &temb, rng),
             _ => self.up_blocks[i - up].forward(x, &temb, &mut skips, rng),
         };
-        Flow { x, skips, temb }
+        Activations { x, skips, temb }
     }
 
     /// The output from what the last block made.
-    pub(crate) fn leave(&self, x: Tensor<4>, fit: &Fit, t: Tensor<1>) -> Tensor<4> {
-        let (x, norm) = self
-            .conv_norm_out
-            .then(Activation::Silu)
-            .left_to_convolution(x);
-        let last = Around {
+    pub(crate) fn head(&self, x: Tensor<4>, padding: &Padding, t: Tensor<1>) -> Tensor<4> {
+        let (x, norm) = self.conv_norm_out.then(Activation::Silu).defer_to_conv(x);
+        let last = ConvEpilogue {
             norm,
-            ..Around::default()
+            ..ConvEpilogue::default()
         };
-        let x = fit.crop(self.conv_out.forward_around(x, last));
+        let x = padding.crop(self.conv_out.forward_around(x, last));
         match self.config.time_embedding_type {
             // Score networks over σ predict -ε/σ.
             TimeEmbeddingKind::Fourier => {
@@ -301,7 +303,7 @@ impl UNet2D {
 
 /// What one block hands to the next.
 #[derive(Debug, Clone)]
-pub(crate) struct Flow {
+pub(crate) struct Activations {
     /// `[batch, channels, height, width]`
     pub(crate) x: Tensor<4>,
     /// What the up path will concatenate, in the order in which it was made.

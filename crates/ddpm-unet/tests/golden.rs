@@ -179,14 +179,14 @@ fn score_network_over_noise_levels() {
     check("fourier_score_class_number", Device::flex());
 }
 
-/// A card through wgpu: the processor posing as one (Mesa's lavapipe), or what `DDPM_TEST_CARD` numbers. The same
+/// A GPU through wgpu: the CPU posing as one (Mesa's lavapipe), or what `DDPM_TEST_CARD` numbers. The same
 /// tolerances, since all is f32.
 #[cfg(feature = "wgpu")]
-mod card {
+mod gpu {
     use super::check;
     use burn::tensor::{Device, DeviceKind};
 
-    fn card() -> Device {
+    fn gpu() -> Device {
         match std::env::var("DDPM_TEST_CARD") {
             Ok(index) => Device::wgpu(DeviceKind::DiscreteGpu(index.parse().unwrap())),
             Err(_) => Device::wgpu(DeviceKind::Cpu),
@@ -196,30 +196,30 @@ mod card {
     #[test]
     #[ignore = "needs a GPU, or Vulkan in software"]
     fn ho_cifar_like() {
-        check("ho_cifar_like", card());
+        check("ho_cifar_like", gpu());
     }
 
     #[test]
     #[ignore = "needs a GPU, or Vulkan in software"]
     fn class_scale_shift_gray() {
-        check("class_scale_shift_gray", card());
+        check("class_scale_shift_gray", gpu());
     }
 
     #[test]
     #[ignore = "needs a GPU, or Vulkan in software"]
     fn library_defaults() {
-        check("library_defaults", card());
+        check("library_defaults", gpu());
     }
 
     #[test]
     #[ignore = "needs a GPU, or Vulkan in software"]
     fn resnet_resampling_many_heads() {
-        check("resnet_resampling_many_heads", card());
+        check("resnet_resampling_many_heads", gpu());
     }
 
     #[test]
     #[ignore = "needs a GPU, or Vulkan in software"]
     fn fourier_score_class_number() {
-        check("fourier_score_class_number", card());
+        check("fourier_score_class_number", gpu());
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ddpm::burn::module::{Module, Param};
 use ddpm::burn::tensor::{Device, Distribution, Tensor, TensorData};
 use ddpm::data::{Loader, LoaderConfig};
-use ddpm::diffusion::{ImageBatch, NetworkError, sample};
+use ddpm::diffusion::{NetworkError, SampleBatch, sample};
 use ddpm::unet::DropoutRng;
 use ddpm::{
     Choice, Condition, Config, DataConfig, Dataset, MicroBatch, StepConfig, TrainNetwork,
@@ -115,7 +115,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let network = state.ema_model();
-    let batch = ImageBatch {
+    let batch = SampleBatch {
         shape: [16, 1, 8, 8],
         seed: 0,
         first_index: 0,

@@ -8,7 +8,7 @@ use std::error::Error;
 use ddpm::burn::tensor::Tensor;
 use ddpm::diffusion::sampler::euler::Euler;
 use ddpm::diffusion::{
-    About, DiffusionError, Evaluations, ImageBatch, Method, NetworkError, Step, Walk, sample_by,
+    About, DiffusionError, Evaluations, Method, NetworkError, SampleBatch, Step, Walk, sample_by,
 };
 use ddpm::schedule::{Edm, Grid, Leg};
 use ddpm::{Choice, Condition, Meaning, Network, Process, SampleConfig, resolve};
@@ -96,7 +96,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             ..SampleConfig::default()
         };
         let plan = config.plan(&process, Meaning::from(process.usual_prediction()))?;
-        let batch = ImageBatch {
+        let batch = SampleBatch {
             shape: [8, 1, 8, 8],
             seed: 0,
             first_index: 0,

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use ddpm::burn::module::{Module, Param};
 use ddpm::burn::tensor::{Device, Distribution, Tensor, TensorData};
 use ddpm::diffusion::sampler::heun::Heun;
-use ddpm::diffusion::{ImageBatch, NetworkError, sample};
+use ddpm::diffusion::{NetworkError, SampleBatch, sample};
 use ddpm::schedule::Flow;
 use ddpm::schedule::noise::{Stream, uniform_fill};
 use ddpm::unet::DropoutRng;
@@ -136,7 +136,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let network = state.ema_model();
-    let batch = ImageBatch {
+    let batch = SampleBatch {
         shape: [600, 2, 1, 1],
         seed: 0,
         first_index: 0,

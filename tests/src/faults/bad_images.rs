@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use ddpm_data::{DataConfig, DataKind, Dataset, OnBad, Size};
 use ddpm_store::ImageBatch;
 
-use super::{Form, Held};
-use crate::{Workplace, repository};
+use super::{Form, Passed};
+use crate::{Sandbox, repository};
 
 /// Height and width of the good images.
 const SIDE: usize = 8;
@@ -17,11 +17,11 @@ const SIDE: usize = 8;
 ///
 /// # Errors
 /// The first set that was not refused with its path, or not read as it would be without the bad images.
-pub fn bad_images(form: Form) -> Result<Held> {
+pub fn bad_images(form: Form) -> Result<Passed> {
     let count = form.pick(200, 1000);
     let mut tried = 0;
     let kinds = bad_kinds()?;
-    let good = Workplace::new();
+    let good = Sandbox::new();
     good_images(&good.path("set"), count)?;
     for chosen in kinds.chunks(1).chain([kinds.as_slice()]) {
         tried += in_a_set(&good.path("set"), count, chosen)?;
@@ -30,7 +30,7 @@ pub fn bad_images(form: Form) -> Result<Held> {
     for odd in odd_ones() {
         tried += odd.check(form).with_context(|| odd.file.to_owned())?;
     }
-    Ok(Held {
+    Ok(Passed {
         count: tried,
         note: format!(
             "{} bad kinds at 1% of {count}; {} odd images work: CMYK becomes RGB, 16 bits are rounded to 8, \
@@ -119,7 +119,7 @@ fn load(config: &DataConfig) -> Result<Dataset> {
 
 /// One in a hundred of a set is bad, of each of `kinds`, spread over it. `good` is the set without them.
 fn in_a_set(good: &Path, count: usize, kinds: &[Bad]) -> Result<u64> {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let folder = place.path("set");
     fs::create_dir_all(&folder)?;
     for entry in fs::read_dir(good)? {
@@ -162,7 +162,7 @@ const SET: [&str; 9] = [
 ];
 
 /// By default: exit code 3 and the path of the first bad image.
-fn refused(place: &Workplace, first: &Path) -> Result<()> {
+fn refused(place: &Sandbox, first: &Path) -> Result<()> {
     let ended = place.ddpm(SET.iter().chain(&["data.size=8"]));
     let name = first.file_name().unwrap_or_default().to_string_lossy();
     ensure!(
@@ -176,7 +176,7 @@ fn refused(place: &Workplace, first: &Path) -> Result<()> {
 }
 
 /// With `on_bad = "skip"`: the rest in its order, and the exact count of what is skipped.
-fn left_out(place: &Workplace, whole: &Dataset, expected: &[PathBuf]) -> Result<()> {
+fn left_out(place: &Sandbox, whole: &Dataset, expected: &[PathBuf]) -> Result<()> {
     let rest = load(&config(&place.path("set"), OnBad::Skip))?;
     let skipped: Vec<&Path> = rest
         .skipped()
@@ -222,7 +222,7 @@ fn left_out(place: &Workplace, whole: &Dataset, expected: &[PathBuf]) -> Result<
 /// A single pixel among larger images is refused by its path without `data.size`, whatever `on_bad` says: it is not
 /// bad, and what the set's size should be is not for the program to guess.
 fn sizes_differ() -> Result<u64> {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     good_images(&place.path("set"), 2)?;
     place.file("set/pixel.png", fixture("pixel.png")?);
     for on_bad in ["data.on_bad=error", "data.on_bad=skip"] {
@@ -286,7 +286,7 @@ fn odd_ones() -> Vec<Odd> {
 impl Odd {
     /// The pixels, and that no cut of the file is taken for another picture.
     fn check(&self, form: Form) -> Result<u64> {
-        let place = Workplace::new();
+        let place = Sandbox::new();
         let bytes = fixture(self.file)?;
         let path = place.file(&format!("set/{}", self.file), &bytes);
         let native = DataConfig {

@@ -11,8 +11,8 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use super::measured::{Measured, within_a_second};
-use super::{Form, Held};
-use crate::{Workplace, repository};
+use super::{Form, Passed};
+use crate::{Sandbox, repository};
 
 /// How far over a normal run's a refusal's peak of memory may be.
 const MARGIN_BYTES: u64 = 64 << 20;
@@ -21,8 +21,8 @@ const MARGIN_BYTES: u64 = 64 << 20;
 ///
 /// # Errors
 /// The first that was not refused within a second, by its path, within 64 MiB of a normal run's memory.
-pub fn bombs(form: Form) -> Result<Held> {
-    let place = Workplace::new();
+pub fn bombs(form: Form) -> Result<Passed> {
+    let place = Sandbox::new();
     let normal = normal_peak(&place)?;
     let mut most = 0;
     let mut tried = 0;
@@ -52,7 +52,7 @@ pub fn bombs(form: Form) -> Result<Held> {
         ),
         None => "memory is not measured on this system".to_owned(),
     };
-    Ok(Held {
+    Ok(Passed {
         count: tried,
         note: format!("longest {:.0} ms, {memory}", longest * 1e3),
     })
@@ -60,7 +60,7 @@ pub fn bombs(form: Form) -> Result<Held> {
 
 /// The peak of looking at a small, sound set, in the run of several that was looked at for longest: they end so soon that
 /// the last that is seen of one can be long before its peak.
-fn normal_peak(place: &Workplace) -> Result<Option<u64>> {
+fn normal_peak(place: &Sandbox) -> Result<Option<u64>> {
     std::fs::create_dir_all(place.path("sound"))?;
     for number in 0..8 {
         std::fs::copy(
@@ -140,7 +140,7 @@ fn fixture(name: &str) -> std::path::PathBuf {
     repository().join("tests/fixtures/images").join(name)
 }
 
-fn all(place: &Workplace, form: Form) -> Result<Vec<Bomb>> {
+fn all(place: &Sandbox, form: Form) -> Result<Vec<Bomb>> {
     const PIXELS: &str = "max_image_pixels";
     // The largest are as in the table; a shorter bomb of the same kind is refused for the same reason.
     let large = form.pick(60 << 20, 1 << 30);
@@ -238,7 +238,7 @@ fn all(place: &Workplace, form: Form) -> Result<Vec<Bomb>> {
 }
 
 /// Fixtures whose sizes are written over, and PNGs with packed text and colour profiles behind their header.
-fn pictures(place: &Workplace, form: Form) -> Result<Vec<Bomb>> {
+fn pictures(place: &Sandbox, form: Form) -> Result<Vec<Bomb>> {
     const PIXELS: &str = "max_image_pixels";
     let mut bombs = Vec::new();
     let mut claim = |what, name: &str, patches: &[(usize, &[u8])], word| -> Result<()> {
@@ -312,7 +312,7 @@ fn pictures(place: &Workplace, form: Form) -> Result<Vec<Bomb>> {
 }
 
 /// A run whose metric log has many millions of lines.
-fn log(place: &Workplace, form: Form) -> Result<Bomb> {
+fn log(place: &Sandbox, form: Form) -> Result<Bomb> {
     place.file("run/config.toml", "seed = 0\n");
     std::fs::create_dir_all(place.path("run/checkpoints"))?;
     place.file(

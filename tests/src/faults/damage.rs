@@ -7,19 +7,19 @@ use anyhow::{Context, Result, bail, ensure};
 use ddpm_store::{RunDir, checkpoint};
 
 use super::toy;
-use super::{Form, Held};
-use crate::Workplace;
+use super::{Form, Passed};
+use crate::Sandbox;
 
 /// A finished toy with all its checkpoints, of which the newest is to be damaged.
 struct Damaged {
-    place: Workplace,
+    place: Sandbox,
     run: RunDir,
     newest: PathBuf,
 }
 
 impl Damaged {
     fn new() -> Result<Self> {
-        let place = Workplace::new();
+        let place = Sandbox::new();
         let begun = toy::end(&mut place.command(toy::begin("run", &["train.keep=9"])))?;
         toy::expect(&begun, 0, &[])?;
         let run = RunDir::open(place.path("run"))?;
@@ -73,7 +73,7 @@ impl Damaged {
 }
 
 /// Row 4: every file cut at each 64th of its length.
-pub fn cuts(_form: Form) -> Result<Held> {
+pub fn cuts(_form: Form) -> Result<Passed> {
     const PARTS: usize = 64;
     let damaged = Damaged::new()?;
     let files = toy::files(&damaged.newest)?;
@@ -92,14 +92,14 @@ pub fn cuts(_form: Form) -> Result<Held> {
         fs::write(file, &whole)?;
     }
     checkpoint::verify(&damaged.newest)?;
-    Ok(Held {
+    Ok(Passed {
         count,
         note: format!("{} files", files.len()),
     })
 }
 
 /// Row 5: one bit anywhere in the checkpoint is another one.
-pub fn bits(form: Form) -> Result<Held> {
+pub fn bits(form: Form) -> Result<Passed> {
     let damaged = Damaged::new()?;
     let mut files = Vec::new();
     for path in toy::files(&damaged.newest)? {
@@ -135,14 +135,14 @@ pub fn bits(form: Form) -> Result<Held> {
         }
     }
     checkpoint::verify(&damaged.newest)?;
-    Ok(Held {
+    Ok(Passed {
         count,
         note: format!("of {total} bits"),
     })
 }
 
 /// Row 6: a file that is missing, steps that are mixed, a future schema, another configuration.
-pub fn mixed(_form: Form) -> Result<Held> {
+pub fn mixed(_form: Form) -> Result<Passed> {
     let damaged = Damaged::new()?;
     let mut count = 0;
     for file in toy::files(&damaged.newest)? {
@@ -173,7 +173,7 @@ pub fn mixed(_form: Form) -> Result<Held> {
     damaged.must_be_said(&["schema 2", "newer version"])?;
     fs::write(&manifest, &text)?;
     another_configuration(&damaged)?;
-    Ok(Held::times(count + 4))
+    Ok(Passed::times(count + 4))
 }
 
 /// A sound checkpoint of another run, and one whose manifest is of another configuration than its state.

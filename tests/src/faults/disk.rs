@@ -7,15 +7,15 @@ use anyhow::{Result, ensure};
 use ddpm_store::{RunDir, checkpoint};
 
 use super::toy;
-use super::{Form, Held};
-use crate::Workplace;
+use super::{Form, Passed};
+use crate::Sandbox;
 
 /// The system's numbers and words for the errors of a disk.
 const ERRORS: [(i32, &str); 2] = [(5, "Input/output error"), (28, "No space left on device")];
 
 /// The N-th change fails, once or for good.
-pub fn fails(form: Form) -> Result<Held> {
-    let place = Workplace::new();
+pub fn fails(form: Form) -> Result<Passed> {
+    let place = Sandbox::new();
     let reference = toy::reference(&place, &[])?;
     let total = changes(&place)?;
     let every = form.pick(total / 9, 1).max(1);
@@ -57,13 +57,13 @@ pub fn fails(form: Form) -> Result<Held> {
     let mut clean = place.faulty(toy::begin("clean", &[]));
     clean.env("DDPM_DISK", format!("fail:{}:5:always", total + 1));
     toy::expect(&toy::end(&mut clean)?, 0, &[])?;
-    Ok(Held {
+    Ok(Passed {
         count,
         note: format!("{total} changes, EIO and ENOSPC, once and for good"),
     })
 }
 
-fn changes(place: &Workplace) -> Result<u64> {
+fn changes(place: &Sandbox) -> Result<u64> {
     let file = place.path("all.changes");
     let mut command = place.faulty(toy::begin("counted", &[]));
     command.env("DDPM_DISK", format!("record:{}", file.display()));

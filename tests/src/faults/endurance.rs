@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::toy;
-use super::{Form, Held};
-use crate::Workplace;
+use super::{Form, Passed};
+use crate::Sandbox;
 
 const STEPS: u64 = 10_000;
 /// Growth of the resident memory from the first fifth of the run to its end.
@@ -24,14 +24,14 @@ struct Look {
 }
 
 /// Memory and open files over a long run with a checkpoint every ten steps.
-pub fn lasts(_form: Form) -> Result<Held> {
+pub fn lasts(_form: Form) -> Result<Passed> {
     if !cfg!(target_os = "linux") {
-        return Ok(Held {
+        return Ok(Passed {
             count: 0,
             note: "memory is read from /proc, which is not here".to_owned(),
         });
     }
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let steps = format!("train.steps={STEPS}");
     let mut child = place
         .command(toy::begin("long", &[&steps]))
@@ -81,7 +81,7 @@ pub fn lasts(_form: Form) -> Result<Held> {
         fewest(late),
         most(late)
     );
-    Ok(Held {
+    Ok(Passed {
         count: STEPS,
         note: format!(
             "memory {:+.1}% from step {} on, {} open files, {} looks",

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::toy::{self, EVERY, STEPS};
-use super::{Form, Held};
-use crate::Workplace;
+use super::{Form, Passed};
+use crate::Sandbox;
 
 /// A change to the disk, as a recording has it.
 #[derive(Clone, Debug)]
@@ -20,8 +20,8 @@ struct Moment {
 }
 
 /// Row 1: killed before every change to the disk in the commit of a checkpoint, and in the middle of every write.
-pub fn at_each_point(form: Form) -> Result<Held> {
-    let place = Workplace::new();
+pub fn at_each_point(form: Form) -> Result<Passed> {
+    let place = Sandbox::new();
     let reference = toy::reference(&place, &[])?;
     let plain = commits(&place, toy::begin("recorded", &[]), "recorded")?;
     let names: std::collections::BTreeSet<&str> =
@@ -46,7 +46,7 @@ pub fn at_each_point(form: Form) -> Result<Held> {
         },
     )?;
     count += replacing(form, &place, &reference)?;
-    Ok(Held {
+    Ok(Passed {
         count,
         note: format!(
             "{points} points × {} steps, and those of a replacement",
@@ -56,7 +56,7 @@ pub fn at_each_point(form: Form) -> Result<Held> {
 }
 
 /// The commit that puts a sound checkpoint into the place of a damaged one.
-fn replacing(form: Form, place: &Workplace, reference: &toy::Result60) -> Result<u64> {
+fn replacing(form: Form, place: &Sandbox, reference: &toy::Result60) -> Result<u64> {
     let keep = ["train.keep=9"];
     toy::expect(
         &toy::end(&mut place.command(toy::begin("damaged", &keep)))?,
@@ -102,7 +102,7 @@ fn replacing(form: Form, place: &Workplace, reference: &toy::Result60) -> Result
     )
 }
 
-fn killed(place: &Workplace, args: Vec<String>, at: u64) -> Result<()> {
+fn killed(place: &Sandbox, args: Vec<String>, at: u64) -> Result<()> {
     let mut command = place.faulty(args);
     let ended = toy::end(command.env("DDPM_DISK", format!("kill:{at}")))?;
     ensure!(
@@ -115,7 +115,7 @@ fn killed(place: &Workplace, args: Vec<String>, at: u64) -> Result<()> {
 }
 
 /// Records a run and picks the changes that belong to the commits of its checkpoints.
-fn commits(place: &Workplace, args: Vec<String>, run: &str) -> Result<Vec<Moment>> {
+fn commits(place: &Sandbox, args: Vec<String>, run: &str) -> Result<Vec<Moment>> {
     let file = place.path(format!("{run}.changes"));
     let mut command = place.faulty(args);
     command.env("DDPM_DISK", format!("record:{}", file.display()));
@@ -169,8 +169,8 @@ fn nameless(path: &str) -> String {
 }
 
 /// Row 2: killed at a random time.
-pub fn at_random_times(form: Form) -> Result<Held> {
-    let place = Workplace::new();
+pub fn at_random_times(form: Form) -> Result<Passed> {
+    let place = Sandbox::new();
     let clock = Instant::now();
     let reference = toy::reference(&place, &[])?;
     let usual = clock.elapsed();
@@ -206,7 +206,7 @@ pub fn at_random_times(form: Form) -> Result<Held> {
         unfinished * 2 > count,
         "only {unfinished} of {count} were killed in time"
     );
-    Ok(Held {
+    Ok(Passed {
         count,
         note: format!("{unfinished} before their end, of {STEPS} steps"),
     })

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::Workplace;
+use crate::Sandbox;
 
 /// The most that refusing may take.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ pub(super) struct Measured {
 }
 
 /// Runs `ddpm` until it has taken less than a second, a few times at most; the last call counts.
-pub(super) fn within_a_second(place: &Workplace, arguments: &[&str]) -> Result<Measured> {
+pub(super) fn within_a_second(place: &Sandbox, arguments: &[&str]) -> Result<Measured> {
     let mut least = Duration::MAX;
     for _ in 0..TRIES {
         let measured = run(place, arguments)?;
@@ -37,7 +37,7 @@ pub(super) fn within_a_second(place: &Workplace, arguments: &[&str]) -> Result<M
     bail!("{arguments:?} took {:.2} s", least.as_secs_f64());
 }
 
-fn run(place: &Workplace, arguments: &[&str]) -> Result<Measured> {
+fn run(place: &Sandbox, arguments: &[&str]) -> Result<Measured> {
     let clock = Instant::now();
     let mut child = place
         .command(arguments)

@@ -2,14 +2,14 @@
 
 use anyhow::{Context, Result};
 
-use super::{Form, Held};
-use crate::hostile::{Fed, Format, Watch, corpus, feed};
+use super::{Form, Passed};
+use crate::hostile::{Format, Input, Watch, corpus, parse};
 
 /// Mutations of the seed corpora, of each format equally many.
 ///
 /// # Errors
 /// The first case that panicked, took over a second, or was refused without a sentence.
-pub fn mutations(form: Form) -> Result<Held> {
+pub fn mutations(form: Form) -> Result<Passed> {
     let cases = form.pick(100, 10_000);
     let mut watch = Watch::begin();
     let scratch = tempfile::tempdir()?;
@@ -22,13 +22,13 @@ pub fn mutations(form: Form) -> Result<Held> {
         for case in 0..cases {
             let bytes = mutated(&seeds, &mut Random::new(format as u64, case));
             let fed = watch
-                .case(|| feed(format, &bytes, scratch.path()))
+                .case(|| parse(format, &bytes, scratch.path()))
                 .with_context(|| format!("{} case {case}", format.name()))?;
-            taken += u64::from(fed == Fed::Taken);
+            taken += u64::from(fed == Input::Taken);
         }
     }
     let count = cases * Format::ALL.len() as u64;
-    Ok(Held {
+    Ok(Passed {
         count,
         note: format!(
             "{} formats, {taken} still taken, {}",

@@ -8,15 +8,15 @@ use ddpm_store::{RunDir, checkpoint, read_metrics};
 use serde_json::Value;
 
 use super::toy;
-use super::{Form, Held};
-use crate::Workplace;
+use super::{Form, Passed};
+use crate::Sandbox;
 
 const PARTS: [&str; 4] = ["loss", "gradient", "batch", "parameter"];
 const VALUES: [&str; 2] = ["NaN", "inf"];
 
 /// NaN and infinity in loss, gradient, batch and parameter.
-pub fn go_bad(form: Form) -> Result<Held> {
-    let place = Workplace::new();
+pub fn go_bad(form: Form) -> Result<Passed> {
+    let place = Sandbox::new();
     let reference = toy::reference(&place, &[])?;
     let mut cases = Vec::new();
     for part in PARTS {
@@ -37,11 +37,11 @@ pub fn go_bad(form: Form) -> Result<Held> {
     count += toy::each(form, &cases, name, |case, &(part, value, step)| {
         gives_up(&place, &format!("give-up-{case}"), part, value, step)
     })?;
-    Ok(Held::times(count))
+    Ok(Passed::times(count))
 }
 
 /// One bad step: it is skipped, and nothing else is another one.
-fn skipped(place: &Workplace, run: &str, part: &str, value: &str, step: u64) -> Result<()> {
+fn skipped(place: &Sandbox, run: &str, part: &str, value: &str, step: u64) -> Result<()> {
     // The run ends with the bad step, so that its checkpoint shows the state right after it.
     let steps = format!("train.steps={step}");
     let mut command = place.faulty(toy::begin(
@@ -81,7 +81,7 @@ fn skipped(place: &Workplace, run: &str, part: &str, value: &str, step: u64) -> 
 /// A parameter that went bad once, by no fault of the steps: back at the last checkpoint everything is as if
 /// nothing had happened.
 fn heals(
-    place: &Workplace,
+    place: &Sandbox,
     run: &str,
     value: &str,
     step: u64,
@@ -113,7 +113,7 @@ fn heals(
 }
 
 /// Bad steps without end: exit 5, and the last good checkpoint is there.
-fn gives_up(place: &Workplace, run: &str, part: &str, value: &str, step: u64) -> Result<()> {
+fn gives_up(place: &Sandbox, run: &str, part: &str, value: &str, step: u64) -> Result<()> {
     let poison: Vec<String> = (step..=toy::STEPS)
         .map(|step| format!("{part}:{value}:{step}:again"))
         .collect();

@@ -7,22 +7,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use super::toy::{self, STEPS};
-use super::{Form, Held};
+use super::{Form, Passed};
 use crate::mpirun::{children, missing, mpirun, signal};
-use crate::{Ended, Workplace};
+use crate::{Ended, Sandbox};
 
 /// As many micro-batches as the most ranks.
 const SETTINGS: [&str; 2] = ["train.accumulate=4", "train.timeout_s=30"];
 
 /// Killed at a random time, resumed with another number of ranks.
-pub fn killed(form: Form) -> Result<Held> {
+pub fn killed(form: Form) -> Result<Passed> {
     if let Some(why) = missing() {
-        return Ok(Held {
+        return Ok(Passed {
             count: 0,
             note: format!("skipped: {why}"),
         });
     }
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let reference = toy::reference(&place, &SETTINGS)?;
     let clock = Instant::now();
     let whole = mpirun(4, &place.command(toy::begin("whole", &SETTINGS))).output()?;
@@ -64,14 +64,14 @@ pub fn killed(form: Form) -> Result<Held> {
         unfinished * 3 > count,
         "only {unfinished} of {count} were killed in time"
     );
-    Ok(Held {
+    Ok(Passed {
         count,
         note: format!("{unfinished} before their end, of {STEPS} steps"),
     })
 }
 
 /// Starts a run and kills one of its ranks; whether that was in time.
-fn kill_one(place: &Workplace, run: &str, ranks: usize, wait: Duration, case: u64) -> Result<bool> {
+fn kill_one(place: &Sandbox, run: &str, ranks: usize, wait: Duration, case: u64) -> Result<bool> {
     let mut job = mpirun(ranks, &place.command(toy::begin(run, &SETTINGS)))
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -6,15 +6,15 @@ use anyhow::{Context, Result, ensure};
 use ddpm_store::TensorFile;
 
 use super::toy;
-use super::{Form, Held};
-use crate::Workplace;
+use super::{Form, Passed};
+use crate::Sandbox;
 
 /// Relative to the tensor's largest number; single-precision sums in another order differ by some 1e-7.
 const TOLERANCE: f64 = 1e-5;
 
 /// Row 10: one batch in 1, 2 and 4 parts. After one step Adam's first moment is the gradient, times 1 - β₁.
-pub fn accumulation(_form: Form) -> Result<Held> {
-    let place = Workplace::new();
+pub fn accumulation(_form: Form) -> Result<Passed> {
+    let place = Sandbox::new();
     let mut largest: f64 = 0.0;
     let moments = |parts: usize| -> Result<TensorFile> {
         let run = format!("parts-{parts}");
@@ -45,15 +45,15 @@ pub fn accumulation(_form: Form) -> Result<Held> {
         largest = largest.max(difference(&whole, &split)?);
     }
     ensure!(largest <= TOLERANCE, "the gradients differ by {largest:e}");
-    Ok(Held {
+    Ok(Passed {
         count: 3,
         note: format!("largest difference {largest:.1e}"),
     })
 }
 
 /// Row 11: one seed twice; one thread and two.
-pub fn repetition(_form: Form) -> Result<Held> {
-    let place = Workplace::new();
+pub fn repetition(_form: Form) -> Result<Passed> {
+    let place = Sandbox::new();
     let run = |name: &str, threads: &str| -> Result<toy::Result60> {
         let mut command = place.command(toy::begin(name, &[]));
         let ended = crate::Ended::from(command.env("RAYON_NUM_THREADS", threads).output()?);
@@ -78,7 +78,7 @@ pub fn repetition(_form: Form) -> Result<Held> {
         largest <= TOLERANCE,
         "threads make a difference of {largest:e}"
     );
-    Ok(Held {
+    Ok(Passed {
         count: 4,
         note: format!("1 and 2 threads differ by {largest:.1e}"),
     })

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use ddpm_store::{RunDir, checkpoint};
 
 use super::toy;
-use super::{Form, Held};
-use crate::{Ended, Workplace};
+use super::{Form, Passed};
+use crate::{Ended, Sandbox};
 
 /// Longer than any save of a toy on a busy machine, far shorter than a stall that is waited out.
 const AT_ONCE: Duration = Duration::from_secs(3);
@@ -23,7 +23,7 @@ struct Stalled {
 }
 
 impl Stalled {
-    fn start(place: &Workplace, run: &str, step: u64, stall: Duration) -> Result<Self> {
+    fn start(place: &Sandbox, run: &str, step: u64, stall: Duration) -> Result<Self> {
         let args = toy::begin(run, &["train.log_every=1", "train.steps=100000"]);
         let child = place
             .faulty(args)
@@ -86,8 +86,8 @@ impl Stalled {
 }
 
 /// Row 7: SIGTERM and SIGINT in the middle of a step, and a second SIGINT.
-pub fn stops(form: Form) -> Result<Held> {
-    let place = Workplace::new();
+pub fn stops(form: Form) -> Result<Passed> {
+    let place = Sandbox::new();
     let times = form.pick(3, 20);
     let mut count = 0;
     let mut slowest = Duration::ZERO;
@@ -134,7 +134,7 @@ pub fn stops(form: Form) -> Result<Held> {
         ends_with(&place, &run, 10)?;
         count += 1;
     }
-    Ok(Held {
+    Ok(Passed {
         count,
         note: format!(
             "at most {:.2} s, of which the rest of the step is 0.25 s",
@@ -144,7 +144,7 @@ pub fn stops(form: Form) -> Result<Held> {
 }
 
 /// The newest checkpoint is that of `step`, and sound.
-fn ends_with(place: &Workplace, run: &str, step: u64) -> Result<()> {
+fn ends_with(place: &Sandbox, run: &str, step: u64) -> Result<()> {
     let run = RunDir::open(place.path(run))?;
     let newest = checkpoint::latest_valid(&run)?;
     ensure!(
@@ -155,8 +155,8 @@ fn ends_with(place: &Workplace, run: &str, step: u64) -> Result<()> {
 }
 
 /// Row 8: a second process wants to train, and to prune, while the first one trains.
-pub fn two_processes(_form: Form) -> Result<Held> {
-    let place = Workplace::new();
+pub fn two_processes(_form: Form) -> Result<Passed> {
+    let place = Sandbox::new();
     let stalled = Stalled::start(&place, "run", 13, Duration::from_millis(1500))?;
     let second = toy::end(&mut place.command(toy::go_on("run")))?;
     toy::expect(&second, 2, &["run", "another process"])?;
@@ -171,5 +171,5 @@ pub fn two_processes(_form: Form) -> Result<Held> {
     let step = stalled.step;
     toy::expect(&stalled.end()?, 75, &[])?;
     ends_with(&place, "run", step)?;
-    Ok(Held::times(3))
+    Ok(Passed::times(3))
 }

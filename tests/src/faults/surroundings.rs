@@ -8,22 +8,22 @@ use anyhow::{Result, ensure};
 
 use super::sameness::writable;
 use super::toy;
-use super::{Form, Held};
-use crate::{Ended, Workplace};
+use super::{Form, Passed};
+use crate::{Ended, Sandbox};
 
 /// All three.
-pub fn are_odd(_form: Form) -> Result<Held> {
-    let place = Workplace::new();
+pub fn are_odd(_form: Form) -> Result<Passed> {
+    let place = Sandbox::new();
     closed_stdout(&place)?;
     let how = read_only(&place)?;
     let path = odd_path(&place)?;
-    Ok(Held {
+    Ok(Passed {
         count: 3,
         note: format!("{how}; {path}"),
     })
 }
 
-fn closed_stdout(place: &Workplace) -> Result<()> {
+fn closed_stdout(place: &Sandbox) -> Result<()> {
     let trained = toy::begin("closed", &["train.steps=2"]);
     for args in [
         trained,
@@ -41,7 +41,7 @@ fn closed_stdout(place: &Workplace) -> Result<()> {
 }
 
 /// By its permissions where they bind this process, else by the errors that a read-only disk gives.
-fn read_only(place: &Workplace) -> Result<&'static str> {
+fn read_only(place: &Sandbox) -> Result<&'static str> {
     const EROFS: &str = "30";
     let reference = toy::reference(place, &[])?;
     let mut command = place.faulty(toy::begin("fixed", &["train.steps=60"]));
@@ -87,7 +87,7 @@ fn read_only(place: &Workplace) -> Result<&'static str> {
 }
 
 #[cfg(unix)]
-fn odd_path(place: &Workplace) -> Result<&'static str> {
+fn odd_path(place: &Sandbox) -> Result<&'static str> {
     use std::os::unix::ffi::OsStringExt;
     let name = OsString::from_vec(b"r\xfcn-\xff".to_vec());
     let mut args: Vec<OsString> = toy::begin("RUN", &["train.steps=12"])
@@ -127,6 +127,6 @@ fn odd_path(place: &Workplace) -> Result<&'static str> {
 }
 
 #[cfg(not(unix))]
-fn odd_path(_place: &Workplace) -> Result<&'static str> {
+fn odd_path(_place: &Sandbox) -> Result<&'static str> {
     Ok("paths are always Unicode here")
 }

@@ -7,8 +7,8 @@ use ddpm_store::{NamedTensor, TensorFile};
 use serde_json::{Map, Value, json};
 
 use super::measured::within_a_second;
-use super::{Form, Held};
-use crate::{Workplace, repository};
+use super::{Form, Passed};
+use crate::{Sandbox, repository};
 
 const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
 
@@ -16,8 +16,8 @@ const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
 ///
 /// # Errors
 /// The first command that did not end with exit code 4, one sentence and the file's name within a second.
-pub fn tensors(_form: Form) -> Result<Held> {
-    let place = Workplace::new();
+pub fn tensors(_form: Form) -> Result<Passed> {
+    let place = Sandbox::new();
     let sound = prepare(&place)?;
     let cases = cases(&sound)?;
     let mut tried = 0;
@@ -47,7 +47,7 @@ pub fn tensors(_form: Form) -> Result<Held> {
             tried += 1;
         }
     }
-    Ok(Held {
+    Ok(Passed {
         count: tried,
         note: format!(
             "{} files in {} commands each, longest {:.0} ms",
@@ -85,7 +85,7 @@ const COMMANDS: &[&[&str]] = &[
 ];
 
 /// A sound model in `good`, one to be spoilt in `model`, and inputs; returns the sound weights.
-fn prepare(place: &Workplace) -> Result<Vec<u8>> {
+fn prepare(place: &Sandbox) -> Result<Vec<u8>> {
     let fixture = repository().join("tests/fixtures/tiny-unet");
     let read = |name: &str| {
         let path = fixture.join(name);

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::Form;
-use crate::{Ended, Workplace};
+use crate::{Ended, Sandbox};
 
 /// Steps of the run.
 pub const STEPS: u64 = 60;
@@ -61,7 +61,7 @@ pub fn go_on(run: &str) -> Vec<String> {
 }
 
 /// Arguments that begin the run or go on with it, as a person would who finds what a crash left.
-pub fn begin_or_go_on(place: &Workplace, run: &str, more: &[&str]) -> Vec<String> {
+pub fn begin_or_go_on(place: &Sandbox, run: &str, more: &[&str]) -> Vec<String> {
     if place.path(run).join("config.toml").is_file() {
         go_on(run)
     } else {
@@ -177,13 +177,13 @@ pub fn metrics(run: &Path) -> Result<Vec<Value>> {
 }
 
 /// Runs the toy without faults, in `reference` below `place`.
-pub fn reference(place: &Workplace, more: &[&str]) -> Result<Result60> {
+pub fn reference(place: &Sandbox, more: &[&str]) -> Result<Result60> {
     expect(&end(&mut place.command(begin("reference", more)))?, 0, &[])?;
     Result60::of(&place.path("reference"))
 }
 
 /// Starts or goes on without faults, and compares what comes out.
-pub fn finish(place: &Workplace, run: &str, more: &[&str], reference: &Result60) -> Result<Ended> {
+pub fn finish(place: &Sandbox, run: &str, more: &[&str], reference: &Result60) -> Result<Ended> {
     let ended = end(&mut place.command(begin_or_go_on(place, run, more)))?;
     expect(&ended, 0, &[])?;
     let path = place.path(run);

@@ -6,15 +6,15 @@ use anyhow::{Context, Result, bail, ensure};
 use ddpm_cli::{configuration, configuration_keys};
 use serde_json::Value;
 
-use super::{Form, Held};
-use crate::Workplace;
+use super::{Form, Passed};
+use crate::Sandbox;
 
 /// Every key of both kinds of network with a letter left out, doubled, swapped with the next or replaced, each as a
 /// line of a file and as a `--set`.
 ///
 /// # Errors
 /// The first slip that was not refused with the key and a name as near as the right one.
-pub fn typos(form: Form) -> Result<Held> {
+pub fn typos(form: Form) -> Result<Passed> {
     let mut found = Found::default();
     let mut keys = BTreeSet::new();
     for kind in ["unet", "plain"] {
@@ -37,7 +37,7 @@ pub fn typos(form: Form) -> Result<Held> {
     }
     found.tried += everything_is_listed(&keys)?;
     found.tried += through_the_binary(&keys, form)?;
-    Ok(Held {
+    Ok(Passed {
         count: found.tried,
         note: format!(
             "{} keys and {} sections; {} slips are nearer, or as near, to another key and name that, {} make a \
@@ -200,7 +200,7 @@ fn everything_is_listed(keys: &BTreeSet<String>) -> Result<u64> {
             None => into.push(holder.trim_start_matches('.').to_owned()),
         }
     }
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let kinds: [&[&str]; 2] = [&["--set", "model.head_dim=8"], &["plain.toml"]];
     place.file(
         "plain.toml",
@@ -234,7 +234,7 @@ fn everything_is_listed(keys: &BTreeSet<String>) -> Result<u64> {
 
 /// A few slips through the command line: exit code 2 and one sentence.
 fn through_the_binary(keys: &BTreeSet<String>, form: Form) -> Result<u64> {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let step = form.pick(8, 1);
     let mut tried = 0;
     for key in keys

@@ -1,4 +1,4 @@
-//! The networks on a device such as a graphics card, beside PyTorch on the same.
+//! The networks on a device such as a GPU, beside PyTorch on the same.
 //!
 //! Here figures are images per second, and ours in each kind of numbers stands beside PyTorch's in the same: what
 //! is slow in 32 bits may be fast in 16. Processes run one after the other, the most important ones first, so that
@@ -18,16 +18,16 @@ use super::process::{Failure, Invocation};
 use crate::step::{print, say};
 
 mod board;
-mod card;
 mod commands;
+mod gpu;
 mod jobs;
 mod table;
 mod targets;
 
-use board::{Board, Done};
-use card::Card;
+use board::{Done, Results};
 use commands::{Pace, Setting};
-use jobs::{Job, Programme, Side, What};
+use gpu::Gpu;
+use jobs::{Benchmark, Job, Side, What};
 
 pub use jobs::peer_device;
 
@@ -64,8 +64,8 @@ impl Plan {
     /// # Errors
     /// If a model or a file cannot be written. What could not be measured is told of below the table.
     pub fn run(&self, places: &Places, peer: Option<&Peer>) -> anyhow::Result<()> {
-        let programme = Programme::new(&self.device, self.quick, peer.is_some());
-        let card = Card::of(&self.device);
+        let programme = Benchmark::new(&self.device, self.quick, peer.is_some());
+        let gpu = Gpu::of(&self.device);
         let setting = Setting {
             device: self.device.clone(),
             threads: self.threads,
@@ -78,7 +78,7 @@ impl Plan {
             .collect();
         make_models(&jobs, &setting, places)?;
         let begun = Instant::now();
-        let mut board = Board::default();
+        let mut board = Results::default();
         for job in jobs {
             let left = self
                 .limit
@@ -86,7 +86,7 @@ impl Plan {
             let time = left.unwrap_or(self.job_limit).min(self.job_limit);
             let outcome = match time {
                 short if short < LEAST.min(self.job_limit) => Err("the time was up".to_owned()),
-                time => run(&job, time, &setting, peer, places, card.as_ref()),
+                time => run(&job, time, &setting, peer, places, gpu.as_ref()),
             };
             say(&match &outcome {
                 Ok(done) => {
@@ -97,9 +97,9 @@ impl Plan {
             });
             board.cells.push((job, outcome));
             // After each, so that nothing is lost if somebody stops this.
-            self.write_json(&board, peer, card.as_ref())?;
+            self.write_json(&board, peer, gpu.as_ref())?;
         }
-        print(&self.text(&board, &programme, peer, card.as_ref()))
+        print(&self.text(&board, &programme, peer, gpu.as_ref()))
     }
 
     fn wants(&self, job: &Job) -> bool {
@@ -119,10 +119,10 @@ impl Plan {
 
     fn text(
         &self,
-        board: &Board,
-        programme: &Programme,
+        board: &Results,
+        programme: &Benchmark,
         peer: Option<&Peer>,
-        card: Option<&Card>,
+        gpu: Option<&Gpu>,
     ) -> String {
         let machine = Machine::this().describe();
         let mut text = format!(
@@ -132,8 +132,8 @@ impl Plan {
         if let Some(compiler) = board.compiler() {
             text += &format!(", kernels by {compiler}");
         }
-        match card {
-            Some(card) => text += &format!(" ({} MiB).\n", card.description),
+        match gpu {
+            Some(gpu) => text += &format!(" ({} MiB).\n", gpu.description),
             None => text += ".\n",
         }
         if let Some(peer) = peer {
@@ -157,9 +157,9 @@ impl Plan {
 
     fn write_json(
         &self,
-        board: &Board,
+        board: &Results,
         peer: Option<&Peer>,
-        card: Option<&Card>,
+        gpu: Option<&Gpu>,
     ) -> anyhow::Result<()> {
         let Some(path) = &self.json else {
             return Ok(());
@@ -167,7 +167,7 @@ impl Plan {
         let processes: Vec<Value> = board.cells.iter().map(process).collect();
         let report = json!({
             "machine": Machine::this().json(),
-            "card": card.map(|card| &card.description),
+            "GPU": gpu.map(|gpu| &gpu.description),
             "device": self.device,
             "threads": self.threads,
             "quick": self.quick,
@@ -188,8 +188,8 @@ fn process((job, outcome): &(Job, Result<Done, String>)) -> Value {
             json["process_s"] = json!(done.ran.seconds);
             json["output"] = done.ran.line.clone();
             let samples = done.samples.as_ref();
-            json["card_bytes_before"] = json!(samples.map(|samples| samples.before));
-            json["card_bytes_most"] = json!(samples.and_then(|samples| samples.most(None)));
+            json["gpu_bytes_before"] = json!(samples.map(|samples| samples.before));
+            json["gpu_bytes_most"] = json!(samples.and_then(|samples| samples.most(None)));
         }
         Err(why) => json["failed"] = json!(why),
     }
@@ -224,13 +224,13 @@ fn run(
     setting: &Setting,
     peer: Option<&Peer>,
     places: &Places,
-    card: Option<&Card>,
+    gpu: Option<&Gpu>,
 ) -> Result<Done, String> {
     let command = setting.command(job, peer, places);
     let command = command.ok_or("there is no peer to do it")?;
-    let watch = card.and_then(Card::watch);
+    let watch = gpu.and_then(Gpu::watch);
     let outcome = command.run_telling(Some(time));
-    let samples = watch.map(card::Watch::finish);
+    let samples = watch.map(gpu::Watch::finish);
     match outcome {
         Ok(ran) => Ok(Done { ran, samples }),
         Err(failure) => {
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn jobs_are_chosen_by_name_and_mode() {
-        let jobs = Programme::new("cuda:7", false, true).jobs();
+        let jobs = Benchmark::new("cuda:7", false, true).jobs();
         let chosen = |plan: &Plan| -> Vec<String> {
             let chosen = jobs.iter().filter(|job| plan.wants(job));
             chosen.map(Job::name).collect()
@@ -289,9 +289,9 @@ mod tests {
 
     #[test]
     fn nothing_is_left_out_in_silence() {
-        let programme = Programme::new("cuda:7", false, true);
+        let programme = Benchmark::new("cuda:7", false, true);
         let cells = programme.jobs().into_iter();
-        let board = Board {
+        let board = Results {
             cells: cells
                 .map(|job| (job, Err("the time was up".to_owned())))
                 .collect(),

@@ -64,7 +64,7 @@ impl Plan {
     /// # Errors
     /// If our side fails, or if a file cannot be written.
     pub fn run(&self, places: &Places, peer: Option<Peer>) -> anyhow::Result<()> {
-        let mut contest = Contest {
+        let mut contest = Comparison {
             ours: Ours {
                 threads: self.threads,
             },
@@ -101,7 +101,7 @@ impl Plan {
 }
 
 /// Both sides at work.
-struct Contest<'a> {
+struct Comparison<'a> {
     ours: Ours,
     peer: Option<&'a Peer>,
     places: &'a Places,
@@ -112,7 +112,7 @@ struct Contest<'a> {
     records: Vec<Record>,
 }
 
-impl Contest<'_> {
+impl Comparison<'_> {
     /// Writes the networks that sampling reads: PyTorch's weights, if it is there, for both sides.
     fn make_models(&self, works: &[Work]) -> anyhow::Result<()> {
         let mut made = Vec::new();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 /// What a figure depends on besides the programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
-    /// The processor's name.
+    /// The CPU's name.
     pub cpu: String,
     /// Cores that this process may use.
     pub cores: usize,
@@ -112,10 +112,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_processor_has_a_name() {
-        let text = "processor\t: 0\nmodel name\t: AMD EPYC: 7003 \nflags\t: fpu\nmodel name\t: B\n";
+    fn the_cpu_has_a_name() {
+        let text = "CPU\t: 0\nmodel name\t: AMD EPYC: 7003 \nflags\t: fpu\nmodel name\t: B\n";
         assert_eq!(model_name(text).as_deref(), Some("AMD EPYC: 7003"));
-        assert_eq!(model_name("processor : 0\n"), None);
+        assert_eq!(model_name("CPU : 0\n"), None);
         let machine = Machine::this();
         assert!(!machine.cpu.is_empty() && machine.cores > 0, "{machine:?}");
     }

@@ -25,7 +25,7 @@ impl Mode {
     /// What PyTorch does unless it is told otherwise.
     pub const EAGER: Self = Self::new("eager", "f32");
 
-    /// Every mode that is measured on a processor, the plainest first.
+    /// Every mode that is measured on a CPU, the plainest first.
     pub const ALL: [Self; 5] = [
         Self::EAGER,
         Self::new("channels_last", "f32"),
@@ -34,11 +34,11 @@ impl Mode {
         Self::new("compile", "bf16"),
     ];
 
-    /// The modes of a quick measurement: compilation takes minutes, and so does bf16 on processors
+    /// The modes of a quick measurement: compilation takes minutes, and so does bf16 on CPUs
     /// without instructions for it.
     pub const QUICK: [Self; 2] = [Self::EAGER, Self::new("channels_last", "f32")];
 
-    /// What only graphics cards have besides.
+    /// What only GPUs have besides.
     pub const CARDS: [Self; 5] = [
         Self::new("eager", "tf32"),
         Self::new("eager", "bf16"),
@@ -84,7 +84,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A Python that has been asked for its versions; it works on the processor.
+    /// A Python that has been asked for its versions; it works on the CPU.
     ///
     /// # Errors
     /// If it does not start or lacks torch.
@@ -92,7 +92,7 @@ impl Peer {
         Self::start_on(places, python, threads, "cpu", None)
     }
 
-    /// One that works on `cpu` or `cuda`, on the card of that number if there are several.
+    /// One that works on `cpu` or `cuda`, on the GPU of that number if there are several.
     ///
     /// # Errors
     /// If it does not start, lacks torch or does not see the device.
@@ -101,9 +101,9 @@ impl Peer {
         python: &Path,
         threads: usize,
         device: &'static str,
-        card: Option<usize>,
+        gpu: Option<usize>,
     ) -> anyhow::Result<Self> {
-        let visible = card.filter(|index| *index > 0);
+        let visible = gpu.filter(|index| *index > 0);
         let visible = visible.map(|index| ("CUDA_VISIBLE_DEVICES", index.to_string().into()));
         let mut peer = Self {
             python: python.to_owned(),
@@ -291,7 +291,7 @@ mod tests {
             peer().describe(),
             "torch 2.15, diffusers ?, Python 3.11, using ?"
         );
-        let on_card = Peer {
+        let on_gpu = Peer {
             info: json!({
                 "torch": "2.15", "python": "3.11", "diffusers": null, "network": "in plain torch",
                 "gpu": "H100", "driver": "580", "cuda": "13.0",
@@ -299,7 +299,7 @@ mod tests {
             ..Peer::unknown()
         };
         assert_eq!(
-            on_card.describe(),
+            on_gpu.describe(),
             "torch 2.15, no diffusers, Python 3.11, using H100, driver 580, CUDA 13.0"
         );
     }

@@ -35,7 +35,7 @@ pub(super) fn page(sections: &[Section], samplers: &[Value]) -> String {
         "# Samplers\n\n`cargo xtask gallery` trains the networks, draws these pictures and writes this page.\n\n\
          Each picture shows {IMAGES} images of a network, always from the same noise, with {numbers} evaluations of the \
          network for each image, from left to right, or as many as come next below; beside it stand the seconds that \
-         drawing all {IMAGES} took on the processor that drew them. A method of two evaluations makes half as many steps, and \
+         drawing all {IMAGES} took on the CPU that drew them. A method of two evaluations makes half as many steps, and \
          three or five long ones lead most of those astray. `ddpm samplers` lists the options.\n\n\
          | sampler | order | evaluations a step | fresh noise | good for |\n|---|---|---|---|---|\n"
     );

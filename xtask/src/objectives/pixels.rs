@@ -10,7 +10,7 @@ use anyhow::Context;
 pub(super) struct Pixels(Vec<Vec<f64>>);
 
 /// How near some images are to others.
-pub(super) struct Figures {
+pub(super) struct Cost {
     /// The unbiased squared discrepancy of the kernel (x·y/d + 1)³ (Bińkowski et al. 2018, section 4), of pixels.
     pub(super) kernel: f64,
     /// The root of the mean squared difference of a pixel to the nearest image, averaged.
@@ -59,7 +59,7 @@ impl Pixels {
     }
 
     /// How near these are to `real`.
-    pub(super) fn beside(&self, real: &Self) -> Figures {
+    pub(super) fn beside(&self, real: &Self) -> Cost {
         let squares = |x: &[f64], y: &[f64]| {
             let squares = x.iter().zip(y).map(|(x, y)| (x - y) * (x - y));
             squares.sum::<f64>() / x.len() as f64
@@ -74,7 +74,7 @@ impl Pixels {
             let same: f64 = images.0.iter().map(|x| kernel(x, x)).sum();
             (all - same) / (n * (n - 1.0))
         };
-        Figures {
+        Cost {
             kernel: own(self) + own(real) - 2.0 * mean(self, real),
             nearest: nearest.sum::<f64>() / self.0.len() as f64,
         }

@@ -11,7 +11,7 @@ pub fn devices() -> Report {
     let mut listings = ddpm_device::list();
     for listed in listings.iter_mut().flat_map(|listing| &mut listing.devices) {
         if listed.choice == Choice::Cpu {
-            listed.details = processor();
+            listed.details = cpu();
         }
     }
     let text = listings.iter().map(lines).collect();
@@ -19,11 +19,11 @@ pub fn devices() -> Report {
     Report::done(text, json!({ "devices": list }))
 }
 
-/// The processor, of which the machine tells and no driver.
-fn processor() -> Details {
+/// The CPU, of which the machine tells and no driver.
+fn cpu() -> Details {
     let memory = machine::memory();
     Details {
-        name: machine::processor_name(),
+        name: machine::cpu_name(),
         total_bytes: memory.map(|memory| memory.total),
         free_bytes: memory.map(|memory| memory.available),
         lacks: None,
@@ -89,7 +89,7 @@ mod tests {
             devices: (0..)
                 .zip(details)
                 .map(|(index, details)| Listed {
-                    choice: Choice::Gpu(Gpu::Cuda, Unit::Card(index)),
+                    choice: Choice::Gpu(Gpu::Cuda, Unit::Index(index)),
                     details: details.clone(),
                 })
                 .collect(),
@@ -101,7 +101,7 @@ mod tests {
             lacks: None,
         };
         assert_eq!(lines(&listing(&[])), "cuda        none here\n");
-        let cards = [
+        let gpus = [
             details(Some("Tesla T4"), Some(15 << 30), Some(12 << 30)),
             details(Some("Tesla T4"), Some(15 << 30), None),
             details(None, None, None),
@@ -111,7 +111,7 @@ mod tests {
             },
         ];
         assert_eq!(
-            lines(&listing(&cards)),
+            lines(&listing(&gpus)),
             "cuda:0      Tesla T4, 15.0 GiB, 12.0 GiB free\ncuda:1      Tesla T4, 15.0 GiB\n\
              cuda:2      name unknown, memory unknown\n\
              cuda:3      name unknown, memory unknown; cannot be used: no VK_it\n"

@@ -21,7 +21,7 @@ use ddpm_train::{
     Config, MemoryEstimate, TrainError, Validated, check_ranks, checkpoint_bytes,
     checkpoints_on_disk, model_shape, snapshots_bytes, times,
 };
-use ddpm_unet::{Figures, ModelShape};
+use ddpm_unet::{Cost, ModelShape};
 use serde_json::{Map, Value, json};
 
 use self::finding::{Finding, Findings};
@@ -48,7 +48,7 @@ const MEASURING_BUDGET: Duration = Duration::from_secs(120);
 pub fn doctor(args: &DoctorArgs, common: Common) -> Result<Report> {
     let quiet = common.quiet > 0;
     match launched() {
-        Some(launched) => ranks::doctor(args, quiet, launched),
+        Some(launched) => ranks::doctor(args, common, launched),
         None => Ok(examine(args, quiet)?.report()),
     }
 }
@@ -276,8 +276,8 @@ impl Doctor {
         }
     }
 
-    fn network(&mut self, config: &Config, shape: ModelShape) -> Option<Figures> {
-        match Figures::of(&config.model, shape) {
+    fn network(&mut self, config: &Config, shape: ModelShape) -> Option<Cost> {
+        match Cost::of(&config.model, shape) {
             Ok(figures) => {
                 self.findings
                     .extend(network::check(&config.model, &figures, shape));
@@ -311,7 +311,7 @@ impl Doctor {
         self.put("ema_half_life_steps", json!(half_life));
     }
 
-    fn disk(&mut self, config: &Config, figures: &Figures, total: u64) {
+    fn disk(&mut self, config: &Config, figures: &Cost, total: u64) {
         let each = checkpoint_bytes(figures.parameters, config.ema.power_function.len());
         let snapshots = snapshots_bytes(figures.parameters, config, total);
         let count = checkpoints_on_disk(&config.train, total);
@@ -326,7 +326,7 @@ impl Doctor {
     fn memory(
         &mut self,
         config: &Config,
-        figures: &Figures,
+        figures: &Cost,
         shape: ModelShape,
         dataset: Option<&Dataset>,
         placed: Option<&Placed>,
@@ -404,7 +404,7 @@ impl Doctor {
     }
 }
 
-fn levels(figures: &Figures) -> Value {
+fn levels(figures: &Cost) -> Value {
     let levels = figures.levels.iter().map(|level| {
         let attention = level.attention.as_ref().map(|attended| {
             json!({

@@ -31,21 +31,34 @@ mod with_mpi {
     /// How long a rank that has ended waits for the others.
     const ENDING: Duration = Duration::from_secs(20);
 
-    /// Does `task` as one of several processes. The first one reports, also what failed elsewhere.
+    /// Does `task` as one of several processes. The first one reports, also what failed elsewhere: before any of them
+    /// ends, since a launcher may end the others when one has ended with an exit code.
     ///
-    /// # Errors   those of `task`, on rank 0
-    pub fn share(task: impl FnOnce(&Session) -> Result<Report>) -> Result<Report> {
+    /// # Errors   [`ddpm_train::TrainError::Ranks`] if the processes do not find each other
+    pub fn share(json: bool, task: impl FnOnce(&Session) -> Result<Report>) -> Result<Report> {
         let session = Session::start()?;
-        let first = session.rank() == 0;
-        let result = task(&session);
-        session.finish(ENDING, || match &result {
-            Ok(report) => report.exit.code(),
-            Err(error) => exit::report(error).code(),
+        let mut error = None;
+        let exit = match task(&session) {
+            Ok(report) if session.rank() == 0 => match crate::print(&report, json) {
+                Ok(()) => report.exit,
+                Err(error) => exit::report(&error.into()),
+            },
+            Err(error) if session.rank() == 0 => exit::report(&error),
+            Ok(report) => report.exit,
+            Err(own) => {
+                let exit = exit::code_of(&own);
+                error = Some(own);
+                exit
+            }
+        };
+        session.finish(ENDING, || {
+            // The others do not know of it.
+            if let Some(error) = &error {
+                exit::report(error);
+            }
+            exit.code()
         });
-        match result {
-            Err(error) if !first => Ok(Report::silent(exit::code_of(&error))),
-            result => result,
-        }
+        Ok(Report::silent(exit))
     }
 
     /// `own`, or the error of the first rank that has one.

@@ -18,7 +18,7 @@ use ddpm_train::{
     Config, Event, Job, MemoryEstimate, Outcome, Start, Stop, TrainError, Validated, Workers,
     check_ranks, model_shape,
 };
-use ddpm_unet::{Figures, ModelShape};
+use ddpm_unet::{Cost, ModelShape};
 use serde_json::json;
 
 use self::resume::{find_resumed, learning_rate_change, refuse_another_run};
@@ -38,7 +38,7 @@ use crate::{machine, ranks, recipe, signals, words};
 pub fn train(args: &TrainArgs, common: Common) -> Result<Report> {
     let quiet = common.quiet > 0;
     match ranks::launched() {
-        Some(launched) => in_ranks::train(args, quiet, launched),
+        Some(launched) => in_ranks::train(args, common, launched),
         None => {
             let placed = Placed::new(args.device, args.devices.as_ref())?;
             let prepared = prepare(args, quiet, &placed, placed.count())?;
@@ -236,7 +236,7 @@ fn peak_bytes(
     ranks: usize,
     one: bool,
 ) -> Result<u128> {
-    let figures = Figures::of(&config.model, shape).map_err(TrainError::Model)?;
+    let figures = Cost::of(&config.model, shape).map_err(TrainError::Model)?;
     let image = [shape.channels, shape.height, shape.width]
         .iter()
         .fold(1u128, |product, &extent| {

@@ -5,17 +5,17 @@ use cudarc::driver::{CudaContext, DriverError, result};
 use super::Details;
 use crate::present::Present;
 
-/// Name and memory of every card. What is free is only said to who has a context on the card, so that each card is
+/// Name and memory of every GPU. What is free is only said to who has a context on the GPU, so that each GPU is
 /// opened for a moment.
 pub(super) fn details() -> Present<Details> {
     let count = CudaContext::device_count().unwrap_or(0);
     Present {
-        cards: (0..count).map(card).collect(),
+        gpus: (0..count).map(gpu_at).collect(),
         software: None,
     }
 }
 
-fn card(index: i32) -> Details {
+fn gpu_at(index: i32) -> Details {
     let memory = memory(index).ok();
     Details {
         name: name(index).ok(),

@@ -9,19 +9,19 @@ use crate::at_once::at_once;
 use crate::present::Present;
 
 /// Name of every adapter, and its memory where it is Vulkan's, in the order in which devices of the kind are counted:
-/// discrete cards, then integrated ones, virtual ones, and the rest.
+/// discrete GPUs, then integrated ones, virtual ones, and the rest.
 pub(super) fn details(gpu: Gpu) -> Present<Details> {
     let interface = match gpu {
         Gpu::Metal => Backend::Metal,
         Gpu::Vulkan => Backend::Vulkan,
         Gpu::Cuda | Gpu::Rocm | Gpu::Wgpu => AutoGraphicsApi::backend(),
     };
-    let (software, mut cards): (Vec<_>, Vec<_>) = adapters(interface)
+    let (software, mut gpus): (Vec<_>, Vec<_>) = adapters(interface)
         .into_iter()
         .partition(|adapter| adapter.get_info().device_type == DeviceType::Cpu);
-    cards.sort_by_key(|card| rank(card.get_info().device_type));
+    gpus.sort_by_key(|gpu_at| rank(gpu_at.get_info().device_type));
     Present {
-        cards: cards.iter().map(of).collect(),
+        gpus: gpus.iter().map(of).collect(),
         // What its driver lacks it is not asked for: `software.rs`.
         software: software.first().map(of).map(|details| Details {
             lacks: None,
@@ -40,7 +40,7 @@ fn of(adapter: &Adapter) -> Details {
     }
 }
 
-/// The place of a kind of card among the others.
+/// The place of a kind of GPU among the others.
 fn rank(kind: DeviceType) -> u8 {
     match kind {
         DeviceType::DiscreteGpu => 0,

@@ -1,4 +1,4 @@
-//! The memory of a card and what its driver has, from Vulkan's own functions, which `wgpu` does not pass on.
+//! The memory of a GPU and what its driver has, from Vulkan's own functions, which `wgpu` does not pass on.
 #![allow(unsafe_code)]
 
 use ash::ext::memory_budget;
@@ -6,7 +6,7 @@ use ash::vk;
 use cubecl_wgpu::wgpu::Adapter;
 use cubecl_wgpu::wgpu::hal::api::Vulkan;
 
-/// The largest piece of memory that belongs to a card; smaller ones are windows onto it.
+/// The largest piece of memory that belongs to a GPU; smaller ones are windows onto it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Memory {
     /// All of it.

@@ -64,8 +64,8 @@ fn watch_nothing(_: Progress<'_>) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-fn batch(shape: [usize; 4], first_index: u64) -> crate::ImageBatch {
-    crate::ImageBatch {
+fn batch(shape: [usize; 4], first_index: u64) -> crate::SampleBatch {
+    crate::SampleBatch {
         shape,
         seed: 5,
         first_index,

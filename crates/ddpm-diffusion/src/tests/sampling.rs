@@ -9,7 +9,7 @@ use ddpm_schedule::{
 use super::{batch, network, table, watch_nothing};
 use crate::test_support::values;
 use crate::{
-    Condition, DiffusionError, Hold, ImageBatch, NoiseAt, Plan, Progress, SampleConfig, Sampler,
+    Condition, DiffusionError, Hold, NoiseAt, Plan, Progress, SampleBatch, SampleConfig, Sampler,
     sample, sample_from,
 };
 
@@ -26,7 +26,7 @@ fn config(text: &str, steps: usize) -> SampleConfig {
     }
 }
 
-fn draw(process: &Process, config: &SampleConfig, batch: ImageBatch) -> Vec<f32> {
+fn draw(process: &Process, config: &SampleConfig, batch: SampleBatch) -> Vec<f32> {
     let prediction = process.usual_prediction();
     let plan = config.plan(process, prediction).unwrap();
     values(
@@ -311,12 +311,12 @@ fn the_network_gets_times_and_labels_and_its_failure_comes_back() {
         );
         Ok::<_, Infallible>(x)
     };
-    let two = ImageBatch {
+    let two = SampleBatch {
         labels: labels(2),
         ..batch([2, 1, 2, 2], 0)
     };
     assert!(sample(&checking, &plan, two, &mut watch_nothing).is_ok());
-    let three = ImageBatch {
+    let three = SampleBatch {
         labels: labels(3),
         ..batch([2, 1, 2, 2], 0)
     };

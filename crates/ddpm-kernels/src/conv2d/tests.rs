@@ -26,7 +26,7 @@ struct Case {
 const SAME: Conv2dOptions = Conv2dOptions {
     stride: 1,
     padding: (1, 1),
-    double: false,
+    upsample_nearest_2x: false,
 };
 
 impl Case {
@@ -44,7 +44,11 @@ impl Case {
 
     fn out(&self) -> [usize; 2] {
         let (before, after) = self.options.padding;
-        let scale = if self.options.double { 2 } else { 1 };
+        let scale = if self.options.upsample_nearest_2x {
+            2
+        } else {
+            1
+        };
         [self.shape[2], self.shape[3]]
             .map(|side| (scale * side + before + after - self.kernel) / self.options.stride + 1)
     }
@@ -79,7 +83,7 @@ fn values(case: &Case, seed: u64) -> Values {
 fn exact_convolution(case: &Case, x: &[f64], values: &Values) -> [Vec<f64>; 3] {
     let [batch, input, height, width] = case.shape;
     let (kernel, options) = (case.kernel, case.options);
-    let scale = if options.double { 2 } else { 1 };
+    let scale = if options.upsample_nearest_2x { 2 } else { 1 };
     let [oh, ow] = case.out();
     let [_, _, _, weight, bias, residual, w] = values;
     let mut y = vec![0.0; w.len()];
@@ -252,7 +256,7 @@ fn kernel_is_the_definition_on_random_shapes() {
             options: Conv2dOptions {
                 stride: 1 + draw(1, 2),
                 padding: [(0, 0), (1, 1), (0, 1), (2, 0), (1, 1)][draw(2, 5)],
-                double: draw(9, 4) == 0,
+                upsample_nearest_2x: draw(9, 4) == 0,
             },
             norm: (draw(10, 2) == 0).then_some(GroupNormOptions {
                 groups,
@@ -266,7 +270,7 @@ fn kernel_is_the_definition_on_random_shapes() {
             (case.kernel, case.options) = (
                 3,
                 Conv2dOptions {
-                    double: seed % 2 == 0,
+                    upsample_nearest_2x: seed % 2 == 0,
                     ..SAME
                 },
             );
@@ -286,7 +290,7 @@ fn kernel_is_the_definition_on_shapes_of_networks() {
     let strided = Conv2dOptions {
         stride: 2,
         padding: (0, 1),
-        double: false,
+        upsample_nearest_2x: false,
     };
     let narrow = Conv2dOptions {
         padding: (0, 0),
@@ -396,7 +400,7 @@ fn any_number_of_threads_gives_the_same_bits() {
     let strided = Conv2dOptions {
         stride: 2,
         padding: (0, 1),
-        double: false,
+        upsample_nearest_2x: false,
     };
     for (options, side) in [(SAME, 16), (SAME, 4), (strided, 16)] {
         let case = Case {

@@ -23,7 +23,7 @@ pub(super) struct Images<'a> {
     pub(super) height: usize,
     pub(super) width: usize,
     /// Whether each pixel is seen as a square of four (nearest-neighbour doubling).
-    pub(super) double: bool,
+    pub(super) upsample_nearest_2x: bool,
     pub(super) affine: Option<Affine<'a>>,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Window {
 impl Images<'_> {
     /// Height and width as they are seen.
     pub(super) fn seen(&self) -> (usize, usize) {
-        if self.double {
+        if self.upsample_nearest_2x {
             (2 * self.height, 2 * self.width)
         } else {
             (self.height, self.width)
@@ -94,7 +94,7 @@ impl Images<'_> {
                 let row = row.unsigned_abs();
                 zero::<V>(line, 0, start, stride);
                 zero::<V>(line, end, window.columns, stride);
-                if self.double {
+                if self.upsample_nearest_2x {
                     let source = source.add(row / 2 * self.width);
                     let mut value = V::splat(0.0);
                     for i in start..end {

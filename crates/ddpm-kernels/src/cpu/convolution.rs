@@ -40,7 +40,11 @@ pub(super) enum Algorithm {
 
 impl Shape {
     fn seen(&self) -> (usize, usize) {
-        let scale = if self.options.double { 2 } else { 1 };
+        let scale = if self.options.upsample_nearest_2x {
+            2
+        } else {
+            1
+        };
         (scale * self.height, scale * self.width)
     }
 
@@ -68,7 +72,7 @@ impl Shape {
         } else {
             height * width >= ENOUGH_PER_IMAGE
         };
-        if self.fits_winograd() && (enough || self.options.double) {
+        if self.fits_winograd() && (enough || self.options.upsample_nearest_2x) {
             Algorithm::Winograd
         } else {
             Algorithm::Direct
@@ -184,7 +188,7 @@ impl Prepared {
             channels: shape.input,
             height: shape.height,
             width: shape.width,
-            double: shape.options.double,
+            upsample_nearest_2x: shape.options.upsample_nearest_2x,
             affine: self.affine.as_ref().map(|(scale, shift, silu)| Affine {
                 scale,
                 shift,
@@ -231,7 +235,7 @@ pub(super) fn backward(
         channels: shape.output,
         height,
         width,
-        double: false,
+        upsample_nearest_2x: false,
         affine: None,
     };
     let taps = direct::taps(shape.kernel, shape.options.padding.0);
@@ -293,7 +297,7 @@ fn data_gradient(
                 output: shape.input,
                 bias: &[],
                 residual: &[],
-                halve: shape.options.double,
+                halve: shape.options.upsample_nearest_2x,
             };
             winograd::forward(isa, job, &packed)
         }

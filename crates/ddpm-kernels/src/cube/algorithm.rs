@@ -1,4 +1,4 @@
-//! Which kernel does a convolution on a card: matrix units where the device has them for the type, the
+//! Which kernel does a convolution on a GPU: matrix units where the device has them for the type, the
 //! ordinary ones otherwise.
 
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ pub(super) const CONVOLUTIONS: &[Algorithm] = {
     ]
 };
 
-/// The same where there are few results, which large tiles would not spread over a card.
+/// The same where there are few results, which large tiles would not spread over a GPU.
 pub(super) const FEW: &[Algorithm] = &[
     Algorithm::Hopper,
     Algorithm::Tiles(Planes::Four),

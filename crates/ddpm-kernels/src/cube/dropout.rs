@@ -1,4 +1,4 @@
-//! Dropout by Philox4x32-10 (Salmon et al. 2011) on the card: the masks of `ddpm_schedule::noise`, without memory.
+//! Dropout by Philox4x32-10 (Salmon et al. 2011) on the GPU: the masks of `ddpm_schedule::noise`, without memory.
 
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;

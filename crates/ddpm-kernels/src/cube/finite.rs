@@ -1,5 +1,5 @@
 //! Judging a step where it was computed: the norm of the gradient, whether it and the losses are finite, and what
-//! the gradient is scaled with. The host reads the same numbers when they have come, without the card waiting.
+//! the gradient is scaled with. The host reads the same numbers when they have come, without the GPU waiting.
 
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
@@ -16,7 +16,7 @@ use super::optimiser::flat;
 use super::tensor::{address, dense, empty, numbers};
 use crate::finite::Clip;
 
-/// What the card itself says of an update: what the gradient is multiplied with, and whether there is one.
+/// What the GPU itself says of an update: what the gradient is multiplied with, and whether there is one.
 pub(crate) struct Decision {
     pub(super) scale: CubeTensor,
     pub(super) found_inf: CubeTensor,
@@ -76,7 +76,7 @@ fn squares(parts: Vec<CubeTensor>) -> CubeTensor {
     sums
 }
 
-/// A step's losses and the partial sums of its squared gradient, on the card and on their way to the host.
+/// A step's losses and the partial sums of its squared gradient, on the GPU and on their way to the host.
 pub(crate) struct DeviceStats {
     losses: CubeTensor,
     squares: CubeTensor,
@@ -123,7 +123,7 @@ impl DeviceStats {
 
 /// Losses and Σ x², the partial sums added up in f64.
 ///
-/// # Errors   what the card's driver says if its work failed
+/// # Errors   what the GPU's driver says if its work failed
 pub(crate) fn wait(coming: PendingStats) -> Result<(Vec<f32>, f64), String> {
     let found = cubecl::future::block_on(coming).map_err(|error| error.to_string())?;
     let mut columns = found.iter().map(|bytes| numbers(bytes));
@@ -218,7 +218,7 @@ fn check_finite(
     }
 }
 
-/// Lets the card judge a step; once it has halted it stays so, whatever comes after.
+/// Lets the GPU judge a step; once it has halted it stays so, whatever comes after.
 pub(crate) fn decide(
     measured: DeviceStats,
     clip: Clip,

@@ -1,8 +1,8 @@
-//! Matrix products on a card's ordinary units, for every device: convolutions without unrolled patches,
+//! Matrix products on a GPU's ordinary units, for every device: convolutions without unrolled patches,
 //! their gradients, and products of batches of matrices.
 //!
 //! A cube of 256 threads makes 64×64 results, 16 of them each thread, from slices of 16 in shared memory; where there
-//! would be too few cubes to keep a card busy, 16×16 from slices of 64. Factors may be of any float type; products are
+//! would be too few cubes to keep a GPU busy, 16×16 from slices of 64. Factors may be of any float type; products are
 //! added up in f32, in order of depth, by either.
 
 use burn::tensor::DType;
@@ -426,7 +426,7 @@ pub(super) fn data_gradient(dy: &CubeTensor, w: &CubeTensor, g: Geometry) -> Cub
 }
 
 /// The gradient of its weight, `[out, k, k, in]` in f32. The depth, all pixels of the batch, is split among
-/// cubes where the result alone would not keep a card busy.
+/// cubes where the result alone would not keep a GPU busy.
 pub(super) fn weight_gradient(x: &CubeTensor, dy: &CubeTensor, g: Geometry) -> CubeTensor {
     let [batch, ..] = dims(dy);
     let depth = batch * g.out_height * g.out_width;

@@ -1,4 +1,4 @@
-//! The kernels of graphics cards, written once in CubeCL for CUDA, ROCm, Metal, Vulkan and WebGPU.
+//! The kernels of GPUs, written once in CubeCL for CUDA, ROCm, Metal, Vulkan and WebGPU.
 //!
 //! Images lie in memory with channels last, `[batch, height, width, channels]`, and are seen by burn as
 //! `[batch, channels, height, width]` with strides to match; an operation copies only what comes otherwise.

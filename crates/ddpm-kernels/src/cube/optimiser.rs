@@ -164,7 +164,7 @@ fn adam<N: Size>(
 }
 
 /// Moves all parameters, in place once they lie in one piece of memory; the first call brings them there. With a
-/// decision, `step.grad_scale` is not read, and a card that has halted moves nothing.
+/// decision, `step.grad_scale` is not read, and a GPU that has halted moves nothing.
 pub(crate) fn adam_all(
     [weight, exp_avg, exp_avg_sq, ema]: [Vec<CubeTensor>; 4],
     grad: Vec<CubeTensor>,

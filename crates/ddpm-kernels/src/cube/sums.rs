@@ -6,7 +6,7 @@ use cubecl::prelude::*;
 
 use super::tensor::{address, empty, grid, vector_size};
 
-/// Threads that keep a card busy.
+/// Threads that keep a GPU busy.
 const THREADS: usize = 1 << 18;
 
 /// How pixels are shared among threads: `chunks` times `chunk` pixels an image.
@@ -56,7 +56,7 @@ fn add_up<N: Size>(
     total[ABSOLUTE_POS] = sum;
 }
 
-/// Columns that are enough to keep a card busy.
+/// Columns that are enough to keep a GPU busy.
 const TALL: usize = 1 << 14;
 
 /// More cubes in one direction some graphics interfaces do not start.
@@ -67,7 +67,7 @@ const COLUMNS: usize = 16;
 const ROWS: usize = 16;
 
 /// `[images, parts, width]` -> `[images, width]`, by a cube for some columns of an image: parts are many where a thread
-/// for each column would be slow and leave a card idle.
+/// for each column would be slow and leave a GPU idle.
 #[cube(launch, address_type = "dynamic")]
 fn add_tall(sums: &Tensor<f32>, total: &mut Tensor<f32>, parts: usize, width: usize) {
     let mut shares = Shared::<[f32]>::new_slice(COLUMNS * ROWS);

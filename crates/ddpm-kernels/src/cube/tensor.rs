@@ -1,4 +1,4 @@
-//! Tensors of graphics cards as the kernels want them: dense, and images with channels last.
+//! Tensors of GPUs as the kernels want them: dense, and images with channels last.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
@@ -120,7 +120,7 @@ pub(super) fn slice(
     reshaped(view, shape)
 }
 
-/// What f32 values read back from a card are.
+/// What f32 values read back from a GPU are.
 pub(super) fn numbers(bytes: &[u8]) -> impl Iterator<Item = f32> {
     let words = bytes.chunks_exact(4);
     words.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))

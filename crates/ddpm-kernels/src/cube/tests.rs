@@ -1,13 +1,13 @@
-//! Every kernel of cards against the CPU's kernels, on random shapes, odd sizes included.
+//! Every kernel of GPUs against the CPU's kernels, on random shapes, odd sizes included.
 //!
-//! The device is the processor posing as a card (Mesa's lavapipe), or what `DDPM_TEST_CARD` numbers.
+//! The device is the CPU posing as a GPU (Mesa's lavapipe), or what `DDPM_TEST_CARD` numbers.
 
 use burn::tensor::{DType, Device, DeviceKind, FloatDType, Tensor, TensorData};
 use ddpm_schedule::noise::{Stream, below, normal_fill};
 
 use crate::{
-    Conv2dOptions, Convolution, GroupNormOptions, Norm, attention, concatenate, double, group_norm,
-    linear,
+    Conv2dOptions, Convolution, GroupNormOptions, Norm, attention, concat_channels, group_norm,
+    linear, upsample_nearest_2x,
 };
 
 mod attending;
@@ -17,7 +17,7 @@ mod dropping;
 mod tiles;
 mod updates;
 
-fn card() -> Device {
+fn gpu() -> Device {
     match std::env::var("DDPM_TEST_CARD") {
         Ok(index) => Device::wgpu(DeviceKind::DiscreteGpu(index.parse().unwrap())),
         Err(_) => Device::wgpu(DeviceKind::Cpu),
@@ -79,7 +79,7 @@ fn run(device: &Device, shapes: &Shapes, dtype: FloatDType, operation: Operation
 
 #[track_caller]
 fn compare(name: &str, shapes: &Shapes, dtype: FloatDType, tolerance: f64, operation: Operation) {
-    let got = run(&card(), shapes, dtype, operation);
+    let got = run(&gpu(), shapes, dtype, operation);
     let expected = run(&Device::flex(), shapes, FloatDType::F32, operation);
     for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
         let error = relative(got, expected);
@@ -149,14 +149,14 @@ fn convolution_case(seed: u64) -> Case {
         draw(seed, 2, 2).min(kernel / 2),
         draw(seed, 3, 2).min(kernel / 2),
     );
-    let double = draw(seed, 4, 4) == 0;
+    let upsample_nearest_2x = draw(seed, 4, 4) == 0;
     let groups = 1 + draw(seed, 5, 3);
     let input = groups * (1 + draw(seed, 6, 12));
     let output = [1, 3, 8, 20, 70][draw(seed, 7, 5)];
     let batch = 1 + draw(seed, 8, 3);
     let side = [kernel + draw(seed, 9, 9), kernel + draw(seed, 10, 9)];
     let out = side.map(|side| {
-        let side = if double { 2 * side } else { side };
+        let side = if upsample_nearest_2x { 2 * side } else { side };
         (side + padding.0 + padding.1 - kernel) / stride + 1
     });
     let norm = (draw(seed, 11, 2) == 0).then_some(GroupNormOptions {
@@ -177,7 +177,7 @@ fn convolution_case(seed: u64) -> Case {
         options: Conv2dOptions {
             stride,
             padding,
-            double,
+            upsample_nearest_2x,
         },
         norm,
         residual: draw(seed, 14, 2) == 0,
@@ -233,7 +233,7 @@ fn a_chain_of_operations() {
     let options = Conv2dOptions {
         stride: 1,
         padding: (1, 1),
-        double: false,
+        upsample_nearest_2x: false,
     };
     compare("chain", &shapes, FloatDType::F32, F32, &|given| {
         let first = Convolution {
@@ -266,7 +266,7 @@ fn a_chain_of_operations() {
             },
             cache: None,
         };
-        double(last.forward(concatenate(h, given[0].clone())))
+        upsample_nearest_2x(last.forward(concat_channels(h, given[0].clone())))
     });
 }
 
@@ -297,14 +297,14 @@ fn resizing_and_joining() {
     for (a, b) in [(4, 8), (3, 2), (1, 6)] {
         let shapes = vec![[2, a, 3, 5], [2, b, 3, 5]];
         compare("concatenate", &shapes, FloatDType::F32, 1e-7, &|given| {
-            concatenate(given[0].clone(), given[1].clone())
+            concat_channels(given[0].clone(), given[1].clone())
         });
         compare(
             "double",
             &shapes[..1].to_vec(),
             FloatDType::F32,
             1e-6,
-            &|given| double(given[0].clone()),
+            &|given| upsample_nearest_2x(given[0].clone()),
         );
     }
 }
@@ -326,8 +326,8 @@ fn fully_connected() {
 #[test]
 #[ignore = "needs a GPU, or Vulkan in software"]
 fn half_precision() {
-    if crate::Precision::F16.choose(&card()).is_err() {
-        assert!(!card_has_f16(), "f16 must not be refused where it is there");
+    if crate::Precision::F16.choose(&gpu()).is_err() {
+        assert!(!gpu_has_f16(), "f16 must not be refused where it is there");
         return;
     }
     for seed in 0..6 {
@@ -349,6 +349,6 @@ fn half_precision() {
     );
 }
 
-fn card_has_f16() -> bool {
-    card().supports_dtype(DType::F16)
+fn gpu_has_f16() -> bool {
+    gpu().supports_dtype(DType::F16)
 }

@@ -25,7 +25,7 @@ impl Activation {
         match self {
             Self::Silu => activation::silu(x),
             Self::Relu => activation::relu(x),
-            // Written out: burn's own gradient of it is that of another function, the one with tanh, on cards.
+            // Written out: burn's own gradient of it is that of another function, the one with tanh, on GPUs.
             Self::Gelu => {
                 let half = ((x.clone() / std::f64::consts::SQRT_2).erf() + 1.0) * 0.5;
                 x * half

@@ -10,11 +10,11 @@ use crate::init::Init;
 
 /// What stands around a convolution and is computed with it.
 #[derive(Debug, Default)]
-pub struct Around {
-    /// The normalisation of the input, as [`super::norm::NormThen::left_to_convolution`] gives it.
+pub struct ConvEpilogue {
+    /// The normalisation of the input, as [`super::norm::NormAct::defer_to_conv`] gives it.
     pub norm: Option<Norm>,
     /// Whether the input is doubled by nearest neighbour.
-    pub double: bool,
+    pub upsample_nearest_2x: bool,
     /// Taken instead of the layer's own bias, one for each image: `[batch, out]`.
     pub bias: Option<Tensor<2>>,
     /// Added to the result.
@@ -74,7 +74,7 @@ impl Conv2d {
 
     /// # Shapes   `x`: `[batch, in, height, width]`; returns `[batch, out, height', width']`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.forward_around(x, Around::default())
+        self.forward_around(x, ConvEpilogue::default())
     }
 
     /// The bias, `[out]`.
@@ -85,7 +85,7 @@ impl Conv2d {
     /// The convolution with what stands around it, as one operation where the device has one.
     ///
     /// # Shapes   `x`: `[batch, in, height, width]`; returns `[batch, out, height', width']`
-    pub fn forward_around(&self, x: Tensor<4>, around: Around) -> Tensor<4> {
+    pub fn forward_around(&self, x: Tensor<4>, around: ConvEpilogue) -> Tensor<4> {
         let convolution = Convolution {
             norm: around.norm,
             weight: self.weight.val(),
@@ -94,7 +94,7 @@ impl Conv2d {
             options: Conv2dOptions {
                 stride: self.stride,
                 padding: self.padding,
-                double: around.double,
+                upsample_nearest_2x: around.upsample_nearest_2x,
             },
             cache: Some(&self.cache),
         };

@@ -7,7 +7,7 @@ mod linear;
 mod norm;
 
 pub use activation::Activation;
-pub use conv::{Around, Conv2d, ConvTranspose2d};
+pub use conv::{Conv2d, ConvEpilogue, ConvTranspose2d};
 pub use dropout::{Dropout, DropoutRng};
 pub use linear::Linear;
 pub use norm::GroupNorm;

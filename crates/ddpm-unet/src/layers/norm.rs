@@ -38,9 +38,9 @@ impl GroupNorm {
     }
 
     /// The normalisation, then `activation`.
-    pub fn then(&self, activation: Activation) -> NormThen {
+    pub fn then(&self, activation: Activation) -> NormAct {
         let silu = activation == Activation::Silu;
-        NormThen {
+        NormAct {
             norm: self.with(silu),
             rest: (!silu).then_some(activation),
         }
@@ -55,10 +55,10 @@ impl GroupNorm {
         scale: Tensor<2>,
         shift: Tensor<2>,
         activation: Activation,
-    ) -> NormThen {
-        let NormThen { norm, rest } = self.then(activation);
+    ) -> NormAct {
+        let NormAct { norm, rest } = self.then(activation);
         let scale = scale + 1.0;
-        NormThen {
+        NormAct {
             norm: Norm {
                 weight: norm.weight * scale.clone(),
                 bias: norm.bias * scale + shift,
@@ -100,13 +100,13 @@ pub(crate) fn check_groups(groups: usize, channels: usize) -> Result<(), UnetErr
 
 /// A normalisation and the nonlinearity after it.
 #[derive(Debug)]
-pub struct NormThen {
+pub struct NormAct {
     norm: Norm,
     /// The nonlinearity, if it is not part of `norm`.
     rest: Option<Activation>,
 }
 
-impl NormThen {
+impl NormAct {
     /// # Shapes   `x`: `[batch, channels, height, width]`; returns the same
     pub fn forward(self, x: Tensor<4>) -> Tensor<4> {
         let y = group_norm(x, self.norm.weight, self.norm.bias, self.norm.options);
@@ -118,7 +118,7 @@ impl NormThen {
 
     /// Leaves as much as can be left to the convolution that follows: what that is to read, and what it
     /// is to do on reading it.
-    pub fn left_to_convolution(self, x: Tensor<4>) -> (Tensor<4>, Option<Norm>) {
+    pub fn defer_to_conv(self, x: Tensor<4>) -> (Tensor<4>, Option<Norm>) {
         match self.rest {
             None => (x, Some(self.norm)),
             Some(_) => (self.forward(x), None),

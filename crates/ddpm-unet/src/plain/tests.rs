@@ -38,12 +38,17 @@ fn time_reaches_the_output() {
 #[test]
 fn parameter_count_of_the_tutorial_network() {
     let conv = |input: usize, output: usize| 9 * input * output + output;
-    let double = |input, output| conv(input, output) + conv(output, output);
-    let up = |input: usize, output: usize| 4 * input * output + output + double(2 * output, output);
+    let upsample_nearest_2x = |input, output| conv(input, output) + conv(output, output);
+    let up = |input: usize, output: usize| {
+        4 * input * output + output + upsample_nearest_2x(2 * output, output)
+    };
     // One channel more than the image has enters: the time.
-    let encoder = double(4, 64) + double(64, 128) + double(128, 256) + double(256, 512);
+    let encoder = upsample_nearest_2x(4, 64)
+        + upsample_nearest_2x(64, 128)
+        + upsample_nearest_2x(128, 256)
+        + upsample_nearest_2x(256, 512);
     let decoder = up(1024, 512) + up(512, 256) + up(256, 128) + up(128, 64);
-    let expected = encoder + double(512, 1024) + decoder + (64 * 3 + 3);
+    let expected = encoder + upsample_nearest_2x(512, 1024) + decoder + (64 * 3 + 3);
     assert_eq!(expected, 31_032_451);
 
     let net = plain(3, &[64, 128, 256, 512]).unwrap();

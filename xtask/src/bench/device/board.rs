@@ -1,21 +1,21 @@
 //! What the processes of a measurement on a device yielded.
 
-use super::card::Samples;
+use super::gpu::Samples;
 use super::jobs::{Job, Network, Side, What};
 use crate::bench::process::Ran;
 
-/// A process that ended well, and what the card held meanwhile.
+/// A process that ended well, and what the GPU held meanwhile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Done {
     /// Its figures.
     pub ran: Ran,
-    /// What the card said, if there is one that says something.
+    /// What the GPU said, if there is one that says something.
     pub samples: Option<Samples>,
 }
 
 /// All processes, in the order in which they ran.
 #[derive(Clone, Debug, Default)]
-pub struct Board {
+pub struct Results {
     /// Each with its figures, or why there are none.
     pub cells: Vec<(Job, Result<Done, String>)>,
 }
@@ -29,8 +29,8 @@ pub enum Figure {
     Forward,
     /// Images drawn in a second, the start of the program included.
     Sampling,
-    /// The most that the card held during training, in bytes.
-    CardMemory,
+    /// The most that the GPU held during training, in bytes.
+    GpuMemory,
     /// The most that the allocator held during training, in bytes.
     Reserved,
 }
@@ -42,7 +42,7 @@ impl Done {
             Figure::Training => number("train_images_per_s"),
             Figure::Forward => number("forward_images_per_s"),
             Figure::Sampling => Some(f64::from(network.images) / self.ran.seconds),
-            Figure::CardMemory => {
+            Figure::GpuMemory => {
                 let moments = self.ran.line.get("train_unix_s")?.as_array()?;
                 let moment = |i: usize| moments.get(i)?.as_f64();
                 let during = moment(0).zip(moment(1)).map(|(from, to)| [from, to]);
@@ -66,10 +66,7 @@ impl Done {
         let mut words = Vec::new();
         words.extend(of(Figure::Training).map(|rate| format!("{rate:.0} images/s trained")));
         words.extend(of(Figure::Forward).map(|rate| format!("{rate:.0} images/s forward")));
-        for (figure, of_what) in [
-            (Figure::CardMemory, "card"),
-            (Figure::Reserved, "allocator"),
-        ] {
+        for (figure, of_what) in [(Figure::GpuMemory, "GPU"), (Figure::Reserved, "allocator")] {
             let mebibytes = of(figure).map(|bytes| bytes / 1024.0 / 1024.0);
             words.extend(mebibytes.map(|size| format!("{size:.0} MiB ({of_what})")));
         }
@@ -77,7 +74,7 @@ impl Done {
     }
 }
 
-impl Board {
+impl Results {
     /// A figure of a side; `None` if it was not measured.
     pub fn figure(&self, figure: Figure, network: Network, side: Side, dtype: &str) -> Option<f64> {
         let what = match figure {
@@ -91,14 +88,14 @@ impl Board {
         done.find_map(|done| done.figure(figure, network))
     }
 
-    /// Which figure of memory both of two sides have: the card's rather than the allocators'.
+    /// Which figure of memory both of two sides have: the GPU's rather than the allocators'.
     pub fn memory(&self, network: Network, sides: &[Side], dtype: &str) -> Figure {
         let all = |figure| {
             let mut sides = sides.iter();
             sides.all(|side| self.figure(figure, network, *side, dtype).is_some())
         };
-        match all(Figure::CardMemory) {
-            true => Figure::CardMemory,
+        match all(Figure::GpuMemory) {
+            true => Figure::GpuMemory,
             false => Figure::Reserved,
         }
     }
@@ -173,7 +170,7 @@ pub mod tests {
     #[test]
     fn figures_are_found_by_side_and_numbers() {
         let eager = Side::Peer("eager");
-        let mut board = Board {
+        let mut board = Results {
             cells: vec![
                 cell(
                     Side::Ours,
@@ -189,7 +186,7 @@ pub mod tests {
                 cell(eager, "f32", json!({"peak_flops": {"bf16": 1e15}})),
             ],
         };
-        let of = |board: &Board, figure, side, dtype| board.figure(figure, NETWORK, side, dtype);
+        let of = |board: &Results, figure, side, dtype| board.figure(figure, NETWORK, side, dtype);
         assert_eq!(of(&board, Figure::Training, Side::Ours, "bf16"), Some(20.0));
         assert_eq!(of(&board, Figure::Sampling, Side::Ours, "bf16"), Some(4.0));
         assert_eq!(of(&board, Figure::Training, Side::Ours, "f32"), None);
@@ -207,8 +204,8 @@ pub mod tests {
                 });
             }
         }
-        assert_eq!(board.memory(NETWORK, &both, "bf16"), Figure::CardMemory);
-        assert_eq!(of(&board, Figure::CardMemory, eager, "bf16"), Some(2.0));
+        assert_eq!(board.memory(NETWORK, &both, "bf16"), Figure::GpuMemory);
+        assert_eq!(of(&board, Figure::GpuMemory, eager, "bf16"), Some(2.0));
     }
 
     #[test]
@@ -222,7 +219,7 @@ pub mod tests {
             let (job, _) = cell(Side::Ours, dtype, json!({"a": 1}));
             (job, Err(why.to_owned()))
         });
-        let board = Board {
+        let board = Results {
             cells: cells.to_vec(),
         };
         let failures = board.failures();

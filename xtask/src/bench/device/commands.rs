@@ -28,9 +28,9 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// A card is given work without waiting for it, as in training, where a loss is read now and then.
-    pub fn new(card: bool, quick: bool) -> Self {
-        let (windows, window, warmup, seconds) = match (card, quick) {
+    /// A GPU is given work without waiting for it, as in training, where a loss is read now and then.
+    pub fn new(gpu: bool, quick: bool) -> Self {
+        let (windows, window, warmup, seconds) = match (gpu, quick) {
             (true, false) => (5, 10, 5, 10),
             (true, true) => (2, 5, 3, 5),
             (false, false) => (3, 1, 1, 60),
@@ -150,7 +150,7 @@ fn arguments(task: &str, options: Vec<(&str, OsString)>) -> Vec<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::device::jobs::Programme;
+    use crate::bench::device::jobs::Benchmark;
 
     #[test]
     fn commands_say_what_is_asked() {
@@ -161,7 +161,7 @@ mod tests {
             pace: Pace::new(true, false),
         };
         let peer = Peer::unknown();
-        let jobs = Programme::new("cuda:0", false, true).jobs();
+        let jobs = Benchmark::new("cuda:0", false, true).jobs();
         let command = |side: Side, words: &str| {
             let found = jobs
                 .iter()
@@ -204,7 +204,7 @@ mod tests {
             threads: 1,
             pace: Pace::new(false, true),
         };
-        for job in Programme::new("cpu", true, true).jobs() {
+        for job in Benchmark::new("cpu", true, true).jobs() {
             let command = setting.command(&job, None, &places);
             assert_eq!(command.is_some(), job.side == Side::Ours, "{job:?}");
         }

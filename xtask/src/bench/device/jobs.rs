@@ -46,7 +46,7 @@ pub enum Side {
     Peer(&'static str),
 }
 
-/// PyTorch's modes on a graphics card; replaying CUDA graphs is for cards alone.
+/// PyTorch's modes on a GPU; replaying CUDA graphs is for GPUs alone.
 pub const CARD_MODES: [&str; 4] = ["eager", "channels_last", "compile", "graphs"];
 /// PyTorch's modes elsewhere.
 pub const MODES: [&str; 3] = ["eager", "channels_last", "compile"];
@@ -102,7 +102,7 @@ impl Job {
 
 /// What a measurement consists of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Programme {
+pub struct Benchmark {
     /// The networks.
     pub networks: Vec<Network>,
     /// The numbers, the most exact first.
@@ -111,11 +111,11 @@ pub struct Programme {
     pub modes: Vec<&'static str>,
 }
 
-impl Programme {
+impl Benchmark {
     /// What is measured on a device such as `cuda:0`, with or without PyTorch beside it.
     pub fn new(device: &str, quick: bool, with_peer: bool) -> Self {
-        let card = peer_device(device) == Some("cuda");
-        let modes: &[&str] = match (with_peer, card, quick) {
+        let gpu = peer_device(device) == Some("cuda");
+        let modes: &[&str] = match (with_peer, gpu, quick) {
             (false, ..) => &[],
             (true, _, true) => &MODES[..2],
             (true, true, false) => &CARD_MODES,
@@ -126,7 +126,7 @@ impl Programme {
                 true => QUICK.to_vec(),
                 false => NETWORKS.to_vec(),
             },
-            dtypes: match card {
+            dtypes: match gpu {
                 true => vec!["f32", "tf32", "bf16"],
                 false => vec!["f32"],
             },
@@ -222,7 +222,7 @@ pub fn peer_device(device: &str) -> Option<&'static str> {
     let (kind, unit) = device.split_once(':').unwrap_or((device, ""));
     match (kind, unit) {
         ("cpu", _) | (_, "cpu") => Some("cpu"),
-        // PyTorch calls AMD's cards cuda too.
+        // PyTorch calls AMD's GPUs cuda too.
         ("cuda" | "rocm", _) => Some("cuda"),
         _ => None,
     }
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_matters_most_comes_first() {
-        let jobs = Programme::new("cuda:0", false, true).jobs();
+        let jobs = Benchmark::new("cuda:0", false, true).jobs();
         let names: Vec<String> = jobs.iter().map(Job::name).collect();
         assert_eq!(
             names[..9],
@@ -260,14 +260,14 @@ mod tests {
 
     #[test]
     fn elsewhere_there_is_less() {
-        let programme = Programme::new("vulkan:cpu", true, false);
+        let programme = Benchmark::new("vulkan:cpu", true, false);
         let names: Vec<String> = programme.jobs().iter().map(Job::name).collect();
         let expected = [
             "digits, batch 32: ours f32",
             "digits, 16 images by DDIM: ours f32",
         ];
         assert_eq!(names, expected);
-        assert_eq!(Programme::new("cpu", false, true).modes, MODES);
+        assert_eq!(Benchmark::new("cpu", false, true).modes, MODES);
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! A measurement on a device as a table of Markdown.
 
-use super::board::{Board, Figure};
-use super::jobs::{Network, Programme, Side};
+use super::board::{Figure, Results};
+use super::jobs::{Benchmark, Network, Side};
 
 const NOTHING: &str = "–";
 const MEBI: f64 = 1024.0 * 1024.0;
 
 /// Images per second, and what they are beside PyTorch's.
-pub fn markdown(board: &Board, programme: &Programme) -> String {
+pub fn markdown(board: &Results, programme: &Benchmark) -> String {
     let mut lines = vec![header(programme)];
     lines.push(vec!["---".to_owned(); lines[0].len()]);
     for network in &programme.networks {
@@ -23,7 +23,7 @@ pub fn markdown(board: &Board, programme: &Programme) -> String {
     lines.collect()
 }
 
-fn header(programme: &Programme) -> Vec<String> {
+fn header(programme: &Benchmark) -> Vec<String> {
     let mut cells: Vec<String> = ["work", "numbers", "ours, images/s"]
         .map(str::to_owned)
         .to_vec();
@@ -41,8 +41,8 @@ fn header(programme: &Programme) -> Vec<String> {
 
 /// `None` if nobody did the work in these numbers.
 fn row(
-    board: &Board,
-    programme: &Programme,
+    board: &Results,
+    programme: &Benchmark,
     network: Network,
     figure: Figure,
     dtype: &str,
@@ -77,9 +77,9 @@ fn row(
     Some(cells)
 }
 
-/// Ours, and PyTorch's least; both the card's, or both the allocators'.
+/// Ours, and PyTorch's least; both the GPU's, or both the allocators'.
 pub fn memory(
-    board: &Board,
+    board: &Results,
     network: Network,
     peers: Vec<Side>,
     dtype: &str,
@@ -120,7 +120,7 @@ fn passes(figure: Figure) -> Option<f64> {
 }
 
 /// What the work reaches of the most that matrix products reach.
-fn share(board: &Board, network: Network, passes: f64, rate: f64, dtype: &str) -> Option<f64> {
+fn share(board: &Results, network: Network, passes: f64, rate: f64, dtype: &str) -> Option<f64> {
     Some(rate * passes * board.flops(network)? / board.peak(dtype)?)
 }
 
@@ -152,8 +152,8 @@ mod tests {
     use super::*;
     use crate::bench::device::board::tests::{NETWORK, cell};
 
-    fn programme(modes: &[&'static str]) -> Programme {
-        Programme {
+    fn programme(modes: &[&'static str]) -> Benchmark {
+        Benchmark {
             networks: vec![NETWORK],
             dtypes: vec!["f32", "bf16"],
             modes: modes.to_vec(),
@@ -168,7 +168,7 @@ mod tests {
                 "peak_bytes": bytes * MEBI, "forward_flops_per_image": 1e9,
             })
         };
-        let board = Board {
+        let board = Results {
             cells: vec![
                 cell(Side::Ours, "bf16", line(200.0, 30.0)),
                 cell(Side::Peer("eager"), "f32", line(50.0, 90.0)),
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn without_a_peer_there_are_our_figures() {
-        let board = Board {
+        let board = Results {
             cells: vec![cell(
                 Side::Ours,
                 "f32",

@@ -1,7 +1,7 @@
 //! What the first network is to reach beside compiled PyTorch, in the fewest bits.
 
-use super::board::{Board, Figure};
-use super::jobs::{COMPILED, Network, Programme, Side};
+use super::board::{Figure, Results};
+use super::jobs::{Benchmark, COMPILED, Network, Side};
 use super::table::{memory, ratio};
 
 /// A figure of ours divided by compiled PyTorch's.
@@ -27,14 +27,14 @@ const TARGETS: [Target; 3] = [
     },
     Target {
         what: "peak memory of training",
-        figure: Figure::CardMemory,
+        figure: Figure::GpuMemory,
         at_least: "1.2 or less",
         aim: "0.8 or less",
     },
 ];
 
 /// Three rows of Markdown.
-pub fn markdown(board: &Board, programme: &Programme) -> String {
+pub fn markdown(board: &Results, programme: &Benchmark) -> String {
     let (Some(network), Some(dtype)) = (programme.networks.first(), programme.dtypes.last()) else {
         return String::new();
     };
@@ -55,9 +55,9 @@ pub fn markdown(board: &Board, programme: &Programme) -> String {
     text
 }
 
-fn got(board: &Board, network: Network, figure: Figure, dtype: &str) -> String {
+fn got(board: &Results, network: Network, figure: Figure, dtype: &str) -> String {
     let compiled = COMPILED.map(Side::Peer);
-    if figure == Figure::CardMemory {
+    if figure == Figure::GpuMemory {
         let (ours, least) = memory(board, network, compiled.to_vec(), dtype);
         return ratio(ours, least);
     }
@@ -75,19 +75,19 @@ mod tests {
 
     #[test]
     fn only_compiled_modes_count() {
-        let programme = Programme {
+        let programme = Benchmark {
             networks: vec![NETWORK],
             dtypes: vec!["f32", "bf16"],
             modes: vec!["eager", "compile", "graphs"],
         };
         let line = |train: f64, forward: f64, bytes: f64| json!({"train_images_per_s": train, "forward_images_per_s": forward, "peak_bytes": bytes});
-        let mut board = Board {
+        let mut board = Results {
             cells: vec![
                 cell(Side::Ours, "bf16", line(30.0, 60.0, 5.0)),
                 cell(Side::Peer("eager"), "bf16", line(90.0, 90.0, 1.0)),
             ],
         };
-        let ends = |board: &Board, ends: [&str; 3]| {
+        let ends = |board: &Results, ends: [&str; 3]| {
             let text = markdown(board, &programme);
             let rows: Vec<&str> = text.lines().skip(2).collect();
             assert_eq!(rows.len(), 3, "{text}");

@@ -1,6 +1,6 @@
 //! The network over images of this size.
 
-use ddpm_unet::{AttentionFigures, Figures, LevelFigures, ModelConfig, ModelShape};
+use ddpm_unet::{AttentionCost, Cost, LevelCost, ModelConfig, ModelShape};
 
 use super::finding::Finding;
 use crate::words;
@@ -11,7 +11,7 @@ const MANY_TOKENS: u128 = 4096;
 const MUCH_PADDING: f64 = 1.5;
 
 /// Everything about the network that is known without building it.
-pub fn check(model: &ModelConfig, figures: &Figures, shape: ModelShape) -> Vec<Finding> {
+pub fn check(model: &ModelConfig, figures: &Cost, shape: ModelShape) -> Vec<Finding> {
     let groups = match model {
         ModelConfig::Unet(section) => Some(section.groups),
         ModelConfig::Plain(_) => None,
@@ -29,7 +29,7 @@ pub fn check(model: &ModelConfig, figures: &Figures, shape: ModelShape) -> Vec<F
     found
 }
 
-fn size(figures: &Figures) -> Finding {
+fn size(figures: &Cost) -> Finding {
     let text = format!(
         "{} parameters, {} multiplications an evaluation of an image",
         words::count(figures.parameters),
@@ -39,7 +39,7 @@ fn size(figures: &Figures) -> Finding {
 }
 
 /// Image size against the network's halvings.
-fn levels(figures: &Figures, shape: ModelShape) -> Finding {
+fn levels(figures: &Cost, shape: ModelShape) -> Finding {
     let sizes: Vec<String> = figures.levels.iter().map(named).collect();
     let [height, width] = [shape.height, shape.width];
     let mut text = format!(
@@ -69,12 +69,12 @@ fn levels(figures: &Figures, shape: ModelShape) -> Finding {
     }
 }
 
-fn named(level: &LevelFigures) -> String {
+fn named(level: &LevelCost) -> String {
     format!("{}x{}", level.height, level.width)
 }
 
 /// Channels and groups; which groups are impossible is an error of the figures themselves.
-fn channels(figures: &Figures, groups: Option<usize>) -> Finding {
+fn channels(figures: &Cost, groups: Option<usize>) -> Finding {
     let counts = || figures.levels.iter().map(|level| level.channels);
     let listed: Vec<String> = counts().map(|count| count.to_string()).collect();
     let text = format!("{} channels", listed.join(", "));
@@ -89,7 +89,7 @@ fn channels(figures: &Figures, groups: Option<usize>) -> Finding {
     Finding::ok("channels", text)
 }
 
-fn attention(figures: &Figures, level: &LevelFigures, attended: &AttentionFigures) -> Finding {
+fn attention(figures: &Cost, level: &LevelCost, attended: &AttentionCost) -> Finding {
     let text = format!(
         "at {}: {} tokens, {}, {}, {} of the multiplications",
         named(level),
@@ -147,7 +147,7 @@ mod tests {
             self_condition: false,
             steps: 10,
         };
-        check(&model, &Figures::of(&model, shape).unwrap(), shape)
+        check(&model, &Cost::of(&model, shape).unwrap(), shape)
     }
 
     fn level_of(found: &[Finding], topic: &str) -> Option<Level> {

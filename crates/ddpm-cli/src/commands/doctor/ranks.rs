@@ -3,12 +3,12 @@
 use anyhow::Result;
 
 use super::super::Report;
-use crate::args::DoctorArgs;
+use crate::args::{Common, DoctorArgs};
 use crate::ranks::Launched;
 
 /// # Errors   [`crate::exit::UsageError`]: this program cannot
 #[cfg(not(feature = "mpi"))]
-pub fn doctor(_args: &DoctorArgs, _quiet: bool, launched: Launched) -> Result<Report> {
+pub fn doctor(_args: &DoctorArgs, _common: Common, launched: Launched) -> Result<Report> {
     super::super::in_ranks::refuse(launched)
 }
 
@@ -46,8 +46,9 @@ mod with_mpi {
     /// Examines as one of several ranks; rank 0 reports.
     ///
     /// # Errors   as without ranks, on rank 0
-    pub fn doctor(args: &DoctorArgs, quiet: bool, _launched: Launched) -> Result<Report> {
-        share(|session| {
+    pub fn doctor(args: &DoctorArgs, common: Common, _launched: Launched) -> Result<Report> {
+        let quiet = common.quiet > 0;
+        share(common.json, |session| {
             let mut ranks = session.ranks(PATIENCE);
             let first = session.rank() == 0;
             let own = first.then(|| examine(args, quiet)).transpose();

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use ddpm_diffusion::{Plan, SampleConfig, Sampler};
 use ddpm_model::OpenedModel;
-use ddpm_unet::{Conditioning, Figures, Model, UnetError};
+use ddpm_unet::{Conditioning, Cost, Model, UnetError};
 
 use crate::args::SampleArgs;
 use crate::exit::UsageError;
@@ -42,7 +42,7 @@ pub fn check_counts(args: &SampleArgs) -> Result<(), UsageError> {
 pub fn size(
     asked: Option<[usize; 2]>,
     opened: &OpenedModel,
-) -> Result<([usize; 2], Figures), UsageError> {
+) -> Result<([usize; 2], Cost), UsageError> {
     let size = asked.or(opened.size).ok_or_else(|| {
         UsageError("this model does not say its image size; give it with --size 32".into())
     })?;
@@ -62,9 +62,9 @@ pub fn size(
                     "the levels of this network divide sides by {multiple}; take {near}"
                 )));
             }
-            Figures::of_unet(unet.config(), size)
+            Cost::of_unet(unet.config(), size)
         }
-        Model::Plain(plain) => Figures::of_plain(plain.channels(), plain.features(), size),
+        Model::Plain(plain) => Cost::of_plain(plain.channels(), plain.features(), size),
     };
     let figures = figures.map_err(|error: UnetError| cannot(error.to_string()))?;
     if let Some(trained) = opened.size

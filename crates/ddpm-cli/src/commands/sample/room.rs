@@ -2,7 +2,7 @@
 
 use ddpm_device::Picked;
 use ddpm_train::sampling_bytes;
-use ddpm_unet::{Figures, Precision};
+use ddpm_unet::{Cost, Precision};
 
 use crate::machine::{self, Memory, NoRoom};
 use crate::words;
@@ -14,7 +14,7 @@ pub const BATCH: usize = 64;
 #[derive(Debug)]
 pub struct Need<'a> {
     /// Of the network at the images' size.
-    pub figures: &'a Figures,
+    pub figures: &'a Cost,
     /// `[channels, height, width]` of an image.
     pub image: [usize; 3],
     /// What it is computed in.
@@ -24,11 +24,11 @@ pub struct Need<'a> {
 }
 
 impl Need<'_> {
-    fn bytes(&self, batch: usize, on_processor: bool) -> u128 {
+    fn bytes(&self, batch: usize, on_cpu: bool) -> u128 {
         let image = self.image.iter().fold(1, |product: u128, side| {
             product.saturating_mul(*side as u128)
         });
-        let outputs = if on_processor { self.outputs } else { 0 };
+        let outputs = if on_cpu { self.outputs } else { 0 };
         sampling_bytes(self.figures, image, batch as u128, self.precision).saturating_add(outputs)
     }
 }
@@ -46,7 +46,7 @@ pub fn batch(
     let Some(memory) = machine::memory_of(picked) else {
         return Ok(wanted);
     };
-    let bytes = |batch| need.bytes(batch, picked.is_processor());
+    let bytes = |batch| need.bytes(batch, picked.is_cpu());
     // The weights have been loaded: they are part of the need, and not of what is free any more.
     let loaded = u64::try_from(need.figures.parameters.saturating_mul(4)).unwrap_or(u64::MAX);
     let memory = Memory {

@@ -3,12 +3,12 @@
 use anyhow::Result;
 
 use super::super::Report;
-use crate::args::TrainArgs;
+use crate::args::{Common, TrainArgs};
 use crate::ranks::Launched;
 
 /// # Errors   [`crate::exit::UsageError`]: this program cannot
 #[cfg(not(feature = "mpi"))]
-pub fn train(_args: &TrainArgs, _quiet: bool, launched: Launched) -> Result<Report> {
+pub fn train(_args: &TrainArgs, _common: Common, launched: Launched) -> Result<Report> {
     super::super::in_ranks::refuse(launched)
 }
 
@@ -38,8 +38,10 @@ mod with_mpi {
     /// Trains as one of several ranks. Rank 0 writes and reports.
     ///
     /// # Errors   as without ranks, on rank 0
-    pub fn train(args: &TrainArgs, quiet: bool, _launched: Launched) -> Result<Report> {
-        share(|session| in_session(args, quiet, session))
+    pub fn train(args: &TrainArgs, common: Common, _launched: Launched) -> Result<Report> {
+        share(common.json, |session| {
+            in_session(args, common.quiet > 0, session)
+        })
     }
 
     fn in_session(args: &TrainArgs, quiet: bool, session: &Session) -> Result<Report> {

@@ -1,4 +1,4 @@
-//! [`crate::Convolution`] on graphics cards.
+//! [`crate::Convolution`] on GPUs.
 
 use std::sync::PoisonError;
 
@@ -50,7 +50,7 @@ impl Operands {
             }
             _ => self.x.clone(),
         };
-        if self.options.conv.double {
+        if self.options.conv.upsample_nearest_2x {
             images::doubled(&x)
         } else {
             x
@@ -149,7 +149,7 @@ impl Backward<Cube, 6> for ConvolutionBackward {
         }
         let mut d = convolution::data_gradient(&dy, &operands.weight, operands.geometry);
         drop(dy);
-        if operands.options.conv.double {
+        if operands.options.conv.upsample_nearest_2x {
             d = images::undoubled(&d);
         }
         if let (Some(options), Some(moments)) = (operands.options.norm, &operands.moments) {

@@ -1,4 +1,4 @@
-//! [`crate::group_norm`] on graphics cards.
+//! [`crate::group_norm`] on GPUs.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;

@@ -1,4 +1,4 @@
-//! The kernels as operations of burn's backend for graphics cards, with their gradients.
+//! The kernels as operations of burn's backend for GPUs, with their gradients.
 
 mod convolution;
 mod group_norm;
@@ -75,7 +75,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Cube, C> {
     }
 }
 
-/// What cards have kernels for and the processor needs none.
+/// What GPUs have kernels for and the CPU needs none.
 #[backend_extension(Autodiff, Cube)]
 pub(crate) trait Images: Backend {
     fn concatenate_kernel(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -92,11 +92,11 @@ pub(crate) trait Images: Backend {
 
 impl Images for Cube {
     fn concatenate_kernel(a: CubeTensor, b: CubeTensor) -> CubeTensor {
-        one::concatenate(a, b)
+        one::concat_channels(a, b)
     }
 
     fn double_kernel(x: CubeTensor) -> CubeTensor {
-        one::double(x)
+        one::upsample_nearest_2x(x)
     }
 
     fn dropout_kernel(x: CubeTensor, key: CubeTensor, probability: f64, first: u64) -> CubeTensor {
@@ -133,12 +133,12 @@ impl<C: CheckpointStrategy> Images for Autodiff<Cube, C> {
     }
 }
 
-pub(crate) fn concatenate(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
+pub(crate) fn concat_channels(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     let (a, b) = (a.into_dispatch(), b.into_dispatch());
     Tensor::from_dispatch(<Dispatch as Images>::concatenate_kernel(a, b))
 }
 
-pub(crate) fn double(x: Tensor<4>) -> Tensor<4> {
+pub(crate) fn upsample_nearest_2x(x: Tensor<4>) -> Tensor<4> {
     Tensor::from_dispatch(<Dispatch as Images>::double_kernel(x.into_dispatch()))
 }
 
@@ -148,11 +148,11 @@ pub(crate) fn dropout(x: Tensor<4>, key: Tensor<1>, probability: f64, first: u64
     Tensor::from_dispatch(y)
 }
 
-/// The tensor of a card behind one without autodiff.
+/// The tensor of a GPU behind one without autodiff.
 pub(crate) fn primitive<const D: usize>(x: Tensor<D>) -> CubeTensor {
     match <DispatchTensor as DispatchKindConversion<Cube>>::try_into_backend(x.into_dispatch()) {
         Ok(tensor) => tensor.float(),
-        Err(problem) => unreachable!("a card's tensor without autodiff: {problem}"),
+        Err(problem) => unreachable!("a GPU's tensor without autodiff: {problem}"),
     }
 }
 

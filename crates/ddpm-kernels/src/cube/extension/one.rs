@@ -71,13 +71,13 @@ impl Backward<Cube, 2> for ConcatenateBackward {
     }
 }
 
-/// [`crate::concatenate`] without autodiff.
-pub(super) fn concatenate(a: CubeTensor, b: CubeTensor) -> CubeTensor {
+/// [`crate::concat_channels`] without autodiff.
+pub(super) fn concat_channels(a: CubeTensor, b: CubeTensor) -> CubeTensor {
     let [a, b] = [a, b].map(channels_last);
     channels_first_view(images::concatenated(&a, &b))
 }
 
-/// [`crate::concatenate`] under autodiff.
+/// [`crate::concat_channels`] under autodiff.
 pub(super) fn concatenate_tracked<C: CheckpointStrategy>(
     tensors: [FloatTensor<Autodiff<Cube, C>>; 2],
 ) -> FloatTensor<Autodiff<Cube, C>> {
@@ -108,12 +108,12 @@ impl Backward<Cube, 1> for DoubleBackward {
     }
 }
 
-/// [`crate::double`] without autodiff.
-pub(super) fn double(x: CubeTensor) -> CubeTensor {
+/// [`crate::upsample_nearest_2x`] without autodiff.
+pub(super) fn upsample_nearest_2x(x: CubeTensor) -> CubeTensor {
     channels_first_view(images::doubled(&channels_last(x)))
 }
 
-/// [`crate::double`] under autodiff.
+/// [`crate::upsample_nearest_2x`] under autodiff.
 pub(super) fn double_tracked<C: CheckpointStrategy>(
     x: FloatTensor<Autodiff<Cube, C>>,
 ) -> FloatTensor<Autodiff<Cube, C>> {
@@ -121,7 +121,7 @@ pub(super) fn double_tracked<C: CheckpointStrategy>(
         .prepare::<C>([x.node()])
         .compute_bound()
         .stateful();
-    let y = double(x.into_primitive());
+    let y = upsample_nearest_2x(x.into_primitive());
     match prepared {
         OpsKind::Tracked(prepared) => prepared.finish((), y),
         OpsKind::UnTracked(prepared) => prepared.finish(y),

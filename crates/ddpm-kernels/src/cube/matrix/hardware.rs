@@ -74,7 +74,7 @@ pub(super) fn types(instruction: Instruction, dtype: DType) -> [ElemType; 3] {
     }
 }
 
-/// Cubes that keep a card busy.
+/// Cubes that keep a GPU busy.
 pub(in crate::cube) fn enough(client: &Client) -> usize {
     let multiprocessors = client.properties().hardware.num_streaming_multiprocessors;
     multiprocessors.map_or(64, |count| count as usize)

@@ -1,4 +1,4 @@
-//! Matrix products on a card's matrix units: convolutions without unrolled patches, and their gradients.
+//! Matrix products on a GPU's matrix units: convolutions without unrolled patches, and their gradients.
 //!
 //! A cube makes 128×128 results, or 64×64 where there would be too few cubes, from slices of the depth in shared memory.
 //! While one slice is multiplied, the next is on its way into registers. Slices lie as their tensors do, so nothing is
@@ -176,7 +176,7 @@ pub(super) fn data_gradient(
 }
 
 /// The gradient of its weight, `[out, k, k, in]` in f32. The depth, all pixels of the batch, is split among cubes,
-/// since the result alone would keep few of a card's multiprocessors busy.
+/// since the result alone would keep few of a GPU's multiprocessors busy.
 pub(super) fn weight_gradient(
     x: &CubeTensor,
     dy: &CubeTensor,

@@ -96,7 +96,7 @@ pub(super) enum Operation {
 pub(super) enum Instruction {
     /// By squares that only the plane knows the order of, of this depth: wherever there are matrix units.
     Squares { depth: usize },
-    /// By registers of a known order, which NVIDIA's cards fill from shared memory in one instruction.
+    /// By registers of a known order, which NVIDIA's GPUs fill from shared memory in one instruction.
     Registers,
     /// One value by another, on ordinary units: `units.rs`.
     Units,

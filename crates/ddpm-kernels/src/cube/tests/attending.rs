@@ -12,7 +12,7 @@ fn attention_by_parts_of_a_batch() {
         let of = |index, channels| {
             let shape = [batch, side, side, channels];
             let data = TensorData::new(random(index, shape.iter().product()), shape);
-            primitive(Tensor::<4>::from_data(data, &card()))
+            primitive(Tensor::<4>::from_data(data, &gpu()))
         };
         let read = |x| values(of_dimensions::<4>(x));
         let (qkv, dy) = (of(0, 3 * heads * dim), of(1, heads * dim));

@@ -39,7 +39,7 @@ fn captured(attempt: Capture) -> Graph {
 #[test]
 #[ignore = "needs a GPU, or Vulkan in software"]
 fn a_graph_replays_what_it_captured() {
-    let device = card();
+    let device = gpu();
     let tensor = |i: u64, shape: [usize; 4]| {
         let data = TensorData::new(random(i, shape.iter().product()), shape);
         Tensor::<4>::from_data(data, &device)
@@ -56,12 +56,12 @@ fn a_graph_replays_what_it_captured() {
             options: Conv2dOptions {
                 stride: 1,
                 padding: (1, 1),
-                double: true,
+                upsample_nearest_2x: true,
             },
             cache: None,
         };
         let y = layer.forward(x);
-        concatenate(y.clone() * 0.5, y) * t.unsqueeze_dims::<4>(&[1, 2, 3])
+        concat_channels(y.clone() * 0.5, y) * t.unsqueeze_dims::<4>(&[1, 2, 3])
     };
     let mut run = over(&network);
     let x = |i: u64| tensor(10 + i, [3, 4, 5, 6]);
@@ -78,7 +78,7 @@ fn a_graph_replays_what_it_captured() {
         drop(graph.replay(&given(x(i), t(i))).unwrap());
         assert_eq!(values(lent), expected, "{i}: what was lent is");
     }
-    // An error of the function is that of the graph, and leaves the card at work.
+    // An error of the function is that of the graph, and leaves the GPU at work.
     let mut fails = |_| Err::<GraphInputs, _>(7);
     assert_eq!(capture(&given(x(0), t(0)), &mut fails).unwrap_err(), 7);
     let calls = std::cell::Cell::new(0);
@@ -93,11 +93,11 @@ fn a_graph_replays_what_it_captured() {
     captured(capture(&given(x(0), t(0)), &mut run).unwrap());
 }
 
-/// What cannot be captured, a number sent to the card here, is not.
+/// What cannot be captured, a number sent to the GPU here, is not.
 #[test]
 #[ignore = "needs a GPU, or Vulkan in software"]
 fn what_is_no_recording_is_refused() {
-    let device = card();
+    let device = gpu();
     let x = Tensor::<4>::ones([1, 1, 1, 4], &device);
     let t = Tensor::<1>::ones([1], &device);
     let mut next = 0.0f32;
@@ -115,7 +115,7 @@ fn what_is_no_recording_is_refused() {
 #[test]
 #[ignore = "needs a GPU, or Vulkan in software"]
 fn memory_is_told_apart() {
-    let x = Tensor::<1>::ones([4], &card());
+    let x = Tensor::<1>::ones([4], &gpu());
     assert!(same_memory(&x, &x.clone()));
     assert!(same_memory(&x, &x.clone().reshape([2, 2]).reshape([4])));
     assert!(!same_memory(&x, &(x.clone() + 1.0)));

@@ -8,10 +8,10 @@ use crate::cube::algorithm::{
 };
 use crate::cube::{of_dimensions, primitive};
 
-/// On the card, `[values]`.
+/// On the GPU, `[values]`.
 fn tensor(data: &[f32]) -> burn_cubecl::tensor::CubeTensor {
     let data = TensorData::new(data.to_vec(), [data.len()]);
-    primitive(Tensor::<1>::from_data(data, &card()))
+    primitive(Tensor::<1>::from_data(data, &gpu()))
 }
 
 /// A kernel that comes to something else, or to nothing, is not chosen, however fast it is.
@@ -176,14 +176,14 @@ fn work_that_stays_zero_is_left_to_the_ordinary_units() {
     assert!(!export().keys().any(|key| key.contains("always zero")));
 }
 
-/// What the processor computes in does not decide for the cards.
+/// What the CPU computes in does not decide for the GPUs.
 #[test]
 #[ignore = "needs a GPU, or Vulkan in software"]
-fn the_processor_does_not_forbid_tf32() {
+fn the_cpu_does_not_forbid_tf32() {
     allow_tf32(true);
     Precision::F32.choose(&Device::flex()).unwrap();
     assert!(tf32_is_allowed());
-    Precision::F32.choose(&card()).unwrap();
+    Precision::F32.choose(&gpu()).unwrap();
     assert!(!tf32_is_allowed());
 }
 

@@ -6,8 +6,8 @@ use crate::{DropoutKey, dropout};
 
 #[test]
 #[ignore = "needs a GPU, or Vulkan in software"]
-fn the_card_drops_what_the_host_drops() {
-    let device = card().autodiff();
+fn the_gpu_drops_what_the_host_drops() {
+    let device = gpu().autodiff();
     for case in 0..40 {
         let draw = |k, n| draw(1000 + case, k, n);
         let shape = [draw(0, 4), draw(1, 13), draw(2, 9), draw(3, 9)].map(|n| n + 1);

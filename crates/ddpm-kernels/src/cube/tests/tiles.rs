@@ -11,7 +11,7 @@ use crate::cube::{of_dimensions, primitive};
 
 fn tensor<const D: usize>(index: u64, shape: [usize; D]) -> CubeTensor {
     let data = TensorData::new(random(index, shape.iter().product()), shape);
-    primitive(Tensor::<D>::from_data(data, &card()))
+    primitive(Tensor::<D>::from_data(data, &gpu()))
 }
 
 fn read(x: &CubeTensor) -> Vec<f32> {
@@ -38,8 +38,8 @@ fn same(name: &str, x: &CubeTensor, g: &Geometry, got: &[f32], expected: &[f32])
     );
 }
 
-/// Small tiles do all of these, however many planes share a large one: large ones take more memory than a processor
-/// posing as a card shares among the threads of a cube.
+/// Small tiles do all of these, however many planes share a large one: large ones take more memory than a CPU
+/// posing as a GPU shares among the threads of a cube.
 const PLANES: Planes = Planes::Four;
 
 /// Sizes beside those of tiles, with strides and paddings that networks have and others.

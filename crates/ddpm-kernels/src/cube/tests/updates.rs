@@ -1,4 +1,4 @@
-//! All parameters in one launch, and the card's own judgement of a step.
+//! All parameters in one launch, and the GPU's own judgement of a step.
 
 use super::*;
 use crate::{
@@ -53,7 +53,7 @@ fn all_parameters_move_as_one_by_one() {
             .flat_map(|s| [s.weight, s.exp_avg, s.exp_avg_sq, s.ema].map(values));
         (norm, columns.collect::<Vec<_>>())
     };
-    let (norm, got) = run(&card());
+    let (norm, got) = run(&gpu());
     let (expected_norm, expected) = run(&Device::flex());
     assert!((norm / expected_norm - 1.0).abs() < 1e-6);
     for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
@@ -62,11 +62,11 @@ fn all_parameters_move_as_one_by_one() {
     }
 }
 
-/// The card's own judgement against the host's: clipped or not, with bad numbers among losses and gradients, and
+/// The GPU's own judgement against the host's: clipped or not, with bad numbers among losses and gradients, and
 /// once halted nothing moves before it is cleared.
 #[test]
 #[ignore = "needs a GPU, or Vulkan in software"]
-fn a_card_judges_as_the_host_does() {
+fn a_gpu_checks_a_step_as_the_host_does() {
     let lengths = [70usize, 300];
     let step = AdamStep {
         grad_scale: f64::NAN,
@@ -139,7 +139,7 @@ fn a_card_judges_as_the_host_does() {
         }
         trace
     };
-    let (got, expected) = (run(&card()), run(&Device::flex()));
+    let (got, expected) = (run(&gpu()), run(&Device::flex()));
     for (i, ((numbers, moved), (by_host, expected))) in got.into_iter().zip(expected).enumerate() {
         let same = |a: f32, b: f32| a == b || (a.is_nan() && b.is_nan());
         let pairs = numbers.losses.iter().zip(&by_host.losses);

@@ -8,7 +8,7 @@ const ENOUGH_FOR_TRANSFORM: u128 = 64;
 
 /// What some layers cost, for one image where images matter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Cost {
+pub(super) struct LayerCost {
     pub(super) parameters: u128,
     pub(super) multiplications: u128,
     pub(super) kept: u128,
@@ -16,7 +16,7 @@ pub(super) struct Cost {
     pub(super) packed: u128,
 }
 
-impl Cost {
+impl LayerCost {
     /// The cost of both.
     pub(super) fn and(self, other: Self) -> Self {
         Self {
@@ -105,11 +105,11 @@ pub(super) fn conv(
     kernel: usize,
     stride: Stride,
     plane: Plane,
-) -> Cost {
+) -> LayerCost {
     let (input, output, kernel) = (input as u128, output as u128, kernel as u128);
     let weight = product(&[kernel, kernel, input, output]);
     let transformed = kernel == 3 && stride == Stride::One && plane.area() >= ENOUGH_FOR_TRANSFORM;
-    Cost {
+    LayerCost {
         parameters: weight.saturating_add(output),
         multiplications: product(&[weight, plane.area()]),
         kept: 0,
@@ -122,28 +122,28 @@ pub(super) fn conv(
 }
 
 /// A linear layer over one vector an image.
-pub(super) fn linear(input: usize, output: usize) -> Cost {
+pub(super) fn linear(input: usize, output: usize) -> LayerCost {
     let weight = product(&[input as u128, output as u128]);
-    Cost {
+    LayerCost {
         parameters: weight.saturating_add(output as u128),
         multiplications: weight,
         packed: weight,
-        ..Cost::default()
+        ..LayerCost::default()
     }
 }
 
 /// A table of parameters.
-pub(super) fn table(rows: usize, columns: usize) -> Cost {
-    Cost {
+pub(super) fn table(rows: usize, columns: usize) -> LayerCost {
+    LayerCost {
         parameters: product(&[rows as u128, columns as u128]),
-        ..Cost::default()
+        ..LayerCost::default()
     }
 }
 
 /// Scale and shift of a group normalisation.
 ///
 /// # Errors   [`UnetError::Config`] if `groups` does not divide `channels`
-pub(super) fn norm(groups: usize, channels: usize) -> Result<Cost, UnetError> {
+pub(super) fn norm(groups: usize, channels: usize) -> Result<LayerCost, UnetError> {
     check_groups(groups, channels)?;
     Ok(table(2, channels))
 }

@@ -1,11 +1,11 @@
 //! The figures of the plain U-Net; read it beside [`crate::PlainUNet`].
 
-use super::cost::{Cost, Plane, Stride, conv, product};
-use super::{Figures, LevelFigures, live};
+use super::layer::{LayerCost, Plane, Stride, conv, product};
+use super::{Cost, LevelCost, live};
 
 /// `channels` and `features` have been checked.
-pub(super) fn figures(channels: usize, features: &[usize], [height, width]: [usize; 2]) -> Figures {
-    let mut total = Cost::default();
+pub(super) fn figures(channels: usize, features: &[usize], [height, width]: [usize; 2]) -> Cost {
+    let mut total = LayerCost::default();
     let mut plane = Plane { height, width };
     let mut levels = Vec::new();
     let mut entering = channels + 1;
@@ -35,7 +35,7 @@ pub(super) fn figures(channels: usize, features: &[usize], [height, width]: [usi
     let whole = Plane { height, width };
     total = total.and(conv(entering, channels, 1, Stride::One, whole));
     let all: Vec<_> = levels.iter().copied().chain([below_all]).collect();
-    Figures {
+    Cost {
         parameters: total.parameters,
         multiplications: total.multiplications,
         kept: total.kept,
@@ -51,8 +51,8 @@ pub(super) fn figures(channels: usize, features: &[usize], [height, width]: [usi
     }
 }
 
-fn level(plane: Plane, channels: usize) -> LevelFigures {
-    LevelFigures {
+fn level(plane: Plane, channels: usize) -> LevelCost {
+    LevelCost {
         height: plane.height,
         width: plane.width,
         channels,
@@ -61,7 +61,7 @@ fn level(plane: Plane, channels: usize) -> LevelFigures {
 }
 
 /// Two convolutions with ReLU: the input and both results of ReLU are kept.
-fn double_conv(input: usize, output: usize, plane: Plane) -> Cost {
+fn double_conv(input: usize, output: usize, plane: Plane) -> LayerCost {
     let numbers = |channels: usize| product(&[channels as u128, plane.area()]);
     conv(input, output, 3, Stride::One, plane)
         .and(conv(output, output, 3, Stride::One, plane))
@@ -71,9 +71,9 @@ fn double_conv(input: usize, output: usize, plane: Plane) -> Cost {
 }
 
 /// The 2×2 transposed convolution of a map of `plane`.
-fn doubling(input: usize, output: usize, plane: Plane) -> Cost {
+fn doubling(input: usize, output: usize, plane: Plane) -> LayerCost {
     let weight = product(&[4, input as u128, output as u128]);
-    Cost {
+    LayerCost {
         parameters: weight.saturating_add(output as u128),
         multiplications: product(&[weight, plane.area()]),
         kept: 0,

@@ -1,19 +1,19 @@
-//! The program on a graphics card: the processor posing as one (Mesa's lavapipe), through wgpu.
+//! The program on a GPU: the CPU posing as one (Mesa's lavapipe), through wgpu.
 
 #![cfg(feature = "wgpu")]
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may stop it")]
 
 use std::path::Path;
 
-use ddpm_tests::{Ended, Workplace, tiny};
+use ddpm_tests::{Ended, Sandbox, tiny};
 use serde_json::Value;
 
 const CARD: &str = "wgpu:cpu";
 
 /// A tiny run there.
-fn train(place: &Workplace, run: &str, more: &[&str]) -> Ended {
-    let on_card = |arg: String| if arg == "cpu" { CARD.to_owned() } else { arg };
-    let mut args: Vec<String> = tiny(run).into_iter().map(on_card).collect();
+fn train(place: &Sandbox, run: &str, more: &[&str]) -> Ended {
+    let on_gpu = |arg: String| if arg == "cpu" { CARD.to_owned() } else { arg };
+    let mut args: Vec<String> = tiny(run).into_iter().map(on_gpu).collect();
     args.extend(more.iter().map(|arg| (*arg).to_owned()));
     place.ddpm(args)
 }
@@ -37,12 +37,12 @@ fn close(got: &[f64], expected: &[f64], tolerance: f64) {
     }
 }
 
-/// The card leaves a bad update out by itself, while the steps after it are under way: they are done again, and the
-/// run is that of the processor, which waits for every step.
+/// The GPU leaves a bad update out by itself, while the steps after it are under way: they are done again, and the
+/// run is that of the CPU, which waits for every step.
 #[test]
 #[ignore = "needs a GPU, or Vulkan in software"]
 fn a_bad_batch_is_left_out_there_too() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     let run = |name: &str, device: &str| {
         let args = tiny(name).into_iter();
         let args = args.map(|arg| if arg == "cpu" { device.to_owned() } else { arg });
@@ -54,35 +54,35 @@ fn a_bad_batch_is_left_out_there_too() {
         (losses(&folder), skips)
     };
     let (expected, left_out) = run("cpu", "cpu");
-    let (found, left_out_there) = run("card", CARD);
+    let (found, left_out_there) = run("GPU", CARD);
     assert_eq!(left_out.lines().count(), 1);
     assert_eq!(left_out_there, left_out);
     close(&found, &expected, 1e-4);
 }
 
 /// The same seed is the same noise on every device: the losses differ by rounding, which f32 keeps small over a few
-/// steps. What was trained there can be gone on with on the processor, and drawn from.
+/// steps. What was trained there can be gone on with on the CPU, and drawn from.
 #[test]
 #[ignore = "needs a GPU, or Vulkan in software"]
-fn a_run_is_that_of_the_processor() {
-    let place = Workplace::new();
+fn a_run_is_that_of_the_cpu() {
+    let place = Sandbox::new();
     place.train_tiny("cpu", &[]).done();
-    train(&place, "card", &[]).done();
-    let [cpu, card] = ["cpu", "card"].map(|run| losses(&place.path(run)));
-    close(&card, &cpu, 1e-4);
+    train(&place, "GPU", &[]).done();
+    let [cpu, gpu] = ["cpu", "GPU"].map(|run| losses(&place.path(run)));
+    close(&gpu, &cpu, 1e-4);
     let draw = |device: &str, grid: &str| {
         let args = [
-            "sample", "--model", "card", "--n", "4", "--steps", "3", "--device", device,
+            "sample", "--model", "GPU", "--n", "4", "--steps", "3", "--device", device,
         ];
         place.ddpm(args.into_iter().chain(["--grid", grid])).done();
     };
-    draw(CARD, "card.png");
+    draw(CARD, "GPU.png");
     draw("cpu", "cpu.png");
     let args = [
         "train",
         "--resume",
         "--run",
-        "card",
+        "GPU",
         "--device",
         "cpu",
         "--set",
@@ -95,7 +95,7 @@ fn a_run_is_that_of_the_processor() {
 #[test]
 #[ignore = "needs a GPU, or Vulkan in software"]
 fn half_precision_trains() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     place.train_tiny("cpu", &[]).done();
     train(&place, "half", &["--set", "train.precision=f16"]).done();
     let [cpu, half] = ["cpu", "half"].map(|run| losses(&place.path(run)));
@@ -105,9 +105,9 @@ fn half_precision_trains() {
 #[test]
 #[ignore = "needs a GPU, or Vulkan in software"]
 fn what_a_device_lacks_is_said() {
-    let place = Workplace::new();
+    let place = Sandbox::new();
     for (device, precision, words) in [
-        ("cpu", "bf16", "the processor's kernels compute in f32 only"),
+        ("cpu", "bf16", "the CPU's kernels compute in f32 only"),
         (CARD, "tf32", "has no TF32 matrix units"),
     ] {
         let set = format!("train.precision={precision}");

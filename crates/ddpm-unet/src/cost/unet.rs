@@ -1,7 +1,7 @@
 //! The figures of the U-Net; read it beside [`crate::UNet2D::new`].
 
-use super::cost::{Cost, Plane, Stride, conv, linear, norm, product, table};
-use super::{AttentionFigures, Figures, LevelFigures, live};
+use super::layer::{LayerCost, Plane, Stride, conv, linear, norm, product, table};
+use super::{AttentionCost, Cost, LevelCost, live};
 use crate::attention::heads;
 use crate::config::{
     ClassEmbedKind, DownBlockKind, ResampleStyle, TimeEmbeddingKind, TimeScaleShift, UNet2DConfig,
@@ -9,9 +9,9 @@ use crate::config::{
 };
 use crate::error::UnetError;
 use crate::layers::Activation;
-use crate::resnet::{Inside, ResnetOptions, TimeShift};
+use crate::resnet::{ResnetOptions, ResnetResample, TimeShift};
 
-pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Figures, UnetError> {
+pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Cost, UnetError> {
     config.validate()?;
     let channels = &config.block_out_channels;
     let final_level = channels.len() - 1;
@@ -26,7 +26,7 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Figures
             .keeping(numbers(config.in_channels, planes[0])),
     );
     // Blocks with attention and their cost, by level.
-    let mut attended = vec![(0u128, Cost::default()); channels.len()];
+    let mut attended = vec![(0u128, LayerCost::default()); channels.len()];
     // What it adds is returned too.
     let mut attend = |level: usize, blocks: u128, groups: Option<usize>| {
         let cost = attention(
@@ -38,7 +38,7 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Figures
         let cost = cost.times(blocks);
         let (count, sum) = attended[level];
         attended[level] = (count.saturating_add(blocks), sum.and(cost));
-        Ok::<Cost, UnetError>(cost)
+        Ok::<LayerCost, UnetError>(cost)
     };
     // What lies between the blocks, and the most that is kept inside one.
     let mut between = numbers(first, planes[0]);
@@ -47,13 +47,13 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Figures
     let mut entering = first;
     for (i, kind) in config.down_block_types.iter().enumerate() {
         let (output, plane) = (channels[i], planes[i]);
-        let others = residual(output, output, Inside::Keep, resnet, plane)?;
-        let mut block =
-            residual(entering, output, Inside::Keep, resnet, plane)?.and(others.times(layers - 1));
+        let others = residual(output, output, ResnetResample::Keep, resnet, plane)?;
+        let mut block = residual(entering, output, ResnetResample::Keep, resnet, plane)?
+            .and(others.times(layers - 1));
         between = between.saturating_add(product(&[layers, numbers(output, plane)]));
         let attended = match kind {
             DownBlockKind::AttnDownBlock2D => attend(i, layers, Some(resnet.groups_for(output)))?,
-            _ => Cost::default(),
+            _ => LayerCost::default(),
         };
         if i != final_level {
             between = between.saturating_add(numbers(output, plane.halved()));
@@ -61,7 +61,7 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Figures
                 || (*kind == DownBlockKind::AttnDownBlock2D
                     && config.downsample_type == ResampleStyle::Resnet);
             block = block.and(match by_residual {
-                true => residual(output, output, Inside::Halve, resnet, plane)?,
+                true => residual(output, output, ResnetResample::Halve, resnet, plane)?,
                 false => conv(output, output, 3, Stride::Two, plane.halved())
                     .keeping(numbers(output, plane)),
             });
@@ -73,8 +73,8 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Figures
 
     if config.mid_block_type.is_some() {
         let plane = planes[final_level];
-        let block = residual(last, last, Inside::Keep, resnet, plane)?.times(2);
-        let mut attended = Cost::default();
+        let block = residual(last, last, ResnetResample::Keep, resnet, plane)?.times(2);
+        let mut attended = LayerCost::default();
         if config.add_attention {
             let groups = match (config.attn_norm_num_groups, config.resnet_time_scale_shift) {
                 (Some(groups), _) => Some(groups),
@@ -93,7 +93,7 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Figures
         let (output, plane) = (channels[level], planes[level]);
         // The skips of a level: its own blocks', then what entered it on the way down.
         let entered = channels[level.saturating_sub(1)];
-        let part = |input| residual(input, output, Inside::Keep, resnet, plane);
+        let part = |input| residual(input, output, ResnetResample::Keep, resnet, plane);
         let mut block = part(entering + output)?
             .and(part(output + output)?.times(layers - 1))
             .and(part(output + entered)?);
@@ -101,7 +101,7 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Figures
             UpBlockKind::AttnUpBlock2D => {
                 attend(level, layers + 1, Some(resnet.groups_for(output)))?
             }
-            _ => Cost::default(),
+            _ => LayerCost::default(),
         };
         let after = match i == final_level {
             true => plane,
@@ -113,7 +113,7 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Figures
                 || (*kind == UpBlockKind::AttnUpBlock2D
                     && config.upsample_type == ResampleStyle::Resnet);
             block = block.and(match by_residual {
-                true => residual(output, output, Inside::Double, resnet, plane)?,
+                true => residual(output, output, ResnetResample::Double, resnet, plane)?,
                 false => {
                     conv(output, output, 3, Stride::One, after).keeping(numbers(output, plane))
                 }
@@ -131,11 +131,11 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Figures
     let total = attended.iter().fold(total, |sum, (_, cost)| sum.and(*cost));
     let levels = (0..channels.len()).map(|level| {
         let (blocks, cost) = attended[level];
-        LevelFigures {
+        LevelCost {
             height: planes[level].height,
             width: planes[level].width,
             channels: channels[level],
-            attention: (blocks > 0).then(|| AttentionFigures {
+            attention: (blocks > 0).then(|| AttentionCost {
                 blocks,
                 tokens: planes[level].area(),
                 heads: channels[level] / head_dim(channels[level]).max(1),
@@ -143,7 +143,7 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Figures
             }),
         }
     });
-    Ok(Figures {
+    Ok(Cost {
         parameters: total.parameters,
         multiplications: total.multiplications,
         kept: total.kept,
@@ -176,11 +176,11 @@ fn numbers(channels: usize, plane: Plane) -> u128 {
 }
 
 /// What turns time steps and classes into vectors.
-fn embeddings(config: &UNet2DConfig) -> Cost {
+fn embeddings(config: &UNet2DConfig) -> LayerCost {
     let first = config.block_out_channels[0];
     let temb = config.temb_channels();
     let (frequencies, features) = match config.time_embedding_type {
-        TimeEmbeddingKind::Positional => (Cost::default(), first),
+        TimeEmbeddingKind::Positional => (LayerCost::default(), first),
         TimeEmbeddingKind::Fourier => (table(1, first), 2 * first),
         TimeEmbeddingKind::Learned => {
             (table(config.num_train_timesteps.unwrap_or(1), first), first)
@@ -190,7 +190,7 @@ fn embeddings(config: &UNet2DConfig) -> Cost {
     let classes = match (config.class_embed_type, config.num_class_embeds) {
         (None, Some(classes)) => table(classes, temb),
         (Some(ClassEmbedKind::Timestep), _) => mlp,
-        (Some(ClassEmbedKind::Identity), _) | (None, None) => Cost::default(),
+        (Some(ClassEmbedKind::Identity), _) | (None, None) => LayerCost::default(),
     };
     frequencies.and(mlp).and(classes)
 }
@@ -201,14 +201,14 @@ fn embeddings(config: &UNet2DConfig) -> Cost {
 fn residual(
     input: usize,
     output: usize,
-    inside: Inside,
+    inside: ResnetResample,
     options: ResnetOptions,
     plane: Plane,
-) -> Result<Cost, UnetError> {
+) -> Result<LayerCost, UnetError> {
     let after = match inside {
-        Inside::Keep => plane,
-        Inside::Halve => plane.halved(),
-        Inside::Double => plane.doubled(),
+        ResnetResample::Keep => plane,
+        ResnetResample::Halve => plane.halved(),
+        ResnetResample::Double => plane.doubled(),
     };
     let projected = match options.time_shift {
         TimeShift::Default => output,
@@ -228,10 +228,10 @@ fn residual(
     cost = cost.keeping(product(&[apart, numbers(output, after)]));
     cost = cost.keeping(match inside {
         // Normalised, then averaged: the mean keeps what it read, the convolution the mean.
-        Inside::Halve => {
+        ResnetResample::Halve => {
             product(&[apart.max(1), numbers(input, plane)]).saturating_add(numbers(input, after))
         }
-        Inside::Keep | Inside::Double => product(&[apart, numbers(input, plane)]),
+        ResnetResample::Keep | ResnetResample::Double => product(&[apart, numbers(input, plane)]),
     });
     if options.dropout > 0.0 {
         // The mask, and what the convolution reads.
@@ -260,7 +260,7 @@ fn attention(
     head_dim: usize,
     groups: Option<usize>,
     plane: Plane,
-) -> Result<Cost, UnetError> {
+) -> Result<LayerCost, UnetError> {
     let heads = heads(channels, head_dim)?;
     let inner = heads * head_dim;
     let norm = groups.map(|groups| norm(groups, channels)).transpose()?;
@@ -270,7 +270,7 @@ fn attention(
     let projections = linear(channels, inner)
         .times(3)
         .and(linear(inner, channels));
-    Ok(Cost {
+    Ok(LayerCost {
         multiplications: product(&[projections.multiplications, tokens]).saturating_add(scores),
         widest: numbers(3 * inner, plane),
         ..projections.and(norm.unwrap_or_default())

@@ -3,14 +3,14 @@
 //! All counts are `u128` and saturate, so that no configuration overflows them, and a configuration that no
 //! network can have is the same error here as when it is built.
 //!
-//! [`Figures::parameters`] is exact. [`Figures::multiplications`] counts convolutions, linear layers and
-//! attention, not the transforms that save some of them. [`Figures::kept`] counts what the CPU kernels of
+//! [`Cost::parameters`] is exact. [`Cost::multiplications`] counts convolutions, linear layers and
+//! attention, not the transforms that save some of them. [`Cost::kept`] counts what the CPU kernels of
 //! `ddpm-kernels` and burn's autodiff keep from the forward to the backward pass: the input of each
 //! convolution (normalised inputs are computed again), queries, keys, values and results of attention, and
 //! the mask and result of dropout. Time embeddings and moments of normalisations are left out: they are
 //! vectors beside images.
 
-mod cost;
+mod layer;
 mod live;
 mod plain;
 #[cfg(test)]
@@ -26,7 +26,7 @@ use crate::model_json::Described;
 
 /// The figures of one network.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Figures {
+pub struct Cost {
     /// Parameters: equal to `num_params` of the network when it is built.
     pub parameters: u128,
     /// Multiplications of one network evaluation of one image.
@@ -44,12 +44,12 @@ pub struct Figures {
     /// kernel that is computed by F(4×4, 3×3).
     pub packed: u128,
     /// The levels, the image's own first; with the plain network, the bottleneck last.
-    pub levels: Vec<LevelFigures>,
+    pub levels: Vec<LevelCost>,
 }
 
 /// The figures of one level of resolution.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LevelFigures {
+pub struct LevelCost {
     /// Rows of its feature maps, padding included.
     pub height: usize,
     /// Columns of its feature maps, padding included.
@@ -57,12 +57,12 @@ pub struct LevelFigures {
     /// Channels that leave it.
     pub channels: usize,
     /// Its attention on the way down, in the middle and on the way up together.
-    pub attention: Option<AttentionFigures>,
+    pub attention: Option<AttentionCost>,
 }
 
 /// The figures of a level's attention.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AttentionFigures {
+pub struct AttentionCost {
     /// How many blocks have it.
     pub blocks: u128,
     /// Tokens: the pixels of a feature map.
@@ -73,7 +73,7 @@ pub struct AttentionFigures {
     pub multiplications: u128,
 }
 
-impl Figures {
+impl Cost {
     /// The figures of the network that `model` builds for images of `shape`.
     ///
     /// # Errors   those of [`ModelConfig::build`], for the same configurations
@@ -108,7 +108,7 @@ impl Figures {
     }
 
     /// The share of one evaluation's multiplications that a level's attention has, from 0 to 1.
-    pub fn share(&self, attention: &AttentionFigures) -> f64 {
+    pub fn share(&self, attention: &AttentionCost) -> f64 {
         attention.multiplications as f64 / self.multiplications.max(1) as f64
     }
 }
@@ -119,7 +119,7 @@ impl Figures {
 pub fn parameters_of_json(json: &Map<String, Value>) -> Result<u128, UnetError> {
     // The size of the images does not matter to the weights.
     let figures = match Described::read(json)? {
-        Described::Unet { config, .. } => Figures::of_unet(&config, [1, 1])?,
+        Described::Unet { config, .. } => Cost::of_unet(&config, [1, 1])?,
         Described::Plain {
             channels, features, ..
         } => {

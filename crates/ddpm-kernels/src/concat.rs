@@ -5,10 +5,10 @@ use burn::tensor::Tensor;
 /// The channels of `a`, then those of `b`.
 ///
 /// # Shapes   `a`: `[batch, channels, height, width]`, `b`: the same with any channels
-pub fn concatenate(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
+pub fn concat_channels(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "cube")]
-    if crate::Place::of(&a.device()) == crate::Place::Card {
-        return crate::cube::concatenate(a, b);
+    if crate::Place::of(&a.device()) == crate::Place::Gpu {
+        return crate::cube::concat_channels(a, b);
     }
     reference(a, b)
 }

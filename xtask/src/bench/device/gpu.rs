@@ -1,7 +1,7 @@
-//! What a graphics card says of itself while a program runs, through `nvidia-smi`.
+//! What a GPU says of itself while a program runs, through `nvidia-smi`.
 //!
-//! The card's memory in use is asked for, not the process's: in a container the driver counts processes by
-//! numbers that nobody inside knows. So the card should have nothing else to do; what it had before is
+//! The GPU's memory in use is asked for, not the process's: in a container the driver counts processes by
+//! numbers that nobody inside knows. So the GPU should have nothing else to do; what it had before is
 //! subtracted, and both sides are measured alike, contexts and caches included.
 
 use std::process::Command;
@@ -13,9 +13,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Between two samples, besides the time that asking takes.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A card that `nvidia-smi` knows.
+/// A GPU that `nvidia-smi` knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Card {
+pub struct Gpu {
     /// Its number.
     pub index: usize,
     /// Its name, driver and memory, as `nvidia-smi` words them.
@@ -31,8 +31,8 @@ pub struct Samples {
     pub taken: Vec<(f64, f64)>,
 }
 
-impl Card {
-    /// The card of a device such as `cuda:0`, if there is one and `nvidia-smi` answers.
+impl Gpu {
+    /// The GPU of a device such as `cuda:0`, if there is one and `nvidia-smi` answers.
     pub fn of(device: &str) -> Option<Self> {
         let (kind, index) = device.split_once(':').unwrap_or((device, "0"));
         let index = index.parse().ok().filter(|_| kind == "cuda")?;
@@ -62,7 +62,7 @@ impl Card {
     }
 }
 
-/// A card that is being sampled.
+/// A GPU that is being sampled.
 #[derive(Debug)]
 pub struct Watch {
     before: f64,
@@ -98,7 +98,7 @@ fn used(index: usize) -> Option<f64> {
     mebibytes(&ask(index, "memory.used")?)
 }
 
-/// A line such as `1234`; on some cards the driver says `[N/A]`.
+/// A line such as `1234`; on some GPUs the driver says `[N/A]`.
 fn mebibytes(line: &str) -> Option<f64> {
     let mebibytes: f64 = line.trim().parse().ok()?;
     Some(mebibytes * 1024.0 * 1024.0)
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(mebibytes(" 2\n"), Some(2_097_152.0));
         assert_eq!(mebibytes("[N/A]"), None);
         for device in ["cpu", "vulkan:cpu", "cuda:x", "metal:0"] {
-            assert_eq!(Card::of(device), None, "{device}");
+            assert_eq!(Gpu::of(device), None, "{device}");
         }
     }
 }

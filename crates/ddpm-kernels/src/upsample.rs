@@ -7,10 +7,10 @@ use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 /// Each pixel four times, by nearest neighbour.
 ///
 /// # Shapes   `x`: `[batch, channels, height, width]`; returns `[batch, channels, 2·height, 2·width]`
-pub fn double(x: Tensor<4>) -> Tensor<4> {
+pub fn upsample_nearest_2x(x: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "cube")]
-    if crate::Place::of(&x.device()) == crate::Place::Card {
-        return crate::cube::double(x);
+    if crate::Place::of(&x.device()) == crate::Place::Gpu {
+        return crate::cube::upsample_nearest_2x(x);
     }
     reference(x)
 }

@@ -3,7 +3,7 @@
 //!
 //! Counted are whole feature maps. What kernels need besides (moments, vectors, blocks of scores) is small beside them.
 
-use super::cost::{Plane, product};
+use super::layer::{Plane, product};
 use crate::config::{DownBlockKind, ResampleStyle, UNet2DConfig, UpBlockKind};
 
 /// Maps that wait to be concatenated, and the most that existed at once.
@@ -152,7 +152,7 @@ pub(super) fn of_plain(channels: usize, levels: &[(Plane, usize)]) -> u128 {
 
 #[cfg(test)]
 mod tests {
-    use crate::figures::Figures;
+    use crate::cost::Cost;
     use crate::model::{ModelConfig, ModelShape, PlainSection, UnetSection};
 
     fn live(model: &ModelConfig) -> u128 {
@@ -164,7 +164,7 @@ mod tests {
             self_condition: false,
             steps: 10,
         };
-        Figures::of(model, shape).unwrap().live
+        Cost::of(model, shape).unwrap().live
     }
 
     #[test]

@@ -105,7 +105,7 @@ fn parameters_are_those_of_the_built_network() {
     for case in 0..400 {
         let config = any_unet(&mut Choices { case, next: 0 });
         let mut init = Init::new(0, InitKind::Zero, &device);
-        let figures = Figures::of_unet(&config, [16, 8]);
+        let figures = Cost::of_unet(&config, [16, 8]);
         match UNet2D::new(&config, false, &mut init) {
             Ok(network) => {
                 built += 1;
@@ -139,7 +139,7 @@ fn parameters_of_the_plain_network() {
             .collect();
         let mut init = Init::new(0, InitKind::Default, &device);
         let network = PlainUNet::new(channels, &features, 9, &mut init).unwrap();
-        let figures = Figures::of_plain(channels, &features, [16, 19]).unwrap();
+        let figures = Cost::of_plain(channels, &features, [16, 19]).unwrap();
         assert_eq!(figures.parameters, network.num_params() as u128);
         assert_eq!(figures.levels.len(), features.len() + 1);
         let json = Model::Plain(network).to_json();
@@ -160,7 +160,7 @@ fn networks_of_ho_et_al_have_the_published_figures() {
         (cifar, 32, 35_746_307, 6.1),
         (large, 256, 113_673_219, 248.7),
     ] {
-        let figures = Figures::of(&ModelConfig::Unet(section), shape(3, side, side)).unwrap();
+        let figures = Cost::of(&ModelConfig::Unet(section), shape(3, side, side)).unwrap();
         assert_eq!(figures.parameters, parameters);
         let got = figures.multiplications as f64 * 1e-9;
         assert!((got - giga).abs() < 0.03 * giga, "{got}");
@@ -169,7 +169,7 @@ fn networks_of_ho_et_al_have_the_published_figures() {
 
 #[test]
 fn a_small_network_by_hand() {
-    let figures = Figures::of_plain(1, &[2], [4, 4]).unwrap();
+    let figures = Cost::of_plain(1, &[2], [4, 4]).unwrap();
     let encoder = 16 * (2 * 2 * 9 + 2 * 2 * 9);
     let bottleneck = 4 * (2 * 4 * 9 + 4 * 4 * 9);
     let up = 4 * (4 * 2 * 4);
@@ -196,7 +196,7 @@ fn attention_is_counted_by_level() {
         groups: 4,
         ..UnetSection::default()
     };
-    let figures = Figures::of(&ModelConfig::Unet(section), shape(1, 16, 16)).unwrap();
+    let figures = Cost::of(&ModelConfig::Unet(section), shape(1, 16, 16)).unwrap();
     let [first, second] = &figures.levels[..] else {
         panic!("{figures:?}");
     };
@@ -231,13 +231,13 @@ fn absurd_sizes_do_not_overflow() {
         num_class_embeds: Some(most),
         ..UNet2DConfig::default()
     };
-    let figures = Figures::of_unet(&config, [usize::MAX, usize::MAX]).unwrap();
+    let figures = Cost::of_unet(&config, [usize::MAX, usize::MAX]).unwrap();
     // 12 levels of 64 blocks and more, with some 30 products of 2^40 each.
     assert!(figures.parameters > (12 * 64 * 30) << 40, "{figures:?}");
     assert!(figures.parameters < u128::MAX);
     assert_eq!(figures.multiplications, u128::MAX);
 
-    let wide = Figures::of_plain(4, &[1 << 16; 12], [usize::MAX, 1 << 12]).unwrap();
+    let wide = Cost::of_plain(4, &[1 << 16; 12], [usize::MAX, 1 << 12]).unwrap();
     assert!(wide.parameters > 1 << 36 && wide.parameters < u128::MAX);
     assert!(wide.multiplications > wide.parameters);
 }
@@ -273,7 +273,7 @@ fn sections_that_no_network_has_are_refused() {
             "features",
         ),
     ] {
-        let counted = Figures::of(&model, shape(3, height, width)).unwrap_err();
+        let counted = Cost::of(&model, shape(3, height, width)).unwrap_err();
         assert!(counted.to_string().contains(words), "{counted}");
         let built = model.build(shape(3, height, width), 0, &Device::flex());
         assert_eq!(built.unwrap_err(), counted);
@@ -299,7 +299,7 @@ fn a_recomputed_network_by_hand() {
             dropout,
             ..section.clone()
         });
-        Figures::of(&model, shape(3, 16, 16)).unwrap()
+        Cost::of(&model, shape(3, 16, 16)).unwrap()
     };
     let (large, small) = (16 * 16, 8 * 8);
     let skips = large * (8 + 8) + small * (8 + 16);

@@ -7,14 +7,19 @@ use crate::error::UnetError;
 
 /// Rows and columns that are added around an image before a network and cut off after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fit {
+pub(crate) struct Padding {
     size: [usize; 2],
     /// (before, after) of rows, then of columns.
     margins: [(usize, usize); 2],
 }
 
 /// # Errors   [`UnetError::Size`] if a side is not a multiple of 2^(levels-1) and `pad` is off
-pub(crate) fn fit(height: usize, width: usize, levels: usize, pad: bool) -> Result<Fit, UnetError> {
+pub(crate) fn fit(
+    height: usize,
+    width: usize,
+    levels: usize,
+    pad: bool,
+) -> Result<Padding, UnetError> {
     let multiple = 1usize << (levels - 1);
     let missing = [height, width].map(|side| side.next_multiple_of(multiple) - side);
     if height == 0 || width == 0 || (missing != [0, 0] && !pad) {
@@ -36,13 +41,13 @@ pub(crate) fn fit(height: usize, width: usize, levels: usize, pad: bool) -> Resu
             larger: named(true),
         });
     }
-    Ok(Fit {
+    Ok(Padding {
         size: [height, width],
         margins: missing.map(|missing| (missing / 2, missing - missing / 2)),
     })
 }
 
-impl Fit {
+impl Padding {
     /// Adds the margins as zeros, the middle of the pixel range.
     ///
     /// # Shapes   `[batch, channels, height, width]` -> `[batch, channels, height', width']`
