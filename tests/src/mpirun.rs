@@ -2,7 +2,12 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::process::Command;
+use std::io::{self, Read};
+use std::process::{Child, Command, Stdio};
+use std::thread::{sleep, spawn};
+use std::time::{Duration, Instant};
+
+use crate::Ended;
 
 /// Why there are no such runs here, if there are none.
 pub fn missing() -> Option<&'static str> {
@@ -29,7 +34,7 @@ pub fn mpirun(ranks: usize, command: &Command) -> Command {
     .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
     .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
     .env("RAYON_NUM_THREADS", "1")
-    .stdin(std::process::Stdio::null());
+    .stdin(Stdio::null());
     if let Some(folder) = command.get_current_dir() {
         all.current_dir(folder);
     }
@@ -68,4 +73,64 @@ pub fn signal(process: u32, name: &str) -> bool {
         .args([name, &process.to_string()])
         .status();
     sent.is_ok_and(|status| status.success())
+}
+
+/// mpirun 4.1 now and then locks up in its own end, after all ranks have ended (`PMIx_server_finalize`).
+const LOCKED_UP: Duration = Duration::from_secs(20);
+
+/// Whether a job of mpirun is over though mpirun is not; `since` remembers when ranks were last seen.
+pub fn is_locked_up(job: &Child, since: &mut Instant) -> bool {
+    if !children(job.id(), "ddpm-faulty").is_empty() {
+        *since = Instant::now();
+    }
+    since.elapsed() > LOCKED_UP
+}
+
+/// Runs a job of mpirun to its end.
+///
+/// # Errors   that of the system if it cannot be started
+pub fn end(mut command: Command) -> io::Result<Ended> {
+    let job = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    wait(job.spawn()?)
+}
+
+/// Waits for a job whose outputs are piped.
+///
+/// # Errors   that of the system if it cannot be waited for
+pub fn wait(mut job: Child) -> io::Result<Ended> {
+    fn read(pipe: Option<impl Read + Send + 'static>) -> impl FnOnce() -> String {
+        let reader = spawn(move || {
+            let mut bytes = Vec::new();
+            if let Some(mut pipe) = pipe {
+                let _ = pipe.read_to_end(&mut bytes);
+            }
+            String::from_utf8_lossy(&bytes).into_owned()
+        });
+        || reader.join().unwrap_or_default()
+    }
+    let (stdout, stderr) = (read(job.stdout.take()), read(job.stderr.take()));
+    let mut since = Instant::now();
+    let code = loop {
+        if let Some(status) = job.try_wait()? {
+            break status.code();
+        }
+        if is_locked_up(&job, &mut since) {
+            job.kill()?;
+            job.wait()?;
+            break None;
+        }
+        sleep(Duration::from_millis(20));
+    };
+    let (stdout, stderr) = (stdout(), stderr());
+    // It has said by then how the ranks ended, if not well.
+    let code = code.or_else(|| match stderr.split_once("Exit code:") {
+        Some((_, code)) => code.split_whitespace().next()?.parse().ok(),
+        None if stderr.contains("exited on signal") => Some(137),
+        None => Some(0),
+    });
+    Ok(Ended {
+        code,
+        stdout,
+        stderr,
+    })
 }

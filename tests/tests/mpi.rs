@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use ddpm_tests::faults::{Form, rows};
-use ddpm_tests::mpirun::{children, mpirun, signal};
+use ddpm_tests::mpirun::{self, children, mpirun, signal};
 use ddpm_tests::{Ended, OBJECTIVES, Sandbox, repository, tiny};
 
 /// The files of a checkpoint that hold its tensors, and the log without what a clock says.
@@ -52,7 +52,7 @@ fn resume(run: &str) -> Vec<String> {
 }
 
 fn run(ranks: usize, command: &Command) -> Ended {
-    Ended::from(mpirun(ranks, command).output().unwrap())
+    mpirun::end(mpirun(ranks, command)).unwrap()
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_signal_to_one_process_stops_all_after_the_same_step() {
             .unwrap();
         wait_for_lines(&place.path("run"), 5);
         assert!(signal(children(job.id(), "ddpm")[rank], "-TERM"));
-        let ended = Ended::from(job.wait_with_output().unwrap());
+        let ended = mpirun::wait(job).unwrap();
         assert_eq!(ended.code, Some(75), "{}", ended.stderr);
         let said = ended.json();
         assert_eq!(said["stopped"], true);

