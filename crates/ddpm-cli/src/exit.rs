@@ -8,7 +8,7 @@ use ddpm_device::{ChoiceError, DeviceError};
 use ddpm_diffusion::DiffusionError;
 use ddpm_model::ModelError;
 use ddpm_store::StoreError;
-use ddpm_train::{ErrorKind, TrainError};
+use ddpm_train::{Fault, TrainError};
 use ddpm_unet::PrecisionError;
 
 use crate::machine::{MemoryError, NoRoom};
@@ -72,15 +72,15 @@ fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<Exit> {
     {
         Some(Exit::Device)
     } else if let Some(error) = cause.downcast_ref::<TrainError>() {
-        Some(of_training(error))
+        Some(of_fault(error.kind()))
     } else if let Some(error) = cause.downcast_ref::<ModelError>() {
-        Some(of_model(error))
+        Some(of_fault(error.into()))
     } else if let Some(error) = cause.downcast_ref::<DataError>() {
-        Some(of_data(error))
+        Some(of_fault(error.into()))
     } else if let Some(error) = cause.downcast_ref::<StoreError>() {
-        Some(of_store(error))
+        Some(of_fault(error.into()))
     } else if let Some(error) = cause.downcast_ref::<DiffusionError>() {
-        Some(of_sampling(error))
+        Some(of_fault(error.into()))
     } else if is_broken_pipe(cause) {
         Some(Exit::Done)
     } else {
@@ -88,51 +88,14 @@ fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<Exit> {
     }
 }
 
-fn of_training(error: &TrainError) -> Exit {
-    match error.kind() {
-        ErrorKind::Configuration => Exit::Usage,
-        ErrorKind::Data => Exit::Data,
-        ErrorKind::Format => Exit::Format,
-        ErrorKind::Diverged => Exit::Diverged,
-        ErrorKind::Device => Exit::Device,
-        ErrorKind::Other => Exit::Other,
-    }
-}
-
-fn of_model(error: &ModelError) -> Exit {
-    match error {
-        ModelError::Store(error) => of_store(error),
-        ModelError::Format { .. } => Exit::Format,
-        ModelError::Network(_) | ModelError::Schedule { .. } | ModelError::Size { .. } => {
-            Exit::Usage
-        }
-        ModelError::Diffusion(DiffusionError::Network { .. } | DiffusionError::Stopped { .. }) => {
-            Exit::Other
-        }
-        ModelError::Diffusion(error) => of_sampling(error),
-        ModelError::Device { .. } => Exit::Device,
-    }
-}
-
-fn of_sampling(error: &DiffusionError) -> Exit {
-    match error {
-        DiffusionError::NonFinite { .. } => Exit::Diverged,
-        _ => Exit::Usage,
-    }
-}
-
-fn of_data(error: &DataError) -> Exit {
-    match error {
-        DataError::Config { .. } => Exit::Usage,
-        _ => Exit::Data,
-    }
-}
-
-/// A run that is taken, locked or not there is a matter of the arguments; the rest are bad files.
-fn of_store(error: &StoreError) -> Exit {
-    match error {
-        StoreError::Occupied { .. } | StoreError::Locked { .. } => Exit::Usage,
-        _ => Exit::Format,
+fn of_fault(fault: Fault) -> Exit {
+    match fault {
+        Fault::Configuration => Exit::Usage,
+        Fault::Data => Exit::Data,
+        Fault::Format => Exit::Format,
+        Fault::Diverged => Exit::Diverged,
+        Fault::Device => Exit::Device,
+        Fault::Other => Exit::Other,
     }
 }
 

@@ -22,7 +22,7 @@ use burn::tensor::Device;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{ErrorKind, TrainError};
+use crate::error::{Fault, TrainError};
 
 /// All ranks of a run, as one of them sees them.
 ///
@@ -124,7 +124,7 @@ pub(crate) fn agree<T>(
 /// # Errors   [`TrainError::Ranks`]
 pub fn first_failure(
     ranks: &mut dyn Collective,
-    own: Option<(ErrorKind, String)>,
+    own: Option<(Fault, String)>,
 ) -> Result<Option<TrainError>, TrainError> {
     let failed = ranks.all_gather(vec![f32::from(u8::from(own.is_some()))])?;
     match failed.iter().position(|&failed| failed != 0.0) {
@@ -169,7 +169,7 @@ pub fn on_first<T: Serialize + DeserializeOwned>(
 /// Tells all ranks why rank `failed` failed.
 fn reason(
     ranks: &mut dyn Collective,
-    own: Option<(ErrorKind, String)>,
+    own: Option<(Fault, String)>,
     failed: usize,
 ) -> Result<TrainError, TrainError> {
     let said = match own.filter(|_| ranks.rank() == failed) {

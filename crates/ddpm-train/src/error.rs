@@ -123,7 +123,7 @@ pub enum TrainError {
         /// Which rank.
         rank: usize,
         /// What is at fault.
-        kind: ErrorKind,
+        kind: Fault,
         /// The error there.
         message: String,
     },
@@ -145,7 +145,7 @@ pub enum TrainError {
 
 /// What is at fault for an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ErrorKind {
+pub enum Fault {
     /// The arguments or the configuration.
     Configuration,
     /// The images.
@@ -163,49 +163,68 @@ pub enum ErrorKind {
 impl TrainError {
     /// What is at fault.
     #[must_use]
-    pub fn kind(&self) -> ErrorKind {
+    pub fn kind(&self) -> Fault {
         match self {
             Self::Config { .. }
             | Self::Model(_)
             | Self::Schedule { .. }
-            | Self::Identity { .. } => ErrorKind::Configuration,
-            Self::Data(DataError::Config { .. }) => ErrorKind::Configuration,
-            Self::Data(_) | Self::AnotherSet { .. } | Self::OtherImages { .. } => ErrorKind::Data,
-            Self::Store(error) => of_store(error),
-            Self::Format { .. } => ErrorKind::Format,
-            Self::Diffusion(error) => of_diffusion(error),
-            Self::Diverged { .. } => ErrorKind::Diverged,
-            Self::Saved(error) => match error {
-                ModelError::Store(error) => of_store(error),
-                ModelError::Format { .. } => ErrorKind::Format,
-                ModelError::Diffusion(error) => of_diffusion(error),
-                ModelError::Network(_) | ModelError::Schedule { .. } | ModelError::Size { .. } => {
-                    ErrorKind::Configuration
-                }
-                ModelError::Device { .. } => ErrorKind::Device,
-            },
-            Self::Network { .. } => ErrorKind::Other,
+            | Self::Identity { .. } => Fault::Configuration,
+            Self::Data(error) => error.into(),
+            Self::AnotherSet { .. } | Self::OtherImages { .. } => Fault::Data,
+            Self::Store(error) => error.into(),
+            Self::Format { .. } => Fault::Format,
+            Self::Diffusion(error) => error.into(),
+            Self::Diverged { .. } => Fault::Diverged,
+            Self::Saved(error) => error.into(),
+            Self::Network { .. } => Fault::Other,
             Self::OtherRank { kind, .. } => *kind,
             Self::ReplicaDiverged { .. }
             | Self::Ranks { .. }
             | Self::Device { .. }
-            | Self::Precision(_) => ErrorKind::Device,
+            | Self::Precision(_) => Fault::Device,
         }
     }
 }
 
-/// A run that is taken, locked or not there is a matter of the arguments; the rest are bad files.
-fn of_store(error: &StoreError) -> ErrorKind {
-    match error {
-        StoreError::Occupied { .. } | StoreError::Locked { .. } => ErrorKind::Configuration,
-        _ => ErrorKind::Format,
+impl From<&DataError> for Fault {
+    fn from(error: &DataError) -> Self {
+        match error {
+            DataError::Config { .. } => Self::Configuration,
+            _ => Self::Data,
+        }
     }
 }
 
-fn of_diffusion(error: &DiffusionError) -> ErrorKind {
-    match error {
-        DiffusionError::Network { .. } | DiffusionError::Stopped { .. } => ErrorKind::Other,
-        DiffusionError::NonFinite { .. } => ErrorKind::Diverged,
-        _ => ErrorKind::Configuration,
+impl From<&StoreError> for Fault {
+    /// A run that is taken, locked or not there is a matter of the arguments; the rest are bad files.
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::Occupied { .. } | StoreError::Locked { .. } => Self::Configuration,
+            _ => Self::Format,
+        }
+    }
+}
+
+impl From<&DiffusionError> for Fault {
+    fn from(error: &DiffusionError) -> Self {
+        match error {
+            DiffusionError::Network { .. } | DiffusionError::Stopped { .. } => Self::Other,
+            DiffusionError::NonFinite { .. } => Self::Diverged,
+            _ => Self::Configuration,
+        }
+    }
+}
+
+impl From<&ModelError> for Fault {
+    fn from(error: &ModelError) -> Self {
+        match error {
+            ModelError::Store(error) => error.into(),
+            ModelError::Diffusion(error) => error.into(),
+            ModelError::Format { .. } => Self::Format,
+            ModelError::Network(_) | ModelError::Schedule { .. } | ModelError::Size { .. } => {
+                Self::Configuration
+            }
+            ModelError::Device { .. } => Self::Device,
+        }
     }
 }

@@ -84,7 +84,7 @@ pub use collective::mpi;
 pub use collective::{Collective, first_failure, on_first};
 pub use config::{Config, TrainConfig, Validated};
 pub use ema::{EmaConfig, Law, SigmaRels, Synthesis, posthoc, power};
-pub use error::{ErrorKind, TrainError};
+pub use error::{Fault, TrainError};
 pub use events::Event;
 pub use guard::{Cause, GuardConfig, SpikePolicy};
 pub use identity::{Change, differences, identity_hash};

@@ -23,7 +23,7 @@ mod with_mpi {
     use std::time::Duration;
 
     use ddpm_train::mpi::Session;
-    use ddpm_train::{Collective, ErrorKind, TrainError, first_failure};
+    use ddpm_train::{Collective, Fault, TrainError, first_failure};
 
     use super::*;
     use crate::exit::{self, Exit};
@@ -76,14 +76,14 @@ mod with_mpi {
         }
     }
 
-    fn kind_of(exit: Exit) -> ErrorKind {
+    fn kind_of(exit: Exit) -> Fault {
         match exit {
-            Exit::Usage => ErrorKind::Configuration,
-            Exit::Data => ErrorKind::Data,
-            Exit::Format => ErrorKind::Format,
-            Exit::Diverged => ErrorKind::Diverged,
-            Exit::Device => ErrorKind::Device,
-            Exit::Done | Exit::Other | Exit::Stopped => ErrorKind::Other,
+            Exit::Usage => Fault::Configuration,
+            Exit::Data => Fault::Data,
+            Exit::Format => Fault::Format,
+            Exit::Diverged => Fault::Diverged,
+            Exit::Device => Fault::Device,
+            Exit::Done | Exit::Other | Exit::Stopped => Fault::Other,
         }
     }
 }

@@ -156,13 +156,9 @@ fn dry_run(prepared: &Prepared, placed: &Placed, ranks: usize) -> Result<Report>
     let (config, dataset) = (&prepared.validated.config, &prepared.dataset);
     let shape = model_shape(config, dataset);
     let total = config.train.total_steps(dataset.len());
-    let memory = peak_bytes(
-        config,
-        shape,
-        dataset,
-        ranks,
-        placed.is_one() && ranks == placed.count(),
-    )?;
+    // Ranks of one device of this process share its memory.
+    let one = placed.is_one() && ranks == placed.count();
+    let memory = peak_bytes(config, shape, dataset, ranks, one)?;
     let text = format!(
         "would train for {} of {} on {}\n  data     {}\n  network  {} parameters\n  memory   about {} at most{}\n",
         words::some(total, "step"),
@@ -171,11 +167,7 @@ fn dry_run(prepared: &Prepared, placed: &Placed, ranks: usize) -> Result<Report>
         dataset.describe(),
         words::count(parameters as u64),
         words::bytes(memory),
-        if placed.is_one() && ranks == placed.count() {
-            ""
-        } else {
-            " on each"
-        },
+        if one { "" } else { " on each" },
     );
     let json = json!({
         "dry_run": true, "steps": total, "device": placed.name(), "images": dataset.len(),

@@ -183,7 +183,7 @@ fn an_error_of_one_rank_is_that_of_all() {
                     kind,
                     message,
                 } => {
-                    assert!((*from, *kind) == (failed, ErrorKind::Data) && rank != failed);
+                    assert!((*from, *kind) == (failed, Fault::Data) && rank != failed);
                     assert!(message.contains("the disk is gone"), "{message}");
                 }
                 other => panic!("{other}"),
@@ -300,7 +300,7 @@ fn replicas_that_diverge_are_found() {
                 | (
                     Err(TrainError::OtherRank {
                         rank: 2,
-                        kind: ErrorKind::Device,
+                        kind: Fault::Device,
                         ..
                     }),
                     0 | 1,
