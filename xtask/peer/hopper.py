@@ -5,8 +5,8 @@ Needs an NVIDIA card of compute capability 9.0, torch, and NVRTC with the toolki
     hopper.py check     every kind of product on odd and even sizes, against torch in f64: a line a size
     hopper.py speed     TFLOP/s of the 3x3 convolutions of a U-Net, and what cuDNN reaches
 
-`product.cu` is looked for beside this file, then where the workspace has it. `Sizes` below is that of
-`product.cu` and of `hopper/mod.rs`.
+The kernels' texts are looked for beside this file, then where the workspace has them. What is packed below is each
+text's `Sizes`.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 
 HERE = pathlib.Path(__file__).resolve().parent
-PLACES = [HERE / "product.cu", HERE.parents[1] / "crates/ddpm-kernels/src/cube/hopper/product.cu"]
+PLACES = [HERE, HERE.parents[1] / "crates/ddpm-kernels/src/cube/hopper"]
 TILES = [(128, 128), (64, 128), (64, 64)]
 # Roundings of a bf16 result, relative; of an f32 one, sums of some thousand products.
 LIMITS = {torch.bfloat16: 2.5e-3, torch.float32: 5e-6}
@@ -54,11 +54,8 @@ def driver():
 
 
 @functools.cache
-def kernel(tile, along, result, taps_within):
-    text = next(path for path in PLACES if path.is_file()).read_text()
+def product(tile, along, result, taps_within):
     defines = {
-        "VALUE": "__nv_bfloat16",
-        "WGMMA_TYPE": '"bf16"',
         "RESULT": result,
         "ROWS": tile[0],
         "COLUMNS": tile[1],
@@ -66,11 +63,22 @@ def kernel(tile, along, result, taps_within):
         "RIGHT_ALONG": along[1],
         "TAPS_WITHIN": taps_within,
     }
-    front = "#include <cuda_bf16.h>\n#include <cuda_fp16.h>\n"
-    front += "".join(f"#define {name} {value}\n" for name, value in defines.items())
+    return kernel("product", defines)
+
+
+@functools.cache
+def window(columns):
+    return kernel("window", {"COLUMNS": columns})
+
+
+def kernel(name, defines):
+    texts = {file: next(path for folder in PLACES if (path := folder / f"{file}.cu").is_file()) for file in ("common", name)}
+    defines = {"VALUE": "__nv_bfloat16", "WGMMA_TYPE": '"bf16"', **defines}
+    front = "".join(f"#define {key} {value}\n" for key, value in defines.items())
+    text = front + "".join(path.read_text() for path in texts.values())
     module, function = ctypes.c_void_p(), ctypes.c_void_p()
-    well(driver().cuModuleLoadData(ctypes.byref(module), nvrtc(front + text)))
-    well(driver().cuModuleGetFunction(ctypes.byref(function), module, b"hopper_product"))
+    well(driver().cuModuleLoadData(ctypes.byref(module), nvrtc(text)))
+    well(driver().cuModuleGetFunction(ctypes.byref(function), module, f"hopper_{name}".encode()))
     return function
 
 
@@ -94,19 +102,23 @@ def magic(d):
 def launch(tile, along, result, tensors, sizes, places, around, added=(0, 0), parts=1, matrices=1, heads=1):
     """One product; `sizes` are m, n, depth and part, `around` is from `channels` to `sign`."""
     (m, n, _, _), channels = sizes, around[0]
-    function = kernel(tile, along, result, int(along[0] and channels % 32 == 0))
+    function = product(tile, along, result, int(along[0] and channels % 32 == 0))
     columns = up(n, tile[1])
     around = list(around)
     divisors = magic(around[3]) + magic(around[4])
     words = [*sizes, *places[0], *places[1], *places[2], heads, columns, *around, *added, *divisors]
-    info = ctypes.create_string_buffer(struct.pack("<25I3i6I", *words))
+    info = struct.pack("<25I3i6I", *words)
+    start(function, (up(m, tile[0]) * columns, parts, matrices), 128, tensors, info)
+
+
+def start(function, blocks, threads, tensors, info):
+    info = ctypes.create_string_buffer(info)
     pointers = [ctypes.c_uint64((tensors[0] if x is None else x).data_ptr()) for x in tensors]
     values = [ctypes.cast(ctypes.byref(p), ctypes.c_void_p) for p in pointers]
     values.append(ctypes.cast(info, ctypes.c_void_p))
     stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
-    blocks = up(m, tile[0]) * columns
     arguments = (ctypes.c_void_p * len(values))(*values)
-    well(driver().cuLaunchKernel(function, blocks, parts, matrices, 128, 1, 1, 0, stream, arguments, None))
+    well(driver().cuLaunchKernel(function, *blocks, threads, 1, 1, 0, stream, arguments, None))
 
 
 def unwritten(*shape, dtype=torch.bfloat16):
@@ -152,6 +164,35 @@ def weight_gradient(x, dy, k, stride=1, tile=TILES[0], parts=1, out=None):
     places = (dense(o), dense(c), dense(n))
     launch(tile, (0, 0), "float", (dy, x, out, None, None), (o, n, depth, part), places, around, parts=parts)
     return out
+
+
+def sliced(w):
+    """A weight [out, 3, 3, in] as `window.cu` reads it."""
+    n, _, _, c = w.shape
+    return w.reshape(n // 128, 128, 9, c // 16, 2, 8).permute(0, 3, 2, 4, 1, 5).contiguous()
+
+
+def mirrored(w):
+    """The weight with which the gradient of an input is a convolution."""
+    return w.permute(3, 1, 2, 0).flip(1, 2)
+
+
+def windowed(x, w, n, bias=None, residual=None, out=None, wide=128):
+    """3x3 convolutions by `window.cu`; w is sliced."""
+    batch, h, width, c = x.shape
+    out = unwritten(batch, h, width, n) if out is None else out
+    across, columns = width // 16, n // wide
+    blocks = across * (h // 16)
+    count = batch * blocks * columns
+    bias_rows = 0 if bias is None else bias.shape[0]
+    info = struct.pack("<10I", c, n, h, width, across, blocks, columns, count, bias_rows, int(residual is not None))
+    start(window(wide), (min(count, multiprocessors()), 1, 1), 384, (x, w, out, bias, residual), info)
+    return out
+
+
+@functools.cache
+def multiprocessors():
+    return torch.cuda.get_device_properties(0).multi_processor_count
 
 
 def attention(qkv, heads):
@@ -204,6 +245,9 @@ def check():
         (3, 8, 8, 24, 40, 3, 1),
         (2, 11, 13, 32, 200, 5, 1),
         (1, 5, 5, 64, 64, 3, 1),
+        (3, 16, 16, 128, 256, 3, 1),
+        (2, 32, 48, 256, 128, 3, 1),
+        (2, 16, 32, 384, 128, 3, 1),
     ]:
         errors = []
         x, weight = random(batch, h, w, c), random(o, k, k, c) * 0.1
@@ -217,6 +261,14 @@ def check():
             if stride == 1:
                 dx = F.conv_transpose2d(nchw(dy), nchw(weight), padding=k // 2)
                 compare("dx", data_gradient(dy, weight, h, w, tile), nhwc(dx))
+        if k == 3 and stride == 1 and h % 16 == w % 16 == c % 128 == o % 128 == 0:
+            slices, back = sliced(weight), sliced(mirrored(weight))
+            compare("window y", windowed(x, slices, o), nhwc(y))
+            compare("window y + ..", windowed(x, slices, o, bias, dy), wanted)
+            compare("window y + b", windowed(x, slices, o, bias[:1]), nhwc(y) + bias[:1].double()[:, None, None])
+            compare("window dx", windowed(dy, back, c), nhwc(dx))
+            compare("window 64 y + ..", windowed(x, slices, o, bias, dy, wide=64), wanted)
+            compare("window 64 dx", windowed(dy, back, c, wide=64), nhwc(dx))
         for tile, parts in [((128, 128), 1), ((128, 128), 3), ((64, 64), 3)]:
             found = weight_gradient(x, dy, k, stride, tile, parts).sum(0)
             compare("dw", found, nhwc(dw).reshape(o, -1))
@@ -252,7 +304,7 @@ def milliseconds(work, times=10):
 
 def speed():
     torch.backends.cudnn.benchmark = True
-    print("batch, side, in, out: forward, dx, dw (its parts not yet summed); cuDNN's forward, dx, dw; all in TFLOP/s")
+    print("batch, side, in, out: forward, dx, dw (its parts not yet summed); by window.cu forward, dx; cuDNN's forward, dx, dw; all in TFLOP/s")
     for batch, side, c, o in [
         (128, 32, 128, 128),
         (128, 32, 256, 128),
@@ -265,6 +317,7 @@ def speed():
     ]:
         x, w, dy = random(batch, side, side, c), random(o, 3, 3, c) * 0.1, random(batch, side, side, o)
         y, dx = torch.empty_like(dy), torch.empty_like(x)
+        slices, mirror = sliced(w), sliced(mirrored(w))
         parts = max(1, 3 * 132 // (up(o, 128) * up(9 * c, 128)))
         dw = weight_gradient(x, dy, 3, parts=parts)
         flops = 2e-9 * batch * side * side * c * o * 9
@@ -278,6 +331,10 @@ def speed():
                 lambda: forward(x, w, out=y),
                 lambda: data_gradient(dy, w, side, side, out=dx),
                 lambda: weight_gradient(x, dy, 3, parts=parts, out=dw),
+                *([
+                    lambda: windowed(x, slices, o, out=y),
+                    lambda: windowed(dy, mirror, c, out=dx),
+                ] if side % 16 == 0 else []),
                 lambda: F.conv2d(last[1], last[2], padding=1),
                 lambda: back(True, False),
                 lambda: back(False, True),

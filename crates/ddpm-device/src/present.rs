@@ -64,6 +64,7 @@ pub(crate) fn cpu_device() -> Option<Device> {
 
 /// Asks the driver for the devices of one kind; a driver that panics or hangs has none.
 pub(crate) fn present(gpu: Gpu) -> Present<Device> {
+    ddpm_kernels::tuning::keep_compiled_kernels();
     in_time(DRIVERS_S, move || enumerate(gpu)).unwrap_or_else(|reason| {
         tracing::warn!(
             "{}: the driver does not list its devices: {reason}",

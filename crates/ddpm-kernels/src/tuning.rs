@@ -1,4 +1,4 @@
-//! The kernels chosen by timing, to be kept from one process to the next.
+//! The kernels chosen by timing, and those compiled, to be kept from one process to the next.
 //!
 //! On a GPU with matrix units a convolution's products can be made by several kernels; the first time that
 //! work of some size is done, each is timed. Batches of one size therefore start slowly once. Text from
@@ -28,4 +28,20 @@ pub fn import(text: &str) -> Result<(), String> {
     }
     let _ = text;
     Ok(())
+}
+
+/// Keeps compiled kernels below the user's cache directory, in CubeCL's database, for the next process of this build and
+/// this kind of GPU; to be called before the first GPU is opened. Without the feature `kernel-cache` it does nothing.
+pub fn keep_compiled_kernels() {
+    #[cfg(feature = "kernel-cache")]
+    {
+        use cubecl::config::cache::CacheConfig;
+        use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+
+        let mut config = CubeClRuntimeConfig::default().override_from_env();
+        config.compilation.cache = true;
+        config.environment.path = CacheConfig::Global;
+        // Whoever has configured CubeCL before knows better.
+        let _ = CubeClRuntimeConfig::try_set(config);
+    }
 }

@@ -22,7 +22,9 @@ use crate::precision::Precision;
 pub enum Algorithm {
     /// Ordinary units (`gemm.rs`); runs everywhere, f32 stays f32.
     Units,
-    /// The warpgroup matrix units of NVIDIA's Hopper, by `hopper/product.cu`.
+    /// The warpgroup matrix units of NVIDIA's Hopper, by `hopper/window.cu`.
+    Window,
+    /// The same, by `hopper/product.cu`.
     Hopper,
     /// Matrix units, by the kernels of `matrix.rs`.
     Tiles(Planes),
@@ -32,7 +34,7 @@ pub enum Algorithm {
     Product(AcceleratedTileKind),
 }
 
-/// What is worth trying for a convolution where there are matrix units, in this order: `Hopper` is taken where it runs,
+/// What is worth trying for a convolution where there are matrix units, in this order: those for Hopper are taken where they run,
 /// cubek's only if none of ours can do the work. The tiles all add in one order, so that which is the fastest today
 /// changes no bit. Cubek's ways that load by TMA are left
 /// out: where one of them does not compile, the runtime takes their inputs for spoilt as well.
@@ -46,6 +48,13 @@ pub(super) const CONVOLUTIONS: &[Algorithm] = {
         Algorithm::Matrix(ConvAlgorithm::SimpleAsyncStrided, Mma),
     ]
 };
+
+/// The same where sizes are such as [`Algorithm::Window`] wants.
+pub(super) const WINDOWS: &[Algorithm] = &[
+    Algorithm::Window,
+    Algorithm::Hopper,
+    Algorithm::Tiles(Planes::Four),
+];
 
 /// The same where there are few results, which large tiles would not spread over a GPU.
 pub(super) const FEW: &[Algorithm] = &[
@@ -285,14 +294,18 @@ pub(super) fn does(algorithm: Algorithm, run: Run, by_units: &dyn Fn(Part) -> Cu
         return Fit::Wrong;
     };
     let right = match algorithm {
-        Algorithm::Units | Algorithm::Hopper | Algorithm::Tiles(_) => found.clone(),
+        Algorithm::Units | Algorithm::Window | Algorithm::Hopper | Algorithm::Tiles(_) => {
+            found.clone()
+        }
         Algorithm::Matrix(..) | Algorithm::Product(_) => by_units(Part::Products),
     };
     let Ok((difference, norm)) = lengths(&found, &right) else {
         return Fit::Wrong;
     };
     match (algorithm, tells(norm)) {
-        (Algorithm::Units | Algorithm::Hopper | Algorithm::Tiles(_), _) => Fit::Right,
+        (Algorithm::Units | Algorithm::Window | Algorithm::Hopper | Algorithm::Tiles(_), _) => {
+            Fit::Right
+        }
         (_, Err(why)) => Fit::Unknown(why),
         (_, Ok(())) if difference <= TOLERANCE * norm => Fit::Right,
         _ => Fit::Wrong,
@@ -310,7 +323,7 @@ pub(super) fn choose(
     let mut failed = None;
     for &algorithm in work.candidates {
         let enough = match best {
-            Some((_, Algorithm::Hopper)) => true,
+            Some((_, Algorithm::Window | Algorithm::Hopper)) => true,
             Some((_, Algorithm::Tiles(_))) => !matches!(algorithm, Algorithm::Tiles(_)),
             _ => false,
         };

@@ -8,15 +8,14 @@ use cubek::convolution::{ConvolutionArgs, ConvolutionInputs, Strategy, launch_re
 use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
 use cubek::std::InputBinding;
 
-use super::algorithm::{Algorithm, CONVOLUTIONS, FEW, Part, UNALIGNED, Work, fastest};
+use super::algorithm::{Algorithm, CONVOLUTIONS, FEW, Part, UNALIGNED, WINDOWS, Work, fastest};
 use super::gemm::{self, Geometry};
 use super::hopper;
 use super::images;
 use super::matrix::{self, Addends};
+use super::packed::PackedWeight;
 use super::sums::{Chunks, totals};
-use super::tensor::{
-    address, dense, dims, elem, empty, grid, is_dense, reshaped, slice, vector_size,
-};
+use super::tensor::{address, dims, elem, empty, grid, reshaped, slice, vector_size};
 use crate::conv2d::Conv2dOptions;
 
 /// The sizes of a convolution of dense `x` by `[out, in, k, k]`.
@@ -39,62 +38,11 @@ pub(super) fn geometry(x: &CubeTensor, weight: [usize; 4], options: Conv2dOption
     }
 }
 
-/// `[out, in, k, k]` in f32 as `[out, k, k, in]` in the type of the images.
-///
-/// The memory of a 1×1 weight in f32 is that already: what is computed from it is to be done with before the weight
-/// is changed in place.
-pub(super) fn pack(weight: CubeTensor, dtype: DType) -> CubeTensor {
-    let [output, input, rows, columns] = dims(&weight);
-    let taps = rows * columns;
-    if taps > 1 && weight.dtype == DType::F32 && is_dense(&weight) {
-        let packed = empty(&weight, [output, rows, columns, input], dtype);
-        let (count, dim) = grid(&weight.client, output * input);
-        pack_taps::launch(
-            &weight.client,
-            count,
-            dim,
-            address(&[&weight]),
-            weight.clone().into_tensor_arg(),
-            packed.clone().into_tensor_arg(),
-            input,
-            taps,
-            output * input,
-            elem(dtype),
-        );
-        return packed;
-    }
-    let weight = permute(weight, &[0, 2, 3, 1]);
-    match weight.dtype == dtype {
-        true => dense(weight),
-        false => super::relayout::copy(weight, Some(dtype)),
-    }
-}
-
-/// Dense `[out, in, taps]` to `[out, taps, in]`, a thread for all taps of a pair: what it reads lies in order, and so
-/// does what neighbours write.
-#[cube(launch, address_type = "dynamic")]
-fn pack_taps<E: Numeric>(
-    weight: &Tensor<f32>,
-    packed: &mut Tensor<E>,
-    input: usize,
-    taps: usize,
-    threads: usize,
-    #[define(E)] _type: ElemType,
-) {
-    if ABSOLUTE_POS >= threads {
-        terminate!();
-    }
-    let o = ABSOLUTE_POS / input;
-    let to = o * taps * input + ABSOLUTE_POS % input;
-    let from = ABSOLUTE_POS * taps;
-    for tap in 0..taps {
-        packed[to + tap * input] = E::cast_from(weight[from + tap]);
-    }
-}
-
-fn work(product: &str, x: &CubeTensor, g: &Geometry, few: bool) -> Work {
+/// `windows` and `few` say whether there are those that [`Algorithm::Window`] wants, and few results.
+fn work(product: &str, x: &CubeTensor, g: &Geometry, windows: bool, few: bool) -> Work {
     let aligned = g.input.is_multiple_of(8) && g.output.is_multiple_of(8);
     let (which, candidates) = match (aligned, few) {
+        _ if windows => (", windows", WINDOWS),
         (true, false) => ("", CONVOLUTIONS),
         (true, true) => (", few", FEW),
         (false, _) => (", unaligned", UNALIGNED),
@@ -158,20 +106,20 @@ fn padded(x: &CubeTensor, g: &Geometry) -> Option<Geometry> {
     (wide != *g && hopper::can(x, &wide)).then_some(wide)
 }
 
-/// A packed weight with zeros for the channels that are not there.
-fn padded_weight(w: &CubeTensor, g: &Geometry) -> CubeTensor {
-    let [_, rows, columns, _] = dims(w);
-    let w = images::padded(w, g.input);
+/// A weight with zeros for the channels that are not there.
+fn padded_weight(w: &PackedWeight, g: &Geometry) -> PackedWeight {
+    let [_, rows, columns, _] = dims(w.rows());
+    let w = images::padded(w.rows(), g.input);
     let (there, wanted) = (
         w.meta.shape().num_elements(),
         g.output * rows * columns * g.input,
     );
     let all = images::padded(&reshaped(w, [1, 1, 1, there]), wanted);
-    reshaped(all, [g.output, rows, columns, g.input])
+    PackedWeight::of_rows(reshaped(all, [g.output, rows, columns, g.input]))
 }
 
-/// x ∗ w + bias, and + residual if there is one, dense; `w` is packed.
-pub(super) fn forward(x: &CubeTensor, w: &CubeTensor, added: Addends, g: Geometry) -> CubeTensor {
+/// x ∗ w + bias, and + residual if there is one, dense.
+pub(super) fn forward(x: &CubeTensor, w: &PackedWeight, added: Addends, g: Geometry) -> CubeTensor {
     if let Some(wide) = padded(x, &g) {
         let bias = added.bias;
         let row = [1, 1, bias.meta.shape()[0], g.output];
@@ -186,17 +134,24 @@ pub(super) fn forward(x: &CubeTensor, w: &CubeTensor, added: Addends, g: Geometr
         let y = forward(&x, &padded_weight(w, &wide), added, wide);
         return images::channels(&y, 0, g.output);
     }
-    let few = || matrix::few(x, dims(x)[0] * g.out_height * g.out_width, g.output);
-    fastest(x, || work("forward", x, &g, few()), &|algorithm, part| {
+    let work = || {
+        let few = matrix::few(x, dims(x)[0] * g.out_height * g.out_width, g.output);
+        let windows = hopper::window::does(x, &g, [g.input, g.output]);
+        work("forward", x, &g, windows, few)
+    };
+    fastest(x, work, &|algorithm, part| {
         let added = (part == Part::All).then_some(added);
         let y = match algorithm {
             Algorithm::Tiles(planes) => {
-                return matrix::can(x, &g).then(|| matrix::forward(x, w, added, &g, planes));
+                return matrix::can(x, &g).then(|| matrix::forward(x, w.rows(), added, &g, planes));
+            }
+            Algorithm::Window => {
+                return hopper::window::forward(x, || w.slices(false), added, &g);
             }
             Algorithm::Hopper => {
-                return hopper::can(x, &g).then(|| hopper::forward(x, w, added, &g));
+                return hopper::can(x, &g).then(|| hopper::forward(x, w.rows(), added, &g));
             }
-            Algorithm::Units => gemm::forward(x, w, g),
+            Algorithm::Units => gemm::forward(x, w.rows(), g),
             _ => {
                 let y = empty(
                     x,
@@ -205,7 +160,7 @@ pub(super) fn forward(x: &CubeTensor, w: &CubeTensor, added: Addends, g: Geometr
                 );
                 let inputs = ConvolutionInputs::Forward {
                     input: binding(x),
-                    weight: binding(w),
+                    weight: binding(w.rows()),
                     bias: None,
                     out: y.clone().binding(),
                 };
@@ -221,36 +176,37 @@ pub(super) fn forward(x: &CubeTensor, w: &CubeTensor, added: Addends, g: Geometr
 }
 
 /// The gradient of x, dense.
-pub(super) fn data_gradient(dy: &CubeTensor, w: &CubeTensor, g: Geometry) -> CubeTensor {
+pub(super) fn data_gradient(dy: &CubeTensor, w: &PackedWeight, g: Geometry) -> CubeTensor {
     if let Some(wide) = padded(dy, &g) {
         let w = padded_weight(w, &wide);
         let dx = data_gradient(&images::padded(dy, wide.output), &w, wide);
         return images::channels(&dx, 0, g.input);
     }
-    let few = || matrix::few(dy, dims(dy)[0] * g.height * g.width, g.input);
-    fastest(
-        dy,
-        || work("data gradient", dy, &g, few()),
-        &|algorithm, _| match algorithm {
-            Algorithm::Units => Some(gemm::data_gradient(dy, w, g)),
-            Algorithm::Hopper => {
-                (g.stride == 1 && hopper::can(dy, &g)).then(|| hopper::data_gradient(dy, w, &g))
-            }
-            Algorithm::Tiles(planes) => {
-                matrix::can(dy, &g).then(|| matrix::data_gradient(dy, w, &g, planes))
-            }
-            _ if g.stride != 1 => None,
-            _ => {
-                let dx = empty(dy, [dims(dy)[0], g.height, g.width, g.input], dy.dtype);
-                let inputs = ConvolutionInputs::BackwardData {
-                    out_grad: binding(dy),
-                    weights: binding(w),
-                    in_grad: dx.clone().binding(),
-                };
-                on_matrix_units(algorithm, inputs, &g, dy.dtype, &dx).map(|()| dx)
-            }
-        },
-    )
+    let work = || {
+        let few = matrix::few(dy, dims(dy)[0] * g.height * g.width, g.input);
+        let windows = hopper::window::does(dy, &g, [g.output, g.input]);
+        work("data gradient", dy, &g, windows, few)
+    };
+    fastest(dy, work, &|algorithm, _| match algorithm {
+        Algorithm::Units => Some(gemm::data_gradient(dy, w.rows(), g)),
+        Algorithm::Window => hopper::window::data_gradient(dy, || w.slices(true), &g),
+        Algorithm::Hopper => {
+            (g.stride == 1 && hopper::can(dy, &g)).then(|| hopper::data_gradient(dy, w.rows(), &g))
+        }
+        Algorithm::Tiles(planes) => {
+            matrix::can(dy, &g).then(|| matrix::data_gradient(dy, w.rows(), &g, planes))
+        }
+        _ if g.stride != 1 => None,
+        _ => {
+            let dx = empty(dy, [dims(dy)[0], g.height, g.width, g.input], dy.dtype);
+            let inputs = ConvolutionInputs::BackwardData {
+                out_grad: binding(dy),
+                weights: binding(w.rows()),
+                in_grad: dx.clone().binding(),
+            };
+            on_matrix_units(algorithm, inputs, &g, dy.dtype, &dx).map(|()| dx)
+        }
+    })
 }
 
 /// The gradient of the weight, `[out, in, k, k]` in f32 (a view of `[out, k, k, in]`).
@@ -268,11 +224,12 @@ pub(super) fn weight_gradient(x: &CubeTensor, dy: &CubeTensor, g: Geometry) -> C
     permute(packed_weight_gradient(x, dy, g), &[0, 3, 1, 2])
 }
 
-/// The same in the order of the packed weight.
+/// The same in order, `[out, k, k, in]`.
 fn packed_weight_gradient(x: &CubeTensor, dy: &CubeTensor, g: Geometry) -> CubeTensor {
-    let work = || work("weight gradient", x, &g, matrix::narrow(&g));
+    let work = || work("weight gradient", x, &g, false, matrix::narrow(&g));
     fastest(x, work, &|algorithm, _| match algorithm {
         Algorithm::Units => Some(gemm::weight_gradient(x, dy, g)),
+        Algorithm::Window => None,
         Algorithm::Hopper => hopper::can(x, &g).then(|| hopper::weight_gradient(x, dy, &g)),
         Algorithm::Tiles(planes) => {
             matrix::can(x, &g).then(|| matrix::weight_gradient(x, dy, &g, planes))

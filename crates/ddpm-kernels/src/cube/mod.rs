@@ -18,6 +18,7 @@ mod images;
 mod matrix;
 mod norm;
 mod optimiser;
+mod packed;
 mod relayout;
 mod sums;
 mod tensor;

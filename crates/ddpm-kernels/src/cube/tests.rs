@@ -14,6 +14,7 @@ mod attending;
 mod capturing;
 mod choosing;
 mod dropping;
+mod packing;
 mod tiles;
 mod updates;
 

@@ -14,16 +14,17 @@ use burn_cubecl::tensor::CubeTensor;
 use super::super::gemm::Geometry;
 use super::super::matrix::Addends;
 use super::super::norm::{self, Moments};
+use super::super::packed::PackedWeight;
 use super::super::tensor::{channels_first_view, channels_last, dense};
 use super::super::{convolution, images};
 use crate::conv2d::{Options, WeightCache};
 
-/// Weights in the order and type that kernels read, and the tensor that they were packed from. Holding that
-/// tensor keeps its memory from being given to another, so that the same memory means the same weights.
+/// Weights as kernels read them, and the tensor that they were packed from. Holding that tensor keeps its memory from
+/// being given to another, so that the same memory means the same weights.
 #[derive(Debug)]
 pub(crate) struct CachedWeight {
     weight: CubeTensor,
-    packed: CubeTensor,
+    packed: PackedWeight,
 }
 
 /// The operands in the kernels' layout.
@@ -31,8 +32,7 @@ pub(crate) struct CachedWeight {
 struct Operands {
     x: CubeTensor,
     norm: [CubeTensor; 2],
-    /// Packed.
-    weight: CubeTensor,
+    weight: PackedWeight,
     bias_rows: usize,
     moments: Option<Moments>,
     /// Of the doubled x, if it is doubled.
@@ -58,19 +58,19 @@ impl Operands {
     }
 }
 
-fn packed(cache: Option<&WeightCache>, weight: CubeTensor, dtype: DType) -> CubeTensor {
+fn packed(cache: Option<&WeightCache>, weight: CubeTensor, dtype: DType) -> PackedWeight {
     let Some(cache) = cache else {
-        return convolution::pack(weight, dtype);
+        return PackedWeight::new(weight, dtype);
     };
     let mut entry = cache.cube.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(entry) = entry.as_ref() {
         let (a, b) = (&entry.weight.handle, &weight.handle);
         let same = std::ptr::eq(a.memory.descriptor(), b.memory.descriptor());
-        if same && a.offset_start == b.offset_start && entry.packed.dtype == dtype {
+        if same && a.offset_start == b.offset_start && entry.packed.dtype() == dtype {
             return entry.packed.clone();
         }
     }
-    let packed = convolution::pack(weight.clone(), dtype);
+    let packed = PackedWeight::new(weight.clone(), dtype);
     *entry = Some(CachedWeight {
         weight,
         packed: packed.clone(),

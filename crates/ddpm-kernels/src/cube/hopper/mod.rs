@@ -1,17 +1,17 @@
 //! Convolutions and their gradients on the warpgroup matrix units of NVIDIA's Hopper (`wgmma`), which CubeCL does not
-//! know: `product.cu` is CUDA C++, which NVRTC compiles like what CubeCL writes.
+//! know: its kernels are CUDA C++. `product.cu` does all of them; `window.cu` does those of 3×3 of stride 1, and the
+//! gradients of their inputs, faster where sizes are round.
+
+mod text;
+pub(super) mod window;
 
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::ir::ElemType;
-use cubecl::ir::metadata::Info;
-use cubecl::ir::settings::Dim3;
-use cubecl::prelude::*;
-use cubecl::server::{KernelArguments, MetadataBindingInfo};
 
 use super::gemm::Geometry;
 use super::matrix::{Addends, enough};
 use super::tensor::{dims, empty, reshaped};
+use text::Program;
 
 const TEXT: &str = include_str!("product.cu");
 
@@ -33,8 +33,8 @@ enum Lie {
 }
 
 /// A program of `product.cu`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Program {
+#[derive(Debug, Clone, Copy)]
+struct Kind {
     lie: Lie,
     /// Results of a block, down and across.
     block: (usize, usize),
@@ -45,37 +45,8 @@ struct Program {
     taps_within: bool,
 }
 
-impl KernelMetadata for Program {
-    fn id(&self) -> KernelId {
-        KernelId::new::<Self>()
-            .cube_dim(Dim3::new_1d(THREADS))
-            .info((*self, TEXT))
-    }
-
-    fn address_type(&self) -> ElemType {
-        AddressType::U64.unsigned_type()
-    }
-}
-
-impl CubeKernel for Program {
-    fn define(&self) -> KernelDefinition {
-        let settings = KernelSettings::new(
-            Dim3::new_1d(THREADS),
-            ExecutionMode::Unchecked,
-            AddressType::U64,
-        );
-        KernelDefinition {
-            body: Scope::root(settings.clone()),
-            settings,
-            info: Info::default(),
-        }
-    }
-
-    fn source(&self) -> Option<PrecompiledSource> {
-        let (value, short) = match self.dtype {
-            DType::F16 => ("__half", "f16"),
-            _ => ("__nv_bfloat16", "bf16"),
-        };
+impl Kind {
+    fn program(self) -> Program {
         let (left, right) = match self.lie {
             Lie::Along => (1, 1),
             Lie::AlongAcross => (1, 0),
@@ -83,18 +54,20 @@ impl CubeKernel for Program {
         };
         let result = if self.wide { "float" } else { "VALUE" };
         let (rows, columns) = self.block;
-        let source = format!(
-            "#include <cuda_bf16.h>\n#include <cuda_fp16.h>\n#define VALUE {value}\n#define WGMMA_TYPE \"{short}\"\n\
-             #define RESULT {result}\n#define ROWS {rows}\n#define COLUMNS {columns}\n\
-             #define LEFT_ALONG {left}\n#define RIGHT_ALONG {right}\n\
-             #define TAPS_WITHIN {}\n{TEXT}",
-            u32::from(self.taps_within)
-        );
-        Some(PrecompiledSource {
-            source,
-            entrypoint_name: "hopper_product".to_owned(),
-            lang: "cuda",
-        })
+        Program {
+            name: "hopper_product",
+            text: TEXT,
+            threads: THREADS,
+            dtype: self.dtype,
+            defines: vec![
+                ("RESULT", result.to_owned()),
+                ("ROWS", rows.to_string()),
+                ("COLUMNS", columns.to_string()),
+                ("LEFT_ALONG", left.to_string()),
+                ("RIGHT_ALONG", right.to_string()),
+                ("TAPS_WITHIN", u32::from(self.taps_within).to_string()),
+            ],
+        }
     }
 }
 
@@ -200,7 +173,7 @@ struct Sizes {
 
 impl Sizes {
     /// The words of the struct, with `columns` blocks across.
-    fn words(&self, columns: usize) -> Vec<u64> {
+    fn words(&self, columns: usize) -> Vec<u32> {
         let around = &self.around;
         let pixels = around.out_height * around.out_width;
         let [width, image] = [around.out_width, pixels].map(magic);
@@ -228,11 +201,7 @@ impl Sizes {
         words.extend([self.bias_rows as u32, u32::from(self.residual)]);
         words.extend(width);
         words.extend(image);
-        // Words are passed in pairs.
-        let pairs = words.chunks_exact(2);
-        pairs
-            .map(|pair| u64::from(pair[0]) | u64::from(pair[1]) << 32)
-            .collect()
+        words
     }
 }
 
@@ -271,35 +240,25 @@ pub(super) fn can(x: &CubeTensor, g: &Geometry) -> bool {
 }
 
 fn launch(
-    program: Program,
+    kind: Kind,
     [a, b]: [&CubeTensor; 2],
     out: &CubeTensor,
     added: Option<Addends>,
     sizes: Sizes,
 ) {
-    let (rows, columns) = program.block;
+    let (rows, columns) = kind.block;
     let columns = sizes.n.div_ceil(columns);
-    let blocks = columns * sizes.m.div_ceil(rows);
+    let blocks = [
+        columns * sizes.m.div_ceil(rows),
+        sizes.depth.div_ceil(sizes.part),
+        sizes.images * sizes.heads,
+    ];
     // What is not added stands for nothing, but something has to stand there.
     let bias = added.map_or(a, |added| added.bias);
     let residual = added.and_then(|added| added.residual).unwrap_or(a);
-    let mut arguments = KernelArguments::new();
-    for (tensor, io) in [
-        (a, BufferIOAttr::ReadOnly),
-        (b, BufferIOAttr::ReadOnly),
-        (out, BufferIOAttr::WriteOnly),
-        (bias, BufferIOAttr::ReadOnly),
-        (residual, BufferIOAttr::ReadOnly),
-    ] {
-        arguments = arguments.with_buffer_io(tensor.handle.clone().binding(), io);
-    }
-    let words = sizes.words(columns);
-    let end = words.len();
-    arguments = arguments.with_info(MetadataBindingInfo::new(words, end));
-    let parts = sizes.depth.div_ceil(sizes.part);
-    let count = [blocks, parts, sizes.images * sizes.heads].map(|size| size as u32);
-    let count = CubeCount::Static(count[0], count[1], count[2]);
-    out.client.launch(Box::new(program), count, arguments);
+    let read = [a, b, bias, residual];
+    kind.program()
+        .launch(&read, (2, out), &sizes.words(columns), blocks);
 }
 
 /// Blocks that a multiprocessor holds of the largest kind.
@@ -360,7 +319,7 @@ fn rows_of_pixels(
     let [batch, height, width, n] = dims(out);
     let m = batch * height * width;
     let depth = around.taps() * around.channels;
-    let program = Program {
+    let kind = Kind {
         lie,
         block: block(x, m, n, 1),
         dtype: x.dtype,
@@ -384,7 +343,7 @@ fn rows_of_pixels(
         bias_rows: added.map_or(0, |added| added.bias.meta.shape()[0]),
         residual: added.is_some_and(|added| added.residual.is_some()),
     };
-    launch(program, [x, w], out, added, sizes);
+    launch(kind, [x, w], out, added, sizes);
 }
 
 /// The gradient of the weight, `[out, k, k, in]` in f32. The depth, all pixels of the batch, is divided among blocks.
@@ -415,14 +374,14 @@ pub(super) fn weight_gradient(x: &CubeTensor, dy: &CubeTensor, g: &Geometry) -> 
         bias_rows: 0,
         residual: false,
     };
-    let program = Program {
+    let kind = Kind {
         lie: Lie::Across,
         block,
         dtype: x.dtype,
         wide: true,
         taps_within: false,
     };
-    launch(program, [dy, x], &sums, None, sizes);
+    launch(kind, [dy, x], &sums, None, sizes);
     let shape = [g.output, g.kernel.0, g.kernel.1, g.input];
     match parts {
         1 => reshaped(sums, shape),
@@ -460,7 +419,7 @@ pub(super) fn products(
         (false, false) => (Lie::AlongAcross, Around::matrix(m, depth)),
         (true, _) => (Lie::Across, Around::matrix(depth, n)),
     };
-    let program = Program {
+    let kind = Kind {
         lie,
         block: match lie {
             Lie::Along => block(a.tensor, m, n, images * heads),
@@ -488,7 +447,7 @@ pub(super) fn products(
         bias_rows: 0,
         residual: false,
     };
-    launch(program, [a.tensor, b.tensor], out.tensor, None, sizes);
+    launch(kind, [a.tensor, b.tensor], out.tensor, None, sizes);
 }
 
 #[cfg(test)]

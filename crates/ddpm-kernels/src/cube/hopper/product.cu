@@ -1,10 +1,8 @@
 // Matrix products on the warpgroup matrix units of Hopper (wgmma): convolutions without unrolled patches, channels last,
 // their gradients, and the products of attention.
 //
-// Compiled at run time with these in front:
-//   VALUE              __nv_bfloat16 or __half: what the factors are
+// Compiled with what `common.cu` says in front, and:
 //   RESULT             VALUE or float: what the results are
-//   WGMMA_TYPE         "bf16" or "f16"
 //   ROWS, COLUMNS      results of a block, down (64 or 128) and across (64 or 128)
 //   TAPS_WITHIN        1: the depth goes through the taps first, 32 channels at a time, which keeps what is read close
 //                      together; 0: channel after channel, for any number of them
@@ -20,10 +18,6 @@
 // their way by cp.async. Blocks are small (48 KiB at most, as much as a kernel may have that CubeCL did not write), so
 // that three share a multiprocessor and hide each other's waits. Measured on an H100: blocks of two warpgroups and 256
 // rows are a third slower, and reading by way of the multiprocessor's own cache (cp.async.ca) gains nothing.
-
-typedef unsigned int u32;
-typedef unsigned long long u64;
-typedef long long i64;
 
 #define THREADS 128
 #define STAGES 3
@@ -61,18 +55,8 @@ __device__ __forceinline__ i64 begin_of(const Operand& operand, u32 image, u32 h
     return (i64)operand.start + (i64)image * operand.image + (i64)head * operand.head;
 }
 
-// 16 bytes from global to shared memory, or zeros, and then nothing is read.
-#define BRING(to, from, is) \
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"((is) ? 16 : 0) : "memory")
-
-// Where a factor of one instruction lies in shared memory (PTX ISA, "matrix descriptor").
-__device__ __forceinline__ u64 descriptor(u32 address, u32 leading, u32 stride, u64 swizzle) {
-    return (u64)((address & 0x3ffff) >> 4) | ((u64)(leading >> 4) << 16) | ((u64)(stride >> 4) << 32) | (swizzle << 62);
-}
-
 // d (64 x COLUMNS, f32) += a (64 x 16) * b (16 x COLUMNS)
 __device__ __forceinline__ void multiply(float (&d)[COLUMNS / 2], u64 a, u64 b) {
-#define R8(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
 #if COLUMNS == 128
     asm volatile(
         "wgmma.mma_async.sync.aligned.m64n128k16.f32." WGMMA_TYPE "." WGMMA_TYPE " "
