@@ -9,6 +9,8 @@ mod clock;
 mod inputs;
 mod make_model;
 mod memory;
+#[cfg(feature = "cuda")]
+mod nccl;
 mod network;
 mod place;
 #[cfg(feature = "mpi")]
@@ -47,6 +49,9 @@ enum Task {
     Check(check::CheckArgs),
     /// Write a network with initial weights as a diffusers directory
     MakeModel(make_model::MakeModelArgs),
+    /// Send values from a GPU to itself by NCCL
+    #[cfg(feature = "cuda")]
+    Nccl(nccl::NcclArgs),
     /// Time the sum of gradients over the processes that mpirun started
     #[cfg(feature = "mpi")]
     Sums(sums::SumsArgs),
@@ -93,6 +98,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Task::Network(args) => rayon::scope(|_| network::run(args))?,
         Task::Check(args) => rayon::scope(|_| check::run(args))?,
         Task::MakeModel(args) => make_model::run(args)?,
+        #[cfg(feature = "cuda")]
+        Task::Nccl(args) => nccl::run(args)?,
         #[cfg(feature = "mpi")]
         Task::Sums(args) => match sums::run(args)? {
             Some(line) => line,

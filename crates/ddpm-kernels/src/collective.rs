@@ -1,5 +1,8 @@
-//! Sums over the GPUs of one machine, by the GPUs themselves.
+//! Tensors that GPUs exchange by themselves: those of one process, and those of several.
 //!
+//! **Several processes**, a GPU each, have a [`GpuTransport`], which is NVIDIA's NCCL; see `cube/nccl.rs`.
+//!
+//! **GPUs of one process** sum by [`sum_over`].
 //! burn hands `all_reduce` on to CubeCL, which has it for CUDA alone, by NVIDIA's NCCL, a library that is loaded when
 //! the first GPU is opened. What is relied on, as read in burn 0.22.1 and CubeCL 0.11.3:
 //!
@@ -22,6 +25,9 @@
 //! - What fails on a GPU (no such element type, NCCL refusing) marks the result as failed, and reading it back is an
 //!   error. Nothing has to be started or closed: burn's `DistributedContext` serves gradients that are summed within
 //!   the backward pass, which is not done here.
+
+use std::fmt::Debug;
+use std::time::Duration;
 
 use burn::tensor::distributed::{ReduceOperation, all_reduce};
 use burn::tensor::{Device, Tensor};
@@ -59,6 +65,98 @@ pub fn sum_over(tensor: Tensor<1>, devices: &[Device]) -> Tensor<1> {
     all_reduce(tensor, ReduceOperation::Sum, devices.collect()).resolve()
 }
 
+/// What keeps the GPUs of several processes from exchanging tensors by NCCL.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NcclError {
+    /// Only NVIDIA's GPUs have it, in a build for CUDA.
+    #[error("the device is not an NVIDIA GPU")]
+    NoGpu,
+    /// The library is not there, or too old.
+    #[error("NVIDIA's NCCL {found}; install libnccl 2.14 or later")]
+    Library {
+        /// What was found instead.
+        found: String,
+    },
+    /// A call failed.
+    #[error("{call}: {problem}")]
+    Failed {
+        /// Which one.
+        call: &'static str,
+        /// What the library or the driver said.
+        problem: String,
+    },
+    /// Not all the others made the same call.
+    #[error("{call}: no answer from the other GPUs within {} s", .waited.as_secs())]
+    Timeout {
+        /// Which call.
+        call: &'static str,
+        /// How long this GPU waited.
+        waited: Duration,
+    },
+}
+
+/// This process's GPU among those of all processes, which call the same with as many values each, in the same order.
+///
+/// A call returns when this GPU has its result. After one that failed, none succeeds.
+///
+/// # Shapes   of every call: `[values]` of f32 without autodiff
+/// # Errors   of every call: [`NcclError::Timeout`] if the others do not come in time, [`NcclError::Failed`]
+pub trait GpuTransport: Debug + Send {
+    /// Piece i of `send`, of as many equal ones as there are processes, goes to process i; returns this one's piece of
+    /// each process's, in their order.
+    fn all_to_all(&self, send: Tensor<1>, timeout: Duration) -> Result<Tensor<1>, NcclError>;
+
+    /// Every process's values in their order.
+    fn all_gather(&self, own: Tensor<1>, timeout: Duration) -> Result<Tensor<1>, NcclError>;
+
+    /// The sum of every process's values, in whatever order is fastest; the same bits in each.
+    fn all_reduce(&self, own: Tensor<1>, timeout: Duration) -> Result<Tensor<1>, NcclError>;
+}
+
+/// What tells a GPU that NCCL can join with others from all GPUs of all machines.
+///
+/// # Errors   [`NcclError::NoGpu`], [`NcclError::Library`], [`NcclError::Failed`] if the driver does not answer
+pub fn nccl_gpu(device: &Device) -> Result<[u8; 16], NcclError> {
+    #[cfg(feature = "nccl")]
+    return crate::cube::nccl::gpu(device);
+    #[cfg(not(feature = "nccl"))]
+    {
+        let _ = device;
+        Err(NcclError::NoGpu)
+    }
+}
+
+/// A new identifier of a group of GPUs: one process mints it, all join under it. Call it after [`nccl_gpu`].
+///
+/// # Errors   [`NcclError::NoGpu`] in a build without CUDA, [`NcclError::Failed`]
+pub fn nccl_id() -> Result<Vec<u8>, NcclError> {
+    #[cfg(feature = "nccl")]
+    return crate::cube::nccl::mint();
+    #[cfg(not(feature = "nccl"))]
+    Err(NcclError::NoGpu)
+}
+
+/// Joins the group of this identifier as its `rank`-th GPU of `size`. Call it after [`nccl_gpu`].
+///
+/// # Errors   [`NcclError::Timeout`] if the others do not come in time, [`NcclError::Failed`]
+pub fn nccl_join(
+    device: &Device,
+    id: &[u8],
+    (rank, size): (usize, usize),
+    timeout: Duration,
+) -> Result<Box<dyn GpuTransport>, NcclError> {
+    #[cfg(feature = "nccl")]
+    {
+        let joined = crate::cube::nccl::Communicator::join(device, id, (rank, size), timeout)?;
+        Ok(Box::new(joined))
+    }
+    #[cfg(not(feature = "nccl"))]
+    {
+        let _ = (device, id, rank, size, timeout);
+        Err(NcclError::NoGpu)
+    }
+}
+
 #[cfg(test)]
 #[cfg(feature = "flex")]
 mod tests {
@@ -69,5 +167,6 @@ mod tests {
         assert!(!has_collectives(&[Device::flex()]));
         assert!(!has_collectives(&[Device::flex(), Device::flex()]));
         assert!(!has_collectives(&[]));
+        assert_eq!(nccl_gpu(&Device::flex()), Err(NcclError::NoGpu));
     }
 }

@@ -45,7 +45,9 @@ pub mod tuning;
 mod upsample;
 
 pub use attention::attention;
-pub use collective::{has_collectives, sum_over};
+pub use collective::{
+    GpuTransport, NcclError, has_collectives, nccl_gpu, nccl_id, nccl_join, sum_over,
+};
 pub use concat::concat_channels;
 pub use conv2d::{Conv2dOptions, Convolution, Norm, WeightCache, conv2d};
 pub use dropout::{DropoutKey, dropout};

@@ -5,10 +5,12 @@
 //! order, since a rank that does not come leaves the others waiting. So an error of one rank is never returned before
 //! the others know of it: it travels with a step's gradients ([`gradients`]) or through [`agree`] and [`on_first`].
 
+pub(crate) mod gpus;
 pub(crate) mod gradients;
 #[cfg(feature = "mpi")]
 pub mod mpi;
 pub(crate) mod on_devices;
+pub(crate) mod on_processes;
 pub(crate) mod replicas;
 pub(crate) mod state;
 #[cfg(test)]
@@ -17,6 +19,7 @@ pub(crate) mod threads;
 pub(crate) mod tree;
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use burn::tensor::Device;
 use serde::Serialize;
@@ -55,6 +58,18 @@ pub trait Collective: Debug + Send {
     /// The devices of all ranks, in their order, if they are in this process.
     fn devices(&self) -> Option<&[Device]> {
         None
+    }
+
+    /// How long a rank waits for the others' gradients.
+    fn timeout(&self) -> Duration {
+        Duration::MAX
+    }
+
+    /// What a rank does that has waited so long: the error that it ends with, unless it ends the process at once.
+    fn give_up(&self) -> TrainError {
+        TrainError::Ranks {
+            problem: "no answer from the other ranks".to_owned(),
+        }
     }
 
     /// Whether this is rank 0, which alone writes and reports.

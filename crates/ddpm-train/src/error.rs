@@ -135,6 +135,12 @@ pub enum TrainError {
         /// What happened.
         problem: String,
     },
+    /// The ranks' GPUs cannot sum gradients among themselves.
+    #[error("NCCL does not join the GPUs of the ranks: {problem}")]
+    Gpus {
+        /// Why not.
+        problem: String,
+    },
     /// The device failed.
     #[error("the device failed: {message}")]
     Device {
@@ -180,6 +186,7 @@ impl TrainError {
             Self::OtherRank { kind, .. } => *kind,
             Self::ReplicaDiverged { .. }
             | Self::Ranks { .. }
+            | Self::Gpus { .. }
             | Self::Device { .. }
             | Self::Precision(_) => Fault::Device,
         }

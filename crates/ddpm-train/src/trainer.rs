@@ -10,8 +10,8 @@ use ddpm_kernels::{FoundInf, checks_finite};
 use ddpm_store::RunWriter;
 use ddpm_unet::{Model, ModelShape};
 
-use crate::collective::gradients::{GradientSum, Reduction};
-use crate::collective::on_devices::GpuSum;
+use crate::collective::gpus::GpuSum;
+use crate::collective::gradients::GradientSum;
 use crate::collective::threads::Threads;
 use crate::collective::{Collective, Solo, agree, on_first, state as ranks_state};
 use crate::config::{Config, Validated};
@@ -257,13 +257,7 @@ impl Trainer {
         );
         let parameters = ddpm_unet::params::shapes(&model).into_iter();
         let reduction = config.train.reduction;
-        let gpus = match reduction {
-            Reduction::Fast => ranks.devices().and_then(GpuSum::of),
-            Reduction::Tree => None,
-        };
-        if let Some(gpus) = &gpus {
-            gpus.rehearse(ranks.as_mut())?;
-        }
+        let gpus = GpuSum::of(ranks.as_mut(), &device.clone().inner(), reduction)?;
         let mut trainer = Self {
             sum: GradientSum {
                 reduction,

@@ -16,6 +16,8 @@ mod graph;
 mod hopper;
 mod images;
 mod matrix;
+#[cfg(feature = "nccl")]
+pub(crate) mod nccl;
 mod norm;
 mod optimiser;
 mod packed;

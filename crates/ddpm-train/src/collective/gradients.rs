@@ -4,13 +4,12 @@
 //! others. Each rank gets its piece of every rank's vector, adds along the [`tree`], and gives the sum to all: as many
 //! bytes as a ring takes.
 
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::on_devices::GpuSum;
+use super::gpus::{GpuSum, ready};
 use super::{Collective, reason, tree};
 use crate::error::TrainError;
 use crate::optim::ParamGrads;
@@ -153,10 +152,22 @@ impl GradientSum {
         flags: Flags,
         gpus: &GpuSum,
     ) -> Result<SummedGradients, TrainError> {
-        let own = own.and_then(|own| Ok((read(own.losses)?, own.sums)));
-        let (losses, grads, error) = match own {
-            Ok((losses, sums)) => (losses, sums.into_iter().reduce(ParamGrads::plus), None),
-            Err(error) => (Vec::new(), None, Some(error)),
+        let own = own.and_then(|own| {
+            let mut sums = own.sums;
+            if self.reduction == Reduction::Fast {
+                sums = sums
+                    .into_iter()
+                    .reduce(ParamGrads::plus)
+                    .into_iter()
+                    .collect();
+            }
+            let vectors = sums.iter().map(ParamGrads::flattened).collect();
+            // What fails on a device shows here at the latest.
+            Ok((read(own.losses)?, ready(vectors, &self.device)?, sums))
+        });
+        let (losses, vectors, grads, error) = match own {
+            Ok((losses, vectors, sums)) => (losses, vectors, sums.into_iter().next(), None),
+            Err(error) => (Vec::new(), Vec::new(), None, Some(error)),
         };
         let tail = self.tail(ranks, &losses, error.is_some(), flags);
         let tail = ranks.all_reduce(tail)?;
@@ -164,7 +175,7 @@ impl GradientSum {
         let Some(mut grads) = grads else {
             unreachable!("a rank without gradients has failed")
         };
-        let sum = gpus.sum(ranks, grads.flattened())?;
+        let sum = gpus.sum(ranks, self.reduction, self.micro_batches, vectors)?;
         grads.replace(&sum);
         Ok(SummedGradients {
             grads,
@@ -250,8 +261,7 @@ fn sum_along_tree(
     vectors: Vec<Vec<f32>>,
 ) -> Result<Vec<f32>, TrainError> {
     let size = ranks.size();
-    let subtrees_of = |rank| tree::subtrees(&tree::share(rank, size, micro_batches), micro_batches);
-    let nodes: Vec<Vec<Range<usize>>> = (0..size).map(subtrees_of).collect();
+    let nodes = tree::of_ranks(size, micro_batches);
     // Pieces are of one size: a rank with fewer subtrees than another fills up.
     let most = nodes.iter().map(Vec::len).max().unwrap_or(1);
     let len = vectors[0].len();
@@ -278,30 +288,16 @@ fn sum_along_tree(
             let own: Vec<_> = pieces.by_ref().take(most).collect();
             leaves.extend(nodes.iter().zip(own));
         }
-        let total = fold_slices(micro_batches, leaves);
-        let gathered = ranks.all_gather(total)?;
+        let total = tree::sum(
+            micro_batches,
+            leaves,
+            &mut |sum: &mut [f32], other: &mut [f32]| {
+                add_to(sum, other);
+                sum
+            },
+        );
+        let gathered = ranks.all_gather(total.to_vec())?;
         sum.extend_from_slice(&gathered[..bucket.len()]);
     }
     Ok(sum)
-}
-
-/// The sum of the leaves along the tree, in place of the first one's numbers.
-fn fold_slices(micro_batches: usize, leaves: Vec<(&Range<usize>, &mut [f32])>) -> Vec<f32> {
-    let mut leaves = leaves.into_iter().peekable();
-    let mut leaf = |node: &Range<usize>| {
-        let next = leaves.next_if(|(known, _)| *known == node);
-        Ok::<_, std::convert::Infallible>(next.map(|(_, numbers)| numbers))
-    };
-    let folded = tree::fold(
-        0..micro_batches,
-        &mut leaf,
-        &mut |sum: &mut [f32], other: &mut [f32]| {
-            add_to(sum, other);
-            sum
-        },
-    );
-    match folded {
-        Ok(sum) => sum.to_vec(),
-        Err(never) => match never {},
-    }
 }

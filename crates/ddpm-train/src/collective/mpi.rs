@@ -118,20 +118,25 @@ impl Processes {
         let start = Instant::now();
         while request.test()?.is_none() {
             if start.elapsed() > self.timeout {
-                tracing::error!(
-                    "rank {}: no answer from the other ranks within {} s (`train.timeout_s`): a machine or the network \
-                     between them is gone, or one is much slower; the last checkpoint is whole, go on with --resume",
-                    self.world.rank(),
-                    self.timeout.as_secs()
-                );
-                // Nothing that was begun can be taken back, so the process has to end; after the launcher has passed
-                // the sentence on.
-                thread::sleep(Duration::from_millis(300));
-                self.world.abort(DEVICE_EXIT)
+                self.end_all();
             }
             thread::yield_now();
         }
         Ok(())
+    }
+
+    /// Ends all processes, since the others do not answer.
+    fn end_all(&self) -> ! {
+        tracing::error!(
+            "rank {}: no answer from the other ranks within {} s (`train.timeout_s`): a machine or the network \
+             between them is gone, or one is much slower; the last checkpoint is whole, go on with --resume",
+            self.world.rank(),
+            self.timeout.as_secs()
+        );
+        // Nothing that was begun can be taken back, so the process has to end; after the launcher has passed the
+        // sentence on.
+        thread::sleep(Duration::from_millis(300));
+        self.world.abort(DEVICE_EXIT)
     }
 
     /// Waits for a call that rank 0, or another, may come to much later; without using the CPU, which that rank needs.
@@ -210,4 +215,12 @@ impl Collective for Processes {
     }
 
     fn end_turn(&mut self) {}
+
+    fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    fn give_up(&self) -> TrainError {
+        self.end_all()
+    }
 }

@@ -1,13 +1,18 @@
 //! Ranks that are threads: their calls, their sums, and what happens where one fails.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::thread;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ddpm_data::DataError;
+use ddpm_kernels::{GpuTransport, NcclError};
 
+use super::gpus::GpuSum;
 use super::gradients::{Flags, GradientSum, LocalGradients, Reduction};
-use super::on_devices::GpuSum;
+use super::on_devices::ThreadGpus;
+use super::on_processes::ProcessGpus;
 use super::threads::Threads;
 use super::*;
 use crate::optim::ParamGrads;
@@ -315,7 +320,7 @@ fn replicas_that_diverge_are_found() {
 
 /// What GPUs do among themselves, for two threads: the second to come adds up, the first waits for it.
 fn meet_and_add(tensor: Tensor<1>, devices: &[Device]) -> Tensor<1> {
-    use std::sync::{Barrier, Mutex};
+    use std::sync::Barrier;
     static MEETING: (Mutex<Vec<Vec<f32>>>, Barrier) = (Mutex::new(Vec::new()), Barrier::new(2));
     assert_eq!(devices.len(), 2);
     let (given, everyone) = &MEETING;
@@ -337,20 +342,101 @@ fn meet_and_add(tensor: Tensor<1>, devices: &[Device]) -> Tensor<1> {
 #[test]
 fn gpus_that_sum_among_themselves_sum_as_the_host_does() {
     let devices = [Device::flex(), Device::flex()];
-    let on_gpus = GradientSum {
-        gpus: Some(GpuSum::by(&devices, meet_and_add)),
-        ..summing(Reduction::Fast, 2)
-    };
+    let threads = |sum| GpuSum::Threads(ThreadGpus::by(&devices, sum));
     let found = on_ranks(2, |mut ranks| {
-        on_gpus.gpus.as_ref().unwrap().rehearse(&mut ranks).unwrap();
+        let gpus = threads(meet_and_add);
+        gpus.rehearse(&mut ranks, &Device::flex()).unwrap();
+        let on_gpus = GradientSum {
+            gpus: Some(gpus),
+            ..summing(Reduction::Fast, 2)
+        };
         summed(ranks, &on_gpus)
     });
     let expected = on_ranks(2, |rank| summed(rank, &summing(Reduction::Fast, 2)));
     assert_eq!(found, expected);
     // What does not add up is not relied on.
-    let wrong = GpuSum::by(&devices, |own, _| own);
     let refused = on_ranks(2, |mut ranks| {
-        wrong.rehearse(&mut ranks).unwrap_err().to_string()
+        let rehearsed = threads(|own, _| own).rehearse(&mut ranks, &Device::flex());
+        rehearsed.unwrap_err().to_string()
     });
     assert!(refused[0].contains("is wrong"), "{refused:?}");
+}
+
+/// GPUs of processes, as threads with tensors of the CPU play them.
+#[derive(Debug)]
+struct Played(RefCell<Threads>);
+
+impl Played {
+    fn call(
+        &self,
+        own: Tensor<1>,
+        call: impl FnOnce(&mut Threads, Vec<f32>) -> Result<Vec<f32>, TrainError>,
+    ) -> Result<Tensor<1>, NcclError> {
+        let device = own.device();
+        let found = call(&mut self.0.borrow_mut(), read(own).unwrap()).unwrap();
+        Ok(Tensor::from_floats(found.as_slice(), &device))
+    }
+}
+
+impl GpuTransport for Played {
+    fn all_to_all(&self, send: Tensor<1>, _: Duration) -> Result<Tensor<1>, NcclError> {
+        self.call(send, Threads::all_to_all)
+    }
+
+    fn all_gather(&self, own: Tensor<1>, _: Duration) -> Result<Tensor<1>, NcclError> {
+        self.call(own, Threads::all_gather)
+    }
+
+    fn all_reduce(&self, own: Tensor<1>, _: Duration) -> Result<Tensor<1>, NcclError> {
+        self.call(own, Threads::all_reduce)
+    }
+}
+
+#[test]
+fn gpus_of_processes_sum_along_the_tree_to_the_bits_of_the_host() {
+    for micro_batches in [2, 3, 6, 8] {
+        let expected = &on_ranks(1, |rank| {
+            summed(rank, &summing(Reduction::Tree, micro_batches))
+        })[0];
+        for size in 2..=micro_batches {
+            // Numbers that travel at once, of five.
+            for bucket in [1, 3, 100] {
+                let others = Threads::of(&vec![Device::flex(); size]).into_iter();
+                let others = Mutex::new(others.map(Some).collect::<Vec<_>>());
+                let found = on_ranks(size, |mut ranks| {
+                    let place = others.lock().unwrap()[ranks.rank()].take().unwrap();
+                    let transport = Box::new(Played(RefCell::new(place)));
+                    let gpus = GpuSum::Processes(ProcessGpus::by(transport, Duration::MAX, bucket));
+                    gpus.rehearse(&mut ranks, &Device::flex()).unwrap();
+                    let on_gpus = GradientSum {
+                        gpus: Some(gpus),
+                        ..summing(Reduction::Tree, micro_batches)
+                    };
+                    summed(ranks, &on_gpus)
+                });
+                for found in found {
+                    assert_eq!(found, *expected, "{size} of {micro_batches}, {bucket}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn ranks_without_nvidia_gpus_sum_on_the_host() {
+    let found = on_ranks(2, |mut ranks| {
+        let device = Device::flex();
+        assert!(ProcessGpus::join(&mut ranks, &device).unwrap().is_none());
+        // One rank without is enough.
+        let gpu = match ranks.rank() {
+            0 => Ok([0; 16]),
+            _ => Err(NcclError::NoGpu),
+        };
+        let joined = ProcessGpus::try_join(&mut ranks, &device, gpu);
+        joined.unwrap_err().to_string()
+    });
+    assert!(found[0].starts_with("rank 1: "), "{found:?}");
+    for said in found {
+        assert!(said.contains("is not an NVIDIA GPU"), "{said}");
+    }
 }

@@ -4,6 +4,7 @@
 //! not associative, so the tree decides the bits of a sum; since it depends on the number of micro-batches alone, any
 //! number of ranks, of which each adds up the subtrees that are its own, comes to the same bits.
 
+use std::convert::Infallible;
 use std::ops::Range;
 
 /// The two halves of a node of at least two micro-batches.
@@ -52,10 +53,31 @@ pub(crate) fn fold<T, E>(
     Ok(add(first, second))
 }
 
+/// The subtrees of every rank.
+pub(crate) fn of_ranks(size: usize, micro_batches: usize) -> Vec<Vec<Range<usize>>> {
+    let subtrees_of = |rank| subtrees(&share(rank, size, micro_batches), micro_batches);
+    (0..size).map(subtrees_of).collect()
+}
+
+/// The sum of all ranks' subtrees, given in their order.
+pub(crate) fn sum<T>(
+    micro_batches: usize,
+    leaves: Vec<(&Range<usize>, T)>,
+    add: &mut impl FnMut(T, T) -> T,
+) -> T {
+    let mut leaves = leaves.into_iter().peekable();
+    let mut leaf = |node: &Range<usize>| {
+        let next = leaves.next_if(|(known, _)| *known == node);
+        Ok::<_, Infallible>(next.map(|(_, sum)| sum))
+    };
+    match fold(0..micro_batches, &mut leaf, add) {
+        Ok(sum) => sum,
+        Err(never) => match never {},
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
     use super::*;
 
     /// The order of additions as text.
