@@ -64,9 +64,10 @@ pub fn percent(share: f64) -> String {
     }
 }
 
-/// `26 ms`, `1.4 s`, `33 s`.
+/// `0.3 ms`, `26 ms`, `1.4 s`, `33 s`.
 pub fn seconds(value: f64) -> String {
     match value {
+        value if value < 0.01 => format!("{:.1} ms", value * 1e3),
         value if value < 1.0 => format!("{:.0} ms", value * 1e3),
         value if value < 9.95 => format!("{value:.1} s"),
         value => format!("{value:.0} s"),
@@ -115,6 +116,7 @@ mod tests {
             [0.002, 5e-5, 0.0, 1e300].map(short),
             ["0.002", "5e-5", "0", "1e300"]
         );
+        assert_eq!(seconds(0.000_31), "0.3 ms");
         assert_eq!(seconds(0.0259), "26 ms");
         assert_eq!(seconds(1.44), "1.4 s");
         assert_eq!(seconds(33.3), "33 s");

@@ -29,8 +29,8 @@ impl FoundInf {
     /// # Shapes   both `[values]`, on the device of this, without autodiff; returns the same
     #[must_use]
     pub fn unless(&self, moved: Tensor<1>, kept: Tensor<1>) -> Tensor<1> {
-        let halted = self.0.clone().not_equal_elem(0.0).expand(moved.dims());
-        moved.mask_where(halted, kept)
+        let found_inf = self.0.clone().not_equal_elem(0.0).expand(moved.dims());
+        moved.mask_where(found_inf, kept)
     }
 }
 
@@ -173,8 +173,8 @@ impl DeviceStats {
     }
 }
 
-/// As [`adam_steps`], judged on the device: `step.grad_scale` is not read but found by `clip`, and nothing moves if
-/// a loss or the gradient is not finite, or the device has halted before.
+/// As [`adam_steps`], checked on the device: `step.grad_scale` is not read but found by `clip`, and nothing moves if
+/// a loss or the gradient is not finite, or one of an earlier step was not.
 ///
 /// # Shapes   as [`adam_steps`]; `measured` of the same gradients
 pub fn adam_steps_if_finite(
@@ -198,8 +198,7 @@ pub fn adam_steps_if_finite(
             if !finite {
                 found_inf.0 = found_inf.0.ones_like();
             }
-            let halted = found_inf.0.clone().into_scalar::<f32>() != 0.0;
-            let states = match halted {
+            let states = match found_inf.0.clone().into_scalar::<f32>() != 0.0 {
                 true => states,
                 false => {
                     let grad_scale = clip.scale(numbers.norm(clip.divisor));

@@ -76,9 +76,10 @@ pub struct TrainConfig {
     /// saves memory. Without it, one a rank. Their number decides the bits of a step, and that of the ranks does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accumulate: Option<usize>,
-    /// In what order gradients are added.
+    /// In what order the gradients of several ranks are added.
     pub reduction: Reduction,
-    /// How long a rank waits for the gradients of another before it gives up, in seconds; in builds with MPI.
+    /// How long a rank waits for the gradients of another before it gives up, in seconds; among processes of
+    /// MPI, not among `--devices`.
     pub timeout_s: u64,
     /// Steps between lines of the metric log; a line holds the means since the last one.
     pub log_every: u64,

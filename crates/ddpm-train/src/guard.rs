@@ -123,7 +123,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Judges a step by the mean loss of its batch and the norm of its gradient.
+    /// What becomes of a step, by the mean loss of its batch and the norm of its gradient.
     pub fn decide(&mut self, config: &GuardConfig, loss: f64, grad_norm: f64) -> Decision {
         let decision = self.decision(config, loss, grad_norm);
         match decision {

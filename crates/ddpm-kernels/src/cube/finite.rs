@@ -218,7 +218,7 @@ fn check_finite(
     }
 }
 
-/// Lets the GPU judge a step; once it has halted it stays so, whatever comes after.
+/// Lets the GPU find NaN and infinity in a step; once it has found any, `found_inf` stays, whatever comes after.
 pub(crate) fn decide(
     measured: DeviceStats,
     clip: Clip,

@@ -135,13 +135,13 @@ fn adam<N: Size>(
     found_inf: &Tensor<f32>,
     step: Scalars,
     threads: usize,
-    #[comptime] judged: bool,
+    #[comptime] checked: bool,
 ) {
     if ABSOLUTE_POS >= threads {
         terminate!();
     }
     let mut grad_scale = step.grad_scale;
-    if judged {
+    if checked {
         if found_inf[0] != 0.0 {
             terminate!();
         }
@@ -164,7 +164,7 @@ fn adam<N: Size>(
 }
 
 /// Moves all parameters, in place once they lie in one piece of memory; the first call brings them there. With a
-/// decision, `step.grad_scale` is not read, and a GPU that has halted moves nothing.
+/// decision, `step.grad_scale` is not read, and a GPU that has found NaN or infinity moves nothing.
 pub(crate) fn adam_all(
     [weight, exp_avg, exp_avg_sq, ema]: [Vec<CubeTensor>; 4],
     grad: Vec<CubeTensor>,
@@ -181,7 +181,7 @@ pub(crate) fn adam_all(
     let (count, dim) = grid(&w.client, threads);
     let client = w.client.clone();
     let width = address(&[&w]);
-    let judged = decision.is_some();
+    let checked = decision.is_some();
     let Decision { scale, found_inf } = decision.unwrap_or_else(|| Decision {
         scale: g.clone(),
         found_inf: g.clone(),
@@ -211,7 +211,7 @@ pub(crate) fn adam_all(
             step.ema_decay as f32,
         ),
         threads,
-        judged,
+        checked,
     );
     [weight, exp_avg, exp_avg_sq, ema]
 }

@@ -127,7 +127,7 @@ mod tests {
     }
 
     /// Lets a step with a bad loss come by.
-    fn halted(found_inf: &mut FoundInf) {
+    fn meets_nan(found_inf: &mut FoundInf) {
         let losses = Tensor::from_data([f32::NAN], &Device::flex());
         let update = Update {
             lr: 1.0,
@@ -171,7 +171,7 @@ mod tests {
                 assert_eq!(bits(&waiting[k]), bits(&ahead[k]));
             }
         }
-        halted(&mut found_inf);
+        meets_nan(&mut found_inf);
         let still = keep_all(ahead.clone(), &one(f32::NAN), moment(6), Some(&found_inf));
         found_inf.clear();
         let moved = keep_all(still.clone(), &one(3.0), moment(6), Some(&found_inf));

@@ -1,4 +1,4 @@
-//! All parameters in one launch, and the GPU's own judgement of a step.
+//! All parameters in one launch, and the GPU's own check of a step.
 
 use super::*;
 use crate::{
@@ -62,7 +62,7 @@ fn all_parameters_move_as_one_by_one() {
     }
 }
 
-/// The GPU's own judgement against the host's: clipped or not, with bad numbers among losses and gradients, and
+/// The GPU's own check of a step against the host's: clipped or not, with bad numbers among losses and gradients, and
 /// once halted nothing moves before it is cleared.
 #[test]
 #[ignore = "needs a GPU, or Vulkan in software"]
