@@ -219,7 +219,7 @@ impl Trainer {
         Ok((state, failure))
     }
 
-    /// What becomes of a step with these numbers: the only place that checks_finite one.
+    /// What becomes of a step with these numbers: the only place that decides it.
     fn decide(&mut self, report: &StepReport, scale: &mut LossScale) -> Decision {
         let (loss, grad_norm) = (report.loss, report.grad_norm);
         // Gradients that overflow belong to the search for a loss scale.

@@ -34,6 +34,13 @@ pub enum Algorithm {
     Product(AcceleratedTileKind),
 }
 
+impl Algorithm {
+    /// Whether it is a kernel of this crate, which has one program for all sizes.
+    fn is_ours(self) -> bool {
+        !matches!(self, Self::Matrix(..) | Self::Product(_))
+    }
+}
+
 /// What is worth trying for a convolution where there are matrix units, in this order: those for Hopper are taken where they run,
 /// cubek's only if none of ours can do the work. The tiles all add in one order, so that which is the fastest today
 /// changes no bit. Cubek's ways that load by TMA are left
@@ -179,14 +186,55 @@ const TOLERANCE: f64 = 0.005;
 /// Choices that were deferred: see [`deferred`].
 static DEFERRED: AtomicUsize = AtomicUsize::new(0);
 
-/// How often each piece of work came to zeros when a kernel was to be chosen for it.
-static WAITED: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
+/// Updates of weights in this process. Between two, the same work comes to zeros again and again, in one layer after
+/// the other and in one micro-batch after the other.
+static UPDATES: AtomicUsize = AtomicUsize::new(0);
 
-/// Work that came to zeros so often, as that of a layer which no gradient reaches, is left to the ordinary units for
-/// the rest of the process: it would be read back for ever, and no step could be captured.
+/// Takes note that weights were updated.
+pub(super) fn updated() {
+    UPDATES.fetch_add(1, Ordering::Relaxed);
+}
+
+/// How often a piece of work came to zeros when a kernel was to be chosen for it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Waited {
+    /// After how many different updates.
+    steps: usize,
+    /// After which one last, and how often after that.
+    update: usize,
+    uses: usize,
+}
+
+impl Waited {
+    pub(super) fn once_more(&mut self, update: usize) {
+        if self.steps == 0 || self.update != update {
+            *self = Self {
+                steps: self.steps + 1,
+                update,
+                uses: 0,
+            };
+        }
+        self.uses += 1;
+    }
+
+    /// Whether it is to be left to the ordinary units unless it turns out that one of ours does its kind: it would be
+    /// read back for ever, and no step could be captured. So it is with a layer that no gradient reaches, and with a
+    /// network that is not trained.
+    pub(super) fn is_hopeless(self) -> bool {
+        self.steps >= PATIENCE || self.uses >= PATIENCE_WITHOUT_UPDATES
+    }
+}
+
+static WAITED: Mutex<BTreeMap<String, Waited>> = Mutex::new(BTreeMap::new());
+
+/// Steps in which work may come to zeros. With the usual initialisation, and a learning rate of 0 in the first step, the
+/// last layer to get a gradient gets it in the fifth.
 const PATIENCE: usize = 8;
 
-fn waited() -> std::sync::MutexGuard<'static, BTreeMap<String, usize>> {
+/// More than the layers of one shape times the micro-batches of a step.
+const PATIENCE_WITHOUT_UPDATES: usize = 4096;
+
+fn waited() -> std::sync::MutexGuard<'static, BTreeMap<String, Waited>> {
     WAITED
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -195,7 +243,8 @@ fn waited() -> std::sync::MutexGuard<'static, BTreeMap<String, usize>> {
 fn defer(key: String, why: Untold) {
     DEFERRED.fetch_add(1, Ordering::Relaxed);
     if why == Untold::Zeros {
-        *waited().entry(key).or_default() += 1;
+        let update = UPDATES.load(Ordering::Relaxed);
+        waited().entry(key).or_default().once_more(update);
     }
 }
 
@@ -232,10 +281,11 @@ pub(super) fn select(like: &CubeTensor, work: &Work, run: Run) -> CubeTensor {
     if let Some(algorithm) = known {
         return run(algorithm, Part::All).unwrap_or_else(units);
     }
-    if waited().get(&key).is_some_and(|times| *times >= PATIENCE) {
-        return units();
-    }
+    let hopeless = waited()
+        .get(&key)
+        .is_some_and(|waited| waited.is_hopeless());
     let known = chosen().get(&kind).copied();
+    let known = known.filter(|algorithm| algorithm.is_ours() || !hopeless);
     match known.map(|algorithm| (algorithm, does(algorithm, run, &by_units))) {
         Some((algorithm, Fit::Right)) => {
             if let Some(found) = run(algorithm, Part::All) {
@@ -248,6 +298,9 @@ pub(super) fn select(like: &CubeTensor, work: &Work, run: Run) -> CubeTensor {
             return units();
         }
         Some((_, Fit::Wrong)) | None => {}
+    }
+    if hopeless {
+        return units();
     }
     let right = by_units(Part::Products);
     let tells = norm(&right).map_or(Err(Untold::NotFinite), tells);
@@ -294,18 +347,14 @@ pub(super) fn does(algorithm: Algorithm, run: Run, by_units: &dyn Fn(Part) -> Cu
         return Fit::Wrong;
     };
     let right = match algorithm {
-        Algorithm::Units | Algorithm::Window | Algorithm::Hopper | Algorithm::Tiles(_) => {
-            found.clone()
-        }
-        Algorithm::Matrix(..) | Algorithm::Product(_) => by_units(Part::Products),
+        algorithm if algorithm.is_ours() => found.clone(),
+        _ => by_units(Part::Products),
     };
     let Ok((difference, norm)) = lengths(&found, &right) else {
         return Fit::Wrong;
     };
     match (algorithm, tells(norm)) {
-        (Algorithm::Units | Algorithm::Window | Algorithm::Hopper | Algorithm::Tiles(_), _) => {
-            Fit::Right
-        }
+        (algorithm, _) if algorithm.is_ours() => Fit::Right,
         (_, Err(why)) => Fit::Unknown(why),
         (_, Ok(())) if difference <= TOLERANCE * norm => Fit::Right,
         _ => Fit::Wrong,

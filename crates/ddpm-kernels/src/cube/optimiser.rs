@@ -179,6 +179,7 @@ pub(crate) fn adam_all(
     let (_, g) = flat(grad);
     let threads = w.meta.shape().num_elements() / 4;
     let (count, dim) = grid(&w.client, threads);
+    super::algorithm::updated();
     let client = w.client.clone();
     let width = address(&[&w]);
     let checked = decision.is_some();

@@ -65,7 +65,7 @@ impl PackedWeight {
     }
 
     /// Slices as `hopper/window.cu` reads them: of 128 channels of the result, 16 of the depth, and a tap, with eight of
-    /// the depth in order, then the channels of the result, then the next eight. `[out / 128, in / 16, 9, 2 · 128 · 8]`; if
+    /// the depth in order, then the channels of the result, then the next eight. `[out / 128, in / 16, 9, 2048]`; if
     /// `mirrored`, of the weight whose convolution is the gradient of the input.
     ///
     /// None if this is no 3×3 weight in f32, or its channels do not make whole slices.
@@ -137,12 +137,7 @@ fn pack_taps<E: Numeric>(
 }
 
 fn slices(weight: &CubeTensor, dtype: DType, n: usize, k: usize, mirrored: bool) -> CubeTensor {
-    let shape = [
-        n / SLICE_COLUMNS,
-        k / SLICE_DEPTH,
-        9 * SLICE_DEPTH / 8,
-        SLICE_COLUMNS * 8,
-    ];
+    let shape = [n / SLICE_COLUMNS, k / SLICE_DEPTH, TAPS, SLICE];
     let packed = empty(weight, shape, dtype);
     let (count, dim) = grid(&weight.client, n * k);
     pack_slices::launch(

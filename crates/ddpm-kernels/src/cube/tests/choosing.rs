@@ -3,8 +3,8 @@
 use super::*;
 use crate::Precision;
 use crate::cube::algorithm::{
-    Algorithm, FEW, Fit, PRODUCTS, Untold, Work, allow_tf32, choose, deferred, distance, does,
-    export, select, tf32_is_allowed,
+    Algorithm, FEW, Fit, PRODUCTS, Untold, Waited, Work, allow_tf32, choose, deferred, distance,
+    does, export, select, tf32_is_allowed, updated,
 };
 use crate::cube::{of_dimensions, primitive};
 
@@ -163,6 +163,7 @@ fn work_that_stays_zero_is_left_to_the_ordinary_units() {
             candidates: PRODUCTS,
         };
         asked.set(0);
+        updated();
         select(&zeros, &work, &|algorithm, _| {
             assert_eq!(algorithm, Algorithm::Units);
             asked.set(asked.get() + 1);
@@ -174,6 +175,53 @@ fn work_that_stays_zero_is_left_to_the_ordinary_units() {
     let asks: Vec<usize> = (0..12).map(|_| step()).collect();
     assert_eq!(asks, [2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1]);
     assert!(!export().keys().any(|key| key.contains("always zero")));
+}
+
+/// A step has many layers of one shape, all of which come to zeros at first: that counts once.
+#[test]
+fn patience_counts_steps_and_not_layers() {
+    let mut waited = Waited::default();
+    for update in 0..7 {
+        (0..30).for_each(|_| waited.once_more(update));
+        assert!(!waited.is_hopeless(), "after {update} updates");
+    }
+    waited.once_more(7);
+    assert!(waited.is_hopeless());
+    // A network that is not trained.
+    let mut waited = Waited::default();
+    (0..4095).for_each(|_| waited.once_more(3));
+    assert!(!waited.is_hopeless());
+    waited.once_more(3);
+    assert!(waited.is_hopeless());
+}
+
+/// Work that was given up gets one of our kernels as soon as work of its kind has told that it is right.
+#[test]
+#[ignore = "needs a GPU, or Vulkan in software"]
+fn hopeless_work_gets_its_kernel_when_its_kind_is_known() {
+    let ours = FEW[0];
+    let use_of = |data: &[f32]| {
+        let work = Work {
+            kind: "late layers".to_owned(),
+            sizes: data.len().to_string(),
+            candidates: FEW,
+        };
+        select(&tensor(data), &work, &|algorithm, _| {
+            (algorithm == ours || algorithm == Algorithm::Units).then(|| tensor(data))
+        });
+    };
+    let chosen = || {
+        let all = export().into_iter();
+        all.filter(|(key, _)| key.contains("late layers")).count()
+    };
+    for _ in 0..9 {
+        updated();
+        use_of(&[0.0; 100]);
+    }
+    use_of(&random(9, 200));
+    assert_eq!(chosen(), 2, "the kind and the size that told");
+    use_of(&[0.0; 100]);
+    assert_eq!(chosen(), 3);
 }
 
 /// What the CPU computes in does not decide for the GPUs.
