@@ -7,7 +7,10 @@ import gzip
 import io
 import json
 import pathlib
+import pickle
 import struct
+import sys
+import types
 import zipfile
 
 import numpy as np
@@ -265,6 +268,94 @@ def manifests():
     seed("manifest", "elsewhere", whole.replace(b"state.json", b"../../st.x"))
 
 
+def torch_files():
+    """What torch.save and pickle.dump write, without torch: functions of its names, which are pickled and never called."""
+    names = {
+        "torch": ["FloatStorage", "HalfStorage"], "torch._utils": ["_rebuild_tensor_v2", "_rebuild_parameter"],
+        "torch.storage": ["_load_from_bytes"], "torch_utils": [],
+        "torch_utils.persistence": ["_reconstruct_persistent_obj"], "posix_": ["system"],
+    }
+    for module, functions in names.items():
+        made = sys.modules[module] = types.ModuleType(module)
+        for function in functions:
+            exec(f"def {function}(*_): pass", made.__dict__)
+            getattr(made, function).__module__ = module
+    torch = sys.modules["torch"]
+
+    class Call:
+        def __init__(self, module, name, *arguments):
+            self.made = getattr(sys.modules[module], name), arguments
+
+        def __reduce__(self):
+            return self.made
+
+    class Storage:
+        def __init__(self, kind, key, numbers):
+            self.name = ("storage", getattr(torch, kind), key, "cpu", numbers)
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value):
+            return value.name if isinstance(value, Storage) else None
+
+    def pickled(value, protocol=2):
+        out = io.BytesIO()
+        Pickler(out, protocol).dump(value)
+        return out.getvalue()
+
+    def tensor(storage, offset, shape, stride):
+        return Call("torch._utils", "_rebuild_tensor_v2", storage, offset, shape, stride, False, {})
+
+    def parameter(*of):
+        return Call("torch._utils", "_rebuild_parameter", tensor(*of), True, {})
+
+    def state():
+        storage, halves = Storage("FloatStorage", "0", 6), Storage("HalfStorage", "1", 2)
+        return {
+            "conv.weight": tensor(storage, 0, (2, 3), (3, 1)), "turned": tensor(storage, 0, (3, 2), (1, 3)),
+            "bias": parameter(halves, 0, (2,), (1,)), "scalar": tensor(storage, 5, (), ()),
+        }
+
+    floats = struct.pack("<6f", *range(6))
+    halves = struct.pack("<2e", 0.5, -2)
+
+    def archive(value, method=zipfile.ZIP_STORED):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", method) as made:
+            files = {"data.pkl": pickled(value), "byteorder": b"little", "data/0": floats, "data/1": halves, "version": b"3\n"}
+            for name, data in files.items():
+                made.writestr(zipfile.ZipInfo(f"x/{name}"), data, method)
+        return out.getvalue()
+
+    def legacy(value, storages):
+        head = [0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True}]
+        data = b"".join(struct.pack("<Q", numbers) + data for _, numbers, data in storages)
+        return b"".join(map(pickled, [*head, value, [key for key, _, _ in storages]])) + data
+
+    both = [("0", 6, floats), ("1", 2, halves)]
+    seed("torch", "archive.pt", archive({"model": state(), "step": 7, "lr": 1e-4}))
+    seed("torch", "legacy.pt", legacy(state(), both))
+    seed("torch", "packed.pt", archive(state(), zipfile.ZIP_DEFLATED))
+    seed("torch", "cut.pt", archive(state())[:-30])
+    seed("torch", "short.pt", legacy(state(), [("0", 6, floats), ("1", 2, halves[:3])]))
+
+    def snapshot(kind, **attributes):
+        return Call("torch_utils.persistence", "_reconstruct_persistent_obj", {
+            "type": "class", "version": 6, "module_src": "", "class_name": kind, "state": attributes})
+
+    def own(*shape):
+        one = legacy(Storage("FloatStorage", "0", 6), [("0", 6, floats)])
+        stride = (shape[1], 1) if len(shape) == 2 else (1,)
+        storage = Call("torch.storage", "_load_from_bytes", one)
+        return Call("torch._utils", "_rebuild_parameter", tensor(storage, 0, shape, stride), True, {})
+
+    layer = snapshot("Linear", _parameters={"weight": own(2, 3), "bias": own(6)}, _buffers={}, _modules={})
+    network = snapshot("SongUNet", _init_kwargs={"channel_mult": [1, 2]}, _parameters={}, _buffers={}, _modules={"map": layer})
+    ema = snapshot("EDMPrecond", sigma_data=0.5, use_fp16=False, _parameters={}, _buffers={}, _modules={"model": network})
+    seed("torch", "snapshot.pkl", pickled({"ema": ema, "loss_fn": None}, 4))
+    attack = pickled({"w": Call("posix_", "system", "true")}).replace(b"posix_", b"posix")
+    seed("torch", "attack.pkl", attack)
+
+
 def logs():
     line = lambda step: json.dumps({"step": step, "loss": 0.5 / step, "lr": 1e-4, "skipped": None}) + "\n"
     seed("metrics", "three", "".join(line(step) for step in (1, 2, 3)))
@@ -281,4 +372,5 @@ if __name__ == "__main__":
     arrays()
     pictures()
     manifests()
+    torch_files()
     logs()

@@ -12,6 +12,7 @@ mod kills;
 mod measured;
 mod mutations;
 mod numbers;
+mod pickles;
 mod ranks;
 mod sameness;
 mod signals;
@@ -196,7 +197,7 @@ pub fn rows() -> Vec<Row> {
         ),
         row(
             15,
-            "random mutations of fifteen formats, equally many of each",
+            "random mutations of sixteen formats, equally many of each",
             "no panic, nothing over 1 s",
             mutations::mutations,
         ),
@@ -226,6 +227,12 @@ pub fn rows() -> Vec<Row> {
             "SIGKILL of a random rank of 2 to 4 processes",
             "the job ends; resumed with another number of ranks, byte-identical",
             ranks::killed,
+        ),
+        row(
+            23,
+            "hostile .pt and .pkl: programs, bombs, loops, lengths and views over the file, cuts",
+            "exit 4 with the file within 1 s, peak memory within 64 MB of normal; nothing is run",
+            pickles::pickles,
         ),
     ]
 }

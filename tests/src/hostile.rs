@@ -48,11 +48,13 @@ pub enum Format {
     Image,
     /// A metric log.
     Metrics,
+    /// What `torch.save` or `pickle.dump` wrote, all its tensors read.
+    Torch,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Safetensors,
         Self::ShardedIndex,
         Self::Manifest,
@@ -68,6 +70,7 @@ impl Format {
         Self::Zip,
         Self::Image,
         Self::Metrics,
+        Self::Torch,
     ];
 
     /// The name of its fuzz target and of its folder below `fuzz/corpus`.
@@ -89,6 +92,7 @@ impl Format {
             Self::Zip => "zip",
             Self::Image => "image",
             Self::Metrics => "metrics",
+            Self::Torch => "torch",
         }
     }
 }
@@ -124,6 +128,7 @@ pub fn parse(format: Format, bytes: &[u8], scratch: &Path) -> Result<Input> {
         Format::Zip => parsers::zip(bytes, scratch)?,
         Format::Image => parsers::image(bytes, scratch)?,
         Format::Metrics => parsers::metrics(bytes, scratch)?,
+        Format::Torch => parsers::torch(bytes, scratch)?,
     };
     match parsed {
         Ok(()) => Ok(Input::Taken),

@@ -5,11 +5,13 @@ pub mod hostile;
 pub mod mpirun;
 mod objectives;
 pub mod shown;
+pub mod torch_file;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use ddpm_store::{NamedTensor, TensorFile};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -211,6 +213,31 @@ pub fn repository() -> PathBuf {
         .parent()
         .expect("the repository")
         .to_owned()
+}
+
+/// The tiny network as a diffusers directory, told one of three classes, which all its pictures show.
+pub fn class_network(place: &Sandbox, name: &str) {
+    let fixture = repository().join("tests/fixtures/tiny-unet");
+    let text = std::fs::read_to_string(fixture.join("config.json")).expect("a fixture");
+    let mut config: Value = serde_json::from_str(&text).expect("JSON");
+    config["num_class_embeds"] = 3.into();
+    place.file(&format!("{name}/config.json"), config.to_string());
+    let weights = "diffusion_pytorch_model.safetensors";
+    let mut file = TensorFile::read(&fixture.join(weights)).expect("a fixture");
+    let embedded = file.get("time_embedding.linear_2.bias").expect("a bias");
+    let channels = embedded.shape[0];
+    file.tensors.push(NamedTensor {
+        name: "class_embedding.weight".to_owned(),
+        shape: vec![3, channels],
+        data: (0..3 * channels).map(|k| (k as f32).sin()).collect(),
+    });
+    // After two steps of training its output is next to nothing.
+    let numbers = file.tensors.iter_mut().flat_map(|tensor| &mut tensor.data);
+    for (k, number) in numbers.enumerate() {
+        *number += 0.2 * (k as f32).sin();
+    }
+    let path = place.path(name).join(weights);
+    file.write(&path).expect("a place to write");
 }
 
 /// `--set` arguments that give a recipe a few images in place of those that are not shipped.

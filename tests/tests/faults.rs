@@ -53,4 +53,5 @@ held! {
     mutations = 15;
     slips_in_keys = 16;
     odd_surroundings = 17;
+    hostile_pickles = 23;
 }

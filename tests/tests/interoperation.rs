@@ -473,8 +473,14 @@ fn sample_and_inspect_read_a_diffusers_directory() {
         .done();
     let classes = repository().join("tests/golden/data/unet/class_scale_shift_gray");
     place
-        .ddpm(["sample", "--model", classes.to_str().unwrap(), "-n", "1"])
-        .failed(2, &["--class", "10"]);
+        .ddpm([
+            "sample",
+            "--model",
+            classes.to_str().unwrap(),
+            "--class",
+            "11",
+        ])
+        .failed(2, &["--class 11", "0 to 10"]);
 }
 
 #[test]

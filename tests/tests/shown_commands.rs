@@ -84,6 +84,11 @@ fn at_home() -> Sandbox {
     ];
     let short = short.iter().flat_map(|set| ["--set", set]);
     place.ddpm(photos.into_iter().chain(short)).done();
+    for run in ["runs/digits-classes-001", "runs/small"] {
+        place
+            .train_tiny(run, &["--set", "model.classes=auto"])
+            .done();
+    }
     // The latest run, which `sample` and `--resume` mean.
     let tracked = ["--set", "ema.power_function=[0.05,0.1]"];
     place.train_tiny("runs/digits-001", &tracked).done();

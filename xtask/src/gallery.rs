@@ -1,213 +1,82 @@
-//! `docs/samplers.md`: what every sampler makes of the same networks, and how long it takes.
+//! The pages of docs/ whose pictures are drawn by one command.
 
+mod guidance;
 mod page;
+mod samplers;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use clap::Args;
-use image::{GenericImage, GrayImage};
-use serde_json::Value;
+use clap::{Args, ValueEnum};
+use image::{GenericImage, RgbImage};
 
 use crate::programs::Ddpm;
 use crate::step::say;
 
-use page::{Cell, Row, Section};
-
 /// What is drawn.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Trains one network a process on Fashion-MNIST below target/gallery, unless it is there from an
-earlier call: about six minutes each on two cores. Then draws with every sampler, and writes docs/samplers.md and the
-pictures in docs/samplers."
+    after_help = "Trains the networks of a page below target/gallery, unless they are there from an earlier call, and
+draws its pictures. The page of samplers takes about six minutes of training for each of four processes on two cores, that
+of guidance one minute."
 )]
 pub struct Options {
+    /// Only these pages
+    pages: Vec<Page>,
     /// Steps of training, to see that it works; without it, as many as the recipe says
     #[arg(long)]
     steps: Option<u64>,
-    /// Where the page and its pictures go
+    /// Where the pages and their pictures go
     #[arg(long, value_name = "DIR", default_value = "docs")]
     out: PathBuf,
 }
 
-/// A network of the gallery.
-struct Network {
-    process: &'static str,
-    title: &'static str,
-    recipe: &'static str,
-    /// What all its pictures are drawn with besides the sampler.
-    drawn: &'static [&'static str],
-    /// What is to be said of its pictures.
-    note: &'static str,
+/// A page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Page {
+    /// docs/samplers.md
+    Samplers,
+    /// docs/guidance.md
+    Guidance,
 }
 
-const NETWORKS: [Network; 4] = [
-    Network {
-        process: "discrete",
-        title: "A table of β, ε-prediction",
-        recipe: "configs/fashion-mnist.toml",
-        // The cosine table ends at a σ of 20,000, whence second orders go astray.
-        drawn: &["--spacing", "karras", "--set", "spacing.sigma_max=80"],
-        note: "The error of an ε-network is magnified by noise/signal in the image that it expects. Methods without \
-               fresh noise keep what went wrong at the first levels (the first, fifth, sixth, thirteenth and \
-               fourteenth image); fresh noise washes it out.",
-    },
-    Network {
-        process: "vp",
-        title: "The continuous variance-preserving SDE, v-prediction",
-        recipe: "configs/fashion-mnist-vp.toml",
-        drawn: &["--spacing", "trailing"],
-        note: "",
-    },
-    Network {
-        process: "edm",
-        title: "EDM",
-        recipe: "configs/fashion-mnist-edm.toml",
-        drawn: &["--spacing", "karras"],
-        note: "",
-    },
-    Network {
-        process: "flow",
-        title: "Rectified flow",
-        recipe: "configs/fashion-mnist-flow.toml",
-        drawn: &["--spacing", "linspace"],
-        note: "",
-    },
-];
-
-/// How often the network may be asked for an image.
-const EVALUATIONS: [usize; 4] = [5, 10, 20, 50];
-const IMAGES: &str = "16";
 /// Pixels between two pictures.
 const GAP: u32 = 8;
 
-/// Trains, draws and writes the page.
+/// Trains, draws and writes the pages.
 ///
 /// # Errors
 /// If something does not build, train or draw.
 pub fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     let ddpm = Ddpm::build(root)?;
     let out = root.join(&options.out);
-    let pictures = out.join("samplers");
-    fs::create_dir_all(&pictures).with_context(|| pictures.display().to_string())?;
-    let known = ddpm.run(&["samplers"])?;
-    let known = known["samplers"].as_array().context("no samplers")?;
-    let mut sections = Vec::new();
-    for network in &NETWORKS {
-        let steps = options.steps.map(|steps| format!("train.steps={steps}"));
-        let name = match options.steps {
-            None => network.process.to_owned(),
-            Some(steps) => format!("{}-{steps}", network.process),
-        };
-        let run = ddpm.target.join("gallery").join(name);
-        ddpm.train(network.recipe, steps.as_deref(), &run)?;
-        let mut rows = Vec::new();
-        for sampler in known {
-            say(&format!("== {}: {}", network.process, sampler["kind"]));
-            rows.push(row(&ddpm, network, sampler, &run, &pictures)?);
-        }
-        sections.push(Section {
-            title: network.title,
-            recipe: network.recipe,
-            drawn: network.drawn,
-            note: network.note,
-            rows,
-        });
+    let asked = |page| options.pages.is_empty() || options.pages.contains(&page);
+    if asked(Page::Guidance) {
+        guidance::run(&ddpm, &out, options)?;
     }
-    let page = out.join("samplers.md");
-    fs::write(&page, page::page(&sections, known)).with_context(|| page.display().to_string())?;
-    say(&format!("{} and {}", page.display(), pictures.display()));
+    if asked(Page::Samplers) {
+        samplers::run(&ddpm, &out, options)?;
+    }
+    say(&format!("{}", out.display()));
     Ok(())
 }
 
-/// All pictures of a sampler, side by side in one file.
-fn row(
-    ddpm: &Ddpm,
-    network: &Network,
-    sampler: &Value,
-    run: &Path,
-    pictures: &Path,
-) -> anyhow::Result<Row> {
-    let kind = sampler["kind"]
-        .as_str()
-        .context("a sampler without a name")?;
-    let scratch = tempfile::tempdir()?;
-    let mut drawn = Vec::new();
-    let mut cells = Vec::new();
-    for evaluations in EVALUATIONS {
-        let Some(steps) = steps(&sampler["evaluations"], evaluations) else {
-            cells.push(Cell::None("fewer than it begins with".to_owned()));
-            continue;
-        };
-        let file = scratch.path().join(format!("{evaluations}.png"));
-        let (model, grid, steps) = (
-            run.display().to_string(),
-            file.display().to_string(),
-            steps.to_string(),
-        );
-        let mut arguments = vec!["sample", "--model", &model, "--sampler", kind, "-n", IMAGES];
-        arguments.extend(["--grid", &grid, "--device", "cpu"]);
-        // Its steps follow from its errors.
-        let adaptive = sampler["evaluations"] == "adaptive";
-        if !adaptive {
-            arguments.extend(["--steps", &steps]);
-        }
-        arguments.extend(network.drawn);
-        match ddpm.run(&arguments) {
-            Ok(said) => {
-                let seconds = said["seconds"].as_f64().context("no time")?;
-                cells.push(Cell::Seconds(seconds));
-                drawn.push(image::open(&file)?.into_luma8());
-            }
-            Err(refused) => cells.push(Cell::None(refused.to_string())),
-        }
-        if adaptive {
-            break;
-        }
-    }
-    let name = format!("{}-{kind}.png", network.process);
-    let path = pictures.join(&name);
-    let picture = match drawn.is_empty() {
-        true => {
-            // Of an earlier page.
-            if path.is_file() {
-                fs::remove_file(&path)?;
-            }
-            None
-        }
-        false => {
-            beside(&drawn)?.save(&path)?;
-            Some(name)
-        }
+/// The run of a recipe, trained now or before.
+fn trained(ddpm: &Ddpm, name: &str, recipe: &str, options: &Options) -> anyhow::Result<PathBuf> {
+    let steps = options.steps.map(|steps| format!("train.steps={steps}"));
+    let name = match options.steps {
+        None => name.to_owned(),
+        Some(steps) => format!("{name}-{steps}"),
     };
-    Ok(Row {
-        kind: kind.to_owned(),
-        picture,
-        cells,
-    })
+    let run = ddpm.target.join("gallery").join(name);
+    ddpm.train(recipe, steps.as_deref(), &run)?;
+    Ok(run)
 }
 
-/// The most steps that a sampler makes of so many evaluations.
-fn steps(law: &Value, evaluations: usize) -> Option<usize> {
-    if let Some(more) = law["one_and_more_at_first"].as_u64() {
-        // The steps that ask more often must fit.
-        return evaluations
-            .checked_sub(more as usize)
-            .filter(|steps| *steps > 3);
-    }
-    match law.as_str() {
-        // The last of them is asked for once.
-        Some("two") => Some(evaluations.div_ceil(2)),
-        _ => Some(evaluations),
-    }
-}
-
-fn beside(pictures: &[GrayImage]) -> anyhow::Result<GrayImage> {
+fn beside(pictures: &[RgbImage]) -> anyhow::Result<RgbImage> {
     let width: u32 = pictures.iter().map(|picture| picture.width() + GAP).sum();
-    let height = pictures.iter().map(GrayImage::height).max();
-    let white = image::Luma([255]);
-    let mut all = GrayImage::from_pixel(width - GAP, height.unwrap_or_default(), white);
+    let height = pictures.iter().map(RgbImage::height).max();
+    let white = image::Rgb([255; 3]);
+    let mut all = RgbImage::from_pixel(width - GAP, height.unwrap_or_default(), white);
     let mut x = 0;
     for picture in pictures {
         all.copy_from(picture, x, 0)?;
@@ -218,23 +87,11 @@ fn beside(pictures: &[GrayImage]) -> anyhow::Result<GrayImage> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
-    fn steps_follow_from_evaluations() {
-        assert_eq!(steps(&json!("one"), 10), Some(10));
-        assert_eq!(steps(&json!("two"), 5), Some(3));
-        assert_eq!(steps(&json!("two"), 50), Some(25));
-        let first = json!({"one_and_more_at_first": 9});
-        assert_eq!(steps(&first, 10), None);
-        assert_eq!(steps(&first, 20), Some(11));
-    }
-
-    #[test]
     fn pictures_stand_side_by_side() {
-        let picture = |value| GrayImage::from_pixel(3, 2, image::Luma([value]));
+        let picture = |value| RgbImage::from_pixel(3, 2, image::Rgb([value; 3]));
         let all = beside(&[picture(1), picture(2)]).unwrap();
         assert_eq!(all.dimensions(), (3 + GAP + 3, 2));
         let row: Vec<u8> = all

@@ -1,4 +1,4 @@
-//! Developer commands of the workspace: `cargo xtask ci|tidy|bench|golden|gallery|objectives|gpu-bundle|faults|cuda-offline`.
+//! Developer commands of the workspace: `cargo xtask ci|tidy|bench|golden|gallery|objectives|recipes|gpu-bundle|faults|cuda-offline`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,7 +15,9 @@ mod faults;
 mod gallery;
 mod golden;
 mod objectives;
+mod pixels;
 mod programs;
+mod recipes;
 mod scaling;
 mod step;
 mod tidy;
@@ -46,6 +48,8 @@ enum Task {
     Scaling,
     /// Train the digits by every objective for the same time, and measure what they draw
     Objectives(objectives::Options),
+    /// Train a recipe and hold it to what it promises
+    Recipes(recipes::Options),
     /// Try every fault and hostile input that must do no harm, and print the table of them.
     Faults(faults::Options),
     /// Build programs for NVIDIA GPUs on a machine that cannot download LLVM.
@@ -74,6 +78,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Gallery(options) => gallery::run(&root, &options),
         Task::Scaling => scaling::run(),
         Task::Objectives(options) => objectives::run(&root, &options),
+        Task::Recipes(options) => recipes::run(&root, &options),
         Task::Faults(options) => faults::run(&root, &options),
         #[cfg(unix)]
         Task::CudaOffline(options) => cuda_offline::run(&root, &options),
@@ -108,7 +113,12 @@ mod tests {
     #[test]
     fn commands_that_documents_show_are_understood() {
         let mut count = 0;
-        for document in ["README.md", "ARCHITECTURE.md", "docs/gpu.md"] {
+        for document in [
+            "README.md",
+            "ARCHITECTURE.md",
+            "docs/gpu.md",
+            "docs/guidance.md",
+        ] {
             let text = std::fs::read_to_string(root().unwrap().join(document)).unwrap();
             for command in shown(&text) {
                 let words = command

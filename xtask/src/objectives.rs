@@ -1,11 +1,10 @@
 //! Which objective draws the best digits after the same time of training.
 
-mod pixels;
-
 use std::path::Path;
 
 use clap::Args;
 
+use crate::pixels;
 use crate::programs::Ddpm;
 use crate::step::{print, say};
 
@@ -112,7 +111,7 @@ const OBJECTIVES: [(&str, &str, &[&str], &[&str]); 15] = [
 /// If something does not build, train or draw.
 pub fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     let ddpm = Ddpm::build(root)?;
-    let real = pixels::digits(root)?;
+    let (real, _) = pixels::digits(root)?;
     let scratch = tempfile::tempdir()?;
     let (even, odd) = real.halves();
     let mut rows = vec![(

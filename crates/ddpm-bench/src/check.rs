@@ -9,7 +9,7 @@ use burn::tensor::{Gradients, Tensor, TensorData};
 use clap::Args;
 use ddpm_device::Choice;
 use ddpm_train::TrainState;
-use ddpm_unet::{Model, Precision};
+use ddpm_unet::{Model, NetworkCondition, Precision};
 use serde_json::{Value, json};
 
 use crate::inputs::Inputs;
@@ -137,7 +137,12 @@ fn compute(args: &CheckArgs, place: &Place) -> anyhow::Result<Yield> {
     };
     let network = model()?;
     let inputs = Inputs::new(&network, args.batch, &device)?;
-    let y = network.forward(place.enter(inputs.x0.clone()), inputs.t(), None, None)?;
+    let y = network.forward(
+        place.enter(inputs.x0.clone()),
+        inputs.t(),
+        NetworkCondition::default(),
+        None,
+    )?;
     let y = y.cast(Precision::F32.dtype());
     let output = values(y.clone().into_data())?;
     let error = (y - inputs.eps.clone()).square();

@@ -174,6 +174,7 @@ mod tests {
             learned_variance: false,
             self_condition: false,
             steps: 1000,
+            condition: Default::default(),
         };
         let (read, unknown) =
             UNet2DConfig::from_json(&read_config(&config("digits.json")).unwrap()).unwrap();

@@ -1,5 +1,9 @@
 //! The command line.
 
+mod edit;
+mod export;
+mod import;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -8,9 +12,16 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use ddpm_device::{Choice, ChoiceError, parse_list};
 use ddpm_diffusion::Sampler;
-use ddpm_schedule::Spacing;
+use ddpm_schedule::{ScheduleKind, Spacing};
 use ddpm_store::checkpoint::Weights;
 use ddpm_unet::Precision;
+
+pub use edit::{
+    Edit, EditArgs, EditOptions, FitName, InpaintArgs, InterpolateArgs, InvertArgs, Method,
+    OutpaintArgs, Place, TileArgs, VaryArgs,
+};
+pub use export::ExportArgs;
+pub use import::ImportArgs;
 
 /// Train diffusion models (DDPM) and sample from them.
 #[derive(Debug, Parser)]
@@ -67,14 +78,20 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Draw images with a trained network
     Sample(SampleArgs),
+    /// Change images with a trained network: paint in, vary, interpolate, enlarge the canvas
+    Edit(EditArgs),
     /// Say how good a model is: bits per dimension
     Eval(EvalArgs),
     /// List the samplers: what each is good for, its order, network evaluations and options
     Samplers,
     /// Make a model with another average of the weights, after training
     Ema(EmaArgs),
-    /// Say what a run, checkpoint, model directory or safetensors file holds
+    /// Take over a trained network of another program: diffusers, guided-diffusion, improved-diffusion, EDM
+    Import(ImportArgs),
+    /// Say what a run, checkpoint, model directory, safetensors or PyTorch file holds
     Inspect(InspectArgs),
+    /// Write a model for elsewhere: a pipeline of Python's diffusers with a card, or the weights alone
+    Export(ExportArgs),
     /// Evaluate a network once: x, t (and class_labels) in, y out, as safetensors
     Predict(PredictArgs),
     /// Print and plot a noise schedule
@@ -98,6 +115,11 @@ pub struct ConfigArgs {
     /// suits the device
     #[arg(long, value_name = "SIZE", requires = "data")]
     pub size: Option<String>,
+    /// Begin with the weights of a model: a run, a checkpoint, a diffusers directory, or OWNER/NAME in the Hugging Face
+    /// cache (the configuration's `init.model`). Without [model] in CONFIG the network is that one's; else what fits is
+    /// taken
+    #[arg(long, value_name = "RUN|DIR")]
+    pub init: Option<PathBuf>,
     /// Override one key of the configuration, such as train.steps=500; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -114,6 +136,7 @@ pub struct ConfigArgs {
   ddpm train --data photos --size 64 --minutes 60
   ddpm train configs/sprites.toml --set train.steps=2000 --set optim.lr=1e-4
   ddpm train configs/fashion-mnist.toml --run runs/fashion --device cpu
+  ddpm train --data photos --init runs/photos-001   begin with the weights of another model
   ddpm train --resume --run runs/fashion
   ddpm train --resume --run runs/fashion --from 1000
   ddpm train configs/ddpm-cifar10.toml --devices cuda:0,cuda:1
@@ -205,17 +228,9 @@ fn sampler_names() -> PossibleValuesParser {
     PossibleValuesParser::new(Sampler::all().iter().map(Sampler::name))
 }
 
-/// `ddpm sample`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  ddpm sample
-  ddpm sample --model runs/digits-001 --n 16 --sampler ddim --steps 50 --grid digits.png
-  ddpm sample --model path/to/diffusers-model --animate denoising.webp
-  ddpm sample --n 10000 --out set                    a folder for quality figures
-
-Image i of a seed is the same whatever --n and --batch are. Images are written as they are finished: if a signal
-stops it (exit 75), they stay, and --first goes on.")]
-pub struct SampleArgs {
+/// A trained network, and where it computes.
+#[derive(Clone, Debug, Args)]
+pub struct NetworkArgs {
     /// A run, a checkpoint, a diffusers directory, or OWNER/NAME in the Hugging Face cache; without it, the latest run
     /// below runs/
     #[arg(long, value_name = "RUN|DIR")]
@@ -224,12 +239,17 @@ pub struct SampleArgs {
     /// unet_ema/)
     #[arg(long)]
     pub weights: Option<WeightsName>,
-    /// How many images; without it, 64
-    #[arg(long, short = 'n')]
-    pub n: Option<usize>,
-    /// The number of the first image in the seed's set, to go on with one; earlier images in --out stay
-    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
-    pub first: u64,
+    /// What the network computes in: f32, tf32, bf16 or f16
+    #[arg(long, default_value_t = Precision::F32)]
+    pub precision: Precision,
+    /// auto, cpu, cuda:0, wgpu:0, vulkan:0, vulkan:cpu, metal:0 or rocm:0
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: Choice,
+}
+
+/// How images are drawn, where not as the model says itself.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+pub struct SamplingArgs {
     /// The sampler (`ddpm samplers` says what each is good for); without it, the model's own setting
     #[arg(long, value_name = "KIND", value_parser = sampler_names(), hide_possible_values = true)]
     pub sampler: Option<String>,
@@ -245,6 +265,32 @@ pub struct SampleArgs {
     /// A key of [sample], such as sampler.s_churn=40, spacing.rho=5 or clip=false; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+/// `ddpm sample`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ddpm sample
+  ddpm sample --model runs/digits-001 --n 16 --sampler ddim --steps 50 --grid digits.png
+  ddpm sample --class cat,dog --guidance 2 --grid pets.png
+  ddpm sample --model path/to/diffusers-model --animate denoising.webp
+  ddpm sample --n 10000 --out set                    a folder for quality figures
+
+Image i of a seed is the same whatever --n and --batch are. Images are written as they are finished: if a signal
+stops it (exit 75), they stay, and --first goes on.")]
+pub struct SampleArgs {
+    /// Which network draws.
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    /// How many images; without it, 64
+    #[arg(long, short = 'n')]
+    pub n: Option<usize>,
+    /// The number of the first image in the seed's set, to go on with one; earlier images in --out stay
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub first: u64,
+    /// How they are drawn.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -254,9 +300,17 @@ pub struct SampleArgs {
     /// Image size, for models that do not say theirs: 32 or 24x32 (height x width)
     #[arg(long, value_name = "SIZE")]
     pub size: Option<String>,
-    /// Class of all images, for a class-conditional network
-    #[arg(long, value_name = "CLASS")]
-    pub class: Option<usize>,
+    /// Classes by name or number, or all, with how many images of each: cat,dog:4,7; without it, a class-conditional
+    /// network draws all of them
+    #[arg(long, value_name = "CLASSES")]
+    pub class: Option<String>,
+    /// How strongly images are led to their class: 1 not at all, 2 to 4 usually; more in --set guidance.rescale=0.7,
+    /// guidance.interval.sigma=[0.3,5] and guidance.orthogonal=true
+    #[arg(long, value_name = "SCALE")]
+    pub guidance: Option<f64>,
+    /// A worse network to lead away from, instead of the class (autoguidance): a smaller one, or an earlier checkpoint
+    #[arg(long, value_name = "RUN|DIR")]
+    pub guide_by: Option<PathBuf>,
     /// Folder for one PNG an image, with a grid of them beside it (DIR.png); those of an earlier call are cleared, and
     /// nothing else. Without --out, --grid and --animate, samples/NAME
     #[arg(long, value_name = "DIR")]
@@ -267,12 +321,6 @@ pub struct SampleArgs {
     /// File for an animation of the denoising: .gif, .webp or .png
     #[arg(long, value_name = "FILE")]
     pub animate: Option<PathBuf>,
-    /// What the network computes in: f32, tf32, bf16 or f16
-    #[arg(long, default_value_t = Precision::F32)]
-    pub precision: Precision,
-    /// auto, cpu, cuda:0, wgpu:0, vulkan:0, vulkan:cpu, metal:0 or rocm:0
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    pub device: Choice,
 }
 
 /// `ddpm checkpoint`.
@@ -363,7 +411,7 @@ pub struct EmaArgs {
 /// `ddpm inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// A run, a checkpoint, a diffusers directory or a safetensors file
+    /// A run, a checkpoint, a diffusers directory, a safetensors file or one of PyTorch's
     pub path: PathBuf,
 }
 
@@ -372,8 +420,9 @@ pub struct InspectArgs {
 #[command(after_help = "Example:
   ddpm predict --model runs/digits-001 --input x.safetensors --output y.safetensors
 
-The input holds `x` [batch, channels, height, width], `t` [batch] in steps, and for a
-class-conditional network `class_labels` [batch]; the output holds `y`.")]
+The input holds `x` [batch, channels, height, width], `t` [batch] in steps (ln(sigma)/4 of EDM's networks), for a
+class-conditional network `class_labels` [batch], and for one that is told numbers of each image `vector`
+[batch, numbers]; the output holds `y`.")]
 pub struct PredictArgs {
     /// A run, a checkpoint or a diffusers directory
     #[arg(long, value_name = "RUN|DIR")]
@@ -464,6 +513,18 @@ pub enum ScheduleName {
     SigmoidBeta,
     /// ᾱ along a sigmoid (Jabri et al. 2022)
     SigmoidAlphaBar,
+}
+
+impl From<ScheduleName> for ScheduleKind {
+    fn from(name: ScheduleName) -> Self {
+        match name {
+            ScheduleName::Linear => Self::Linear,
+            ScheduleName::ScaledLinear => Self::ScaledLinear,
+            ScheduleName::Cosine => Self::Cosine,
+            ScheduleName::SigmoidBeta => Self::SigmoidBeta,
+            ScheduleName::SigmoidAlphaBar => Self::SigmoidAlphaBar,
+        }
+    }
 }
 
 /// `ddpm schedule`.

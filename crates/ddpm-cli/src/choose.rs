@@ -190,6 +190,7 @@ impl<'a> Draft<'a> {
             learned_variance: false,
             self_condition: false,
             steps,
+            condition: Default::default(),
         }
     }
 

@@ -7,6 +7,28 @@ pub fn levels(model: &Model, size: Option<[usize; 2]>) -> String {
     match model {
         Model::Unet(unet) => unet_levels(unet.config(), size),
         Model::Plain(plain) => plain_levels(plain, size),
+        Model::Edm(edm) => {
+            let config = edm.config();
+            let network = Edm {
+                side: config.img_resolution,
+                channels: config.model_channels,
+                multiples: &config.channel_mult,
+                blocks: config.num_blocks,
+                attention: &config.attn_resolutions,
+            };
+            edm_levels(&network, size)
+        }
+        Model::Edm2(edm2) => {
+            let config = edm2.config();
+            let network = Edm {
+                side: config.img_resolution,
+                channels: config.model_channels,
+                multiples: &config.channel_mult,
+                blocks: config.num_blocks,
+                attention: &config.attn_resolutions,
+            };
+            edm_levels(&network, size)
+        }
     }
 }
 
@@ -25,11 +47,15 @@ fn unet_levels(config: &UNet2DConfig, size: Option<[usize; 2]>) -> String {
                 DownBlockKind::DownBlock2D => "",
                 DownBlockKind::AttnDownBlock2D => " + attention",
                 DownBlockKind::ResnetDownsampleBlock2D => " (residual resampling)",
+                DownBlockKind::SkipDownBlock2D => " + image",
+                DownBlockKind::AttnSkipDownBlock2D => " + attention + image",
             };
             let up = match config.up_block_types[count - 1 - level] {
                 UpBlockKind::UpBlock2D => "",
                 UpBlockKind::AttnUpBlock2D => " + attention",
                 UpBlockKind::ResnetUpsampleBlock2D => " (residual resampling)",
+                UpBlockKind::SkipUpBlock2D => " + image",
+                UpBlockKind::AttnSkipUpBlock2D => " + attention + image",
             };
             let blocks = config.layers_per_block;
             Level {
@@ -50,6 +76,37 @@ fn unet_levels(config: &UNet2DConfig, size: Option<[usize; 2]>) -> String {
         .copied()
         .unwrap_or_default();
     draw(levels, &format!("middle {last}: {middle}"))
+}
+
+/// What a network of EDM or EDM2 is drawn from.
+struct Edm<'a> {
+    side: usize,
+    channels: usize,
+    multiples: &'a [usize],
+    blocks: usize,
+    attention: &'a [usize],
+}
+
+fn edm_levels(network: &Edm<'_>, size: Option<[usize; 2]>) -> String {
+    let count = network.multiples.len();
+    let channels = |level: usize| network.multiples[level].saturating_mul(network.channels);
+    let levels = (0..count)
+        .map(|level| {
+            let attends = network.attention.contains(&(network.side >> level));
+            let attention = if attends { " + attention" } else { "" };
+            let (blocks, channels) = (network.blocks, channels(level));
+            Level {
+                down: format!("{blocks} x residual {channels}{attention}"),
+                size: side(size, level),
+                up: format!("{} x residual {channels}{attention}", blocks + 1),
+            }
+        })
+        .collect();
+    let last = channels(count - 1);
+    draw(
+        levels,
+        &format!("middle {last}: residual, attention, residual"),
+    )
 }
 
 fn plain_levels(plain: &PlainUNet, size: Option<[usize; 2]>) -> String {

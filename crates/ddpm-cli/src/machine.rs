@@ -179,8 +179,11 @@ pub fn check_fits(
 /// The keys that make a network smaller.
 pub fn keys_of_size(model: &ModelConfig) -> &'static str {
     match model {
-        ModelConfig::Unet(_) => "`model.channels`, `model.multipliers` or `model.blocks`",
+        ModelConfig::Unet(_) | ModelConfig::Edm(_) | ModelConfig::Edm2(_) => {
+            "`model.channels`, `model.multipliers` or `model.blocks`"
+        }
         ModelConfig::Plain(_) => "`model.features`",
+        ModelConfig::Given(_) => "`block_out_channels` of `model.config`",
     }
 }
 

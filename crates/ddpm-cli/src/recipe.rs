@@ -7,7 +7,10 @@ use ddpm_data::DataKind;
 use ddpm_device::Picked;
 use ddpm_diffusion::SampleConfig;
 use ddpm_train::Config;
-use ddpm_unet::{ATTENTION_KEY, ModelConfig, ModelShape, PlainSection, UnetError, UnetSection};
+use ddpm_unet::{
+    ATTENTION_KEY, Edm2Section, EdmSection, GivenSection, Model, ModelConfig, ModelShape,
+    PlainSection, UnetError, UnetSection,
+};
 use serde::Deserialize;
 use toml::{Table, Value};
 use tracing::subscriber::{NoSubscriber, with_default};
@@ -34,8 +37,11 @@ const OPTIONAL: &[&str] = &[
     "data.range",
     "data.transpose",
     "model.kind",
+    "init.model",
+    "init.weights",
     "process",
     "schedule.betas",
+    "schedule.network_steps",
     "objective.prediction",
     "objective.weighting",
     "objective.error",
@@ -59,6 +65,11 @@ const OPTIONAL: &[&str] = &[
     "sample.offset",
     "sample.grid",
     "sample.threshold",
+    "sample.guidance",
+    "condition.columns",
+    "condition.kind",
+    "condition.factor",
+    "condition.noise",
     // Options of samplers, as they were written before samplers had tables.
     "sample.eta",
     "sample.variance",
@@ -67,7 +78,7 @@ const OPTIONAL: &[&str] = &[
 ];
 
 /// Keys whose value is a text, whatever it looks like.
-const TEXTS: &[&str] = &["data.path", "data.labels"];
+const TEXTS: &[&str] = &["data.path", "data.labels", "init.model", "model.config"];
 
 /// What decides the sides of a network's levels.
 const SIDES: &[&str] = &["data.size", "data.kind", "data.path", "model.multipliers"];
@@ -77,6 +88,8 @@ const SIDES: &[&str] = &["data.size", "data.kind", "data.path", "model.multiplie
 pub struct Recipe {
     /// The configuration.
     pub config: Config,
+    /// Whether the network is what the user asked for, in a file or by an override.
+    own_network: bool,
     /// Whether `model.attention_at` was written beside another image size than the overrides ask for.
     attention_gives_way: bool,
 }
@@ -86,10 +99,29 @@ pub struct Recipe {
 /// # Errors   [`UsageError`] naming the file or the override, the key and what to write instead
 pub fn read(path: Option<&Path>, set: &[String], seed: Option<u64>) -> Result<Recipe, UsageError> {
     let file = match path {
-        Some(path) => ConfigFile::load(path)?,
+        Some(path) => trained(path)?,
         None => ConfigFile::parse("the built-in digits recipe", DIGITS)?,
     };
-    overridden(file, set, seed)
+    let own_network = path.is_some() && file.keys_of("model").iter().any(|key| *key != "classes");
+    let recipe = overridden(file, set, seed)?;
+    Ok(Recipe {
+        own_network: own_network || recipe.own_network,
+        ..recipe
+    })
+}
+
+/// A configuration file, which must not be that of a run that was imported.
+///
+/// # Errors   [`UsageError`] naming the file and what to do
+fn trained(path: &Path) -> Result<ConfigFile, UsageError> {
+    let file = ConfigFile::load(path)?;
+    match file.text("imported", "from") {
+        None => Ok(file),
+        Some(from) => Err(UsageError(format!(
+            "{}: this run was imported from {from} and has no state of training; start a run from it with --init",
+            path.display()
+        ))),
+    }
 }
 
 /// The configuration that the command line asks for: a file, or one that is chosen for the images of `--data` and a
@@ -98,12 +130,13 @@ pub fn read(path: Option<&Path>, set: &[String], seed: Option<u64>) -> Result<Re
 /// # Errors   [`UsageError`] as [`read`]; those of looking at the images
 pub fn of(args: &ConfigArgs, device: &Picked, quiet: bool) -> Result<Recipe> {
     let size = args.size.as_deref().map(parse_size).transpose()?;
+    let own = set_by_hand(args);
     let Some(path) = &args.data else {
-        return Ok(read(args.config.as_deref(), &args.set, args.seed)?);
+        return Ok(read(args.config.as_deref(), &own, args.seed)?);
     };
     if let Some(config) = &args.config {
         let mut set = choose::overrides(path, size)?;
-        set.extend_from_slice(&args.set);
+        set.extend(own);
         return Ok(read(Some(config), &set, args.seed)?);
     }
     // What is to be warned of is said again when the images are loaded.
@@ -116,9 +149,16 @@ pub fn of(args: &ConfigArgs, device: &Picked, quiet: bool) -> Result<Recipe> {
     let name = format!("the recipe for {}", path.display());
     Ok(overridden(
         ConfigFile::parse(&name, &chosen.text)?,
-        &args.set,
+        &own,
         args.seed,
     )?)
+}
+
+/// What options and `--set` say of keys, in the form of `--set`.
+pub fn set_by_hand(args: &ConfigArgs) -> Vec<String> {
+    let init = args.init.iter();
+    let init = init.map(|model| format!("init.model={}", model.display()));
+    init.chain(args.set.iter().cloned()).collect()
 }
 
 /// The configuration that `ddpm train` makes of a file's text and its `--set` arguments. Messages call the file
@@ -155,8 +195,11 @@ pub fn overridden(
     seed: Option<u64>,
 ) -> Result<Recipe, UsageError> {
     let kind = file.text("data", "kind").map(str::to_owned);
+    let mut own_network = false;
     for argument in set {
         let key = file.set(argument, TEXTS)?;
+        // Which classes there are is a matter of the images.
+        own_network |= key == "model" || (key.starts_with("model.") && key != "model.classes");
         // Both say how long the run is: the one that comes last does.
         match key.as_str() {
             "train.steps" => file.remove("train.epochs"),
@@ -187,6 +230,7 @@ pub fn overridden(
     }
     Ok(Recipe {
         config,
+        own_network,
         attention_gives_way,
     })
 }
@@ -237,15 +281,16 @@ fn drop_keys_of_another_kind(file: &mut ConfigFile) {
 impl Recipe {
     /// Lets the default say where attention goes, if the file says so only for the image size that it has itself.
     pub fn fit_attention(&mut self, shape: ModelShape) {
-        let ModelConfig::Unet(section) = &mut self.config.model else {
-            return;
+        let (problem, attention_at) = match &mut self.config.model {
+            ModelConfig::Unet(section) => (section.resolve(shape).err(), &mut section.attention_at),
+            ModelConfig::Edm(section) => (section.resolve(shape).err(), &mut section.attention_at),
+            ModelConfig::Edm2(section) => (section.resolve(shape).err(), &mut section.attention_at),
+            ModelConfig::Plain(_) | ModelConfig::Given(_) => return,
         };
-        let fits_no_level = matches!(
-            section.resolve(shape),
-            Err(UnetError::Config { key, .. }) if key == ATTENTION_KEY
-        );
+        let fits_no_level =
+            matches!(problem, Some(UnetError::Config { key, .. }) if key == ATTENTION_KEY);
         if self.attention_gives_way && fits_no_level {
-            let dropped = section.attention_at.take().unwrap_or_default();
+            let dropped = attention_at.take().unwrap_or_default();
             tracing::warn!(
                 "`{ATTENTION_KEY}` = {dropped:?} of the configuration is for images of another size; the default for {}x{} is taken",
                 shape.height,
@@ -254,13 +299,41 @@ impl Recipe {
         }
     }
 
+    /// Takes the network of the model that the run begins with, for images of `shape`, unless the user asked for one.
+    pub fn take_network_of(&mut self, model: &Model, shape: ModelShape) {
+        if !self.own_network {
+            let classes = self.config.model.classes();
+            self.config.model = ModelConfig::like(model, shape).with_classes(classes);
+            self.attention_gives_way = false;
+        }
+    }
+
+    /// On `--resume`, what the run began with, and the network that came of it, stand where nothing else was asked for.
+    pub fn keep_init_of(&mut self, was: &Config) {
+        if was.init.is_some() && self.config.init.is_none() {
+            self.config.init.clone_from(&was.init);
+        }
+        if was.init.is_some() && !self.own_network {
+            self.config.model.clone_from(&was.model);
+        }
+    }
+
     /// On `--resume`, what the run has decided stands where nothing else was asked for.
     pub fn keep_attention_of(&mut self, was: &Config) {
-        if let (ModelConfig::Unet(now), ModelConfig::Unet(was)) =
-            (&mut self.config.model, &was.model)
-            && (self.attention_gives_way || now.attention_at.is_none())
-        {
-            now.attention_at.clone_from(&was.attention_at);
+        let (now, was) = match (&mut self.config.model, &was.model) {
+            (ModelConfig::Unet(now), ModelConfig::Unet(was)) => {
+                (&mut now.attention_at, &was.attention_at)
+            }
+            (ModelConfig::Edm(now), ModelConfig::Edm(was)) => {
+                (&mut now.attention_at, &was.attention_at)
+            }
+            (ModelConfig::Edm2(now), ModelConfig::Edm2(was)) => {
+                (&mut now.attention_at, &was.attention_at)
+            }
+            _ => return,
+        };
+        if self.attention_gives_way || now.is_none() {
+            now.clone_from(was);
         }
     }
 }
@@ -268,31 +341,41 @@ impl Recipe {
 /// Every dotted key that a configuration may have whose `[model]` is of this kind, in order.
 ///
 /// # Errors   [`UsageError`] if the defaults have no TOML form
-pub fn configuration_keys(plain: bool) -> Result<Vec<String>, UsageError> {
-    let mut keys: Vec<String> = optional(plain).iter().map(ToString::to_string).collect();
-    leaves(&defaults(plain)?, "", &mut keys);
+pub fn configuration_keys(kind: &str) -> Result<Vec<String>, UsageError> {
+    let mut keys: Vec<String> = optional(kind).iter().map(ToString::to_string).collect();
+    leaves(&defaults(kind)?, "", &mut keys);
     keys.sort_unstable();
     keys.dedup();
     Ok(keys)
 }
 
-fn defaults(plain: bool) -> Result<Table, UsageError> {
+/// The defaults where `[model]` is of this kind.
+fn defaults(kind: &str) -> Result<Table, UsageError> {
     let defaults = Config {
-        model: if plain {
-            ModelConfig::Plain(PlainSection::default())
-        } else {
-            ModelConfig::Unet(UnetSection::default())
+        model: match kind {
+            "plain" => ModelConfig::Plain(PlainSection::default()),
+            "given" => ModelConfig::Given(GivenSection::default()),
+            "edm" => ModelConfig::Edm(EdmSection::default()),
+            "edm2" => ModelConfig::Edm2(Edm2Section::default()),
+            // Another kind is refused with the rest.
+            _ => ModelConfig::Unet(UnetSection::default()),
         },
         ..Config::default()
     };
-    Table::try_from(&defaults)
-        .map_err(|error| UsageError(format!("the defaults have no TOML form: {error}")))
+    let mut table = Table::try_from(&defaults)
+        .map_err(|error| UsageError(format!("the defaults have no TOML form: {error}")))?;
+    // A section that is not there by default, whose keys are all optional.
+    table.insert("init".to_owned(), Value::Table(Table::new()));
+    Ok(table)
 }
 
-fn optional(plain: bool) -> Vec<&'static str> {
+fn optional(kind: &str) -> Vec<&'static str> {
     let mut optional = OPTIONAL.to_vec();
-    if !plain {
-        optional.extend(["model.head_dim", ATTENTION_KEY]);
+    match kind {
+        "plain" => {}
+        "given" => optional.push("model.classes"),
+        "edm" | "edm2" => optional.extend(["model.classes", ATTENTION_KEY]),
+        _ => optional.extend(["model.classes", "model.head_dim", ATTENTION_KEY]),
     }
     optional
 }
@@ -300,10 +383,10 @@ fn optional(plain: bool) -> Vec<&'static str> {
 fn finish(mut file: ConfigFile) -> Result<Config, UsageError> {
     // Which keys `[model]` has depends on its kind, which may be left out.
     file.default_to("model", "kind", "unet");
-    let plain = file.text("model", "kind") == Some("plain");
+    let kind = file.text("model", "kind").unwrap_or_default().to_owned();
     file.read(Known {
-        defaults: &defaults(plain)?,
-        optional: &optional(plain),
+        defaults: &defaults(&kind)?,
+        optional: &optional(&kind),
     })
 }
 
@@ -323,6 +406,18 @@ mod tests {
         // The digits recipe's [model] keys are a U-Net's, so the plain network starts from nothing.
         for (text, set) in [
             ("", ["model.kind=plain", "train.epochs=3", "sample.steps=7"]),
+            (
+                "",
+                ["model.kind=edm", "model.arch=adm", "model.attention_at=[8]"],
+            ),
+            (
+                "",
+                [
+                    "model.kind=edm2",
+                    "model.head_dim=8",
+                    "model.attention_at=[8]",
+                ],
+            ),
             (
                 DIGITS,
                 ["model.head_dim=8", "objective.weighting=min_snr", "seed=9"],
@@ -413,13 +508,14 @@ mod tests {
             learned_variance: false,
             self_condition: false,
             steps: 10,
+            condition: Default::default(),
         };
         let attention = |text: &str, set: &[&str], side| {
             let mut recipe = with(text, set).unwrap();
             recipe.fit_attention(shape(side));
             match recipe.config.model {
                 ModelConfig::Unet(section) => section.attention_at,
-                ModelConfig::Plain(_) => None,
+                other => panic!("{other:?}"),
             }
         };
         let seven = "[model]\nmultipliers = [1, 2, 2]\nattention_at = [7]";
@@ -464,18 +560,9 @@ mod tests {
     /// A key that is left unwritten where it is as usual would be unknown, if nobody thought of it here.
     #[test]
     fn every_key_of_every_section_is_known() {
-        let known = configuration_keys(false).unwrap();
-        let sections = [
-            "data",
-            "schedule",
-            "objective",
-            "optim",
-            "ema",
-            "guard",
-            "train",
-            "sample",
-        ];
-        for section in sections {
+        let known = configuration_keys("unet").unwrap();
+        let sections = "data condition schedule objective optim ema guard train sample";
+        for section in sections.split(' ') {
             let unknown = toml::from_str::<Config>(&format!("[{section}]\nzz = 1")).unwrap_err();
             let (_, expected) = unknown.message().split_once("expected ").unwrap();
             let names: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
@@ -504,6 +591,7 @@ mod tests {
             learned_variance: false,
             self_condition: false,
             steps: 1000,
+            condition: Default::default(),
         };
         assert!(ddpm_unet::Cost::of(&config.model, shape).is_ok());
     }

@@ -7,10 +7,17 @@ use crate::exit::UsageError;
 /// Of an image, in pixels.
 const MAX_SIDE: usize = 16_384;
 
-/// `32` or `24x32`, height x width.
+/// `32` or `24x32`, height x width, of `--size`.
 ///
 /// # Errors   [`UsageError`]
 pub fn parse_size(text: &str) -> Result<Size, UsageError> {
+    parse_named_size("--size", text)
+}
+
+/// The same of another option.
+///
+/// # Errors   [`UsageError`] naming it
+pub fn parse_named_size(option: &str, text: &str) -> Result<Size, UsageError> {
     let (height, width) = text.split_once('x').unwrap_or((text, text));
     let side = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -20,7 +27,7 @@ pub fn parse_size(text: &str) -> Result<Size, UsageError> {
     match (side(height), side(width)) {
         (Some(height), Some(width)) => Ok(Size { height, width }),
         _ => Err(UsageError(format!(
-            "--size {text}: write 32, or 24x32 (height x width), with sides of 1 to {MAX_SIDE} pixels"
+            "{option} {text}: write 32, or 24x32 (height x width), with sides of 1 to {MAX_SIDE} pixels"
         ))),
     }
 }

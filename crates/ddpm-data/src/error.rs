@@ -72,6 +72,14 @@ pub enum DataError {
         /// What is wrong with it.
         reason: String,
     },
+    /// One image by itself cannot be used.
+    #[error("{}: {reason}; give another picture", path.display())]
+    Picture {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A file is not in the format that the kind of source asks for, or contradicts itself.
     #[error("{}: expected {expected}, got {got}; check data.kind and data.path", path.display())]
     Format {

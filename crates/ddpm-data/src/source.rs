@@ -28,6 +28,7 @@ use folder::Folder;
 use zip_images::ZipImages;
 
 pub(crate) use cifar::{detect_file as cifar_file, detect_in as cifar_in};
+pub(crate) use folder::read_file;
 pub(crate) use idx::{detect_in as idx_in, is_idx, is_other_idx, is_transposed, unpacked_head};
 pub(crate) use synthetic::Synthetic;
 

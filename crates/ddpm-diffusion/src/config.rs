@@ -3,6 +3,7 @@
 use ddpm_schedule::{GridConfig, GridRules, Process, Spacing, VarianceKind, named};
 use serde::{Deserialize, Serialize};
 
+use crate::guidance::GuidanceConfig;
 use crate::plan::{Hold, Meaning};
 use crate::sampler::{ddim, ddpm};
 use crate::{DiffusionError, Plan, Sampler};
@@ -32,6 +33,9 @@ pub struct SampleConfig {
     /// Dynamic thresholding instead of clipping.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<ThresholdConfig>,
+    /// Guidance, of networks that are told classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<GuidanceConfig>,
     /// How many images, unless told elsewhere.
     pub count: usize,
 }
@@ -66,6 +70,7 @@ impl Default for SampleConfig {
             clip: true,
             clip_range: 1.0,
             threshold: None,
+            guidance: None,
             count: 64,
         }
     }
@@ -85,6 +90,7 @@ struct Written {
     clip: bool,
     clip_range: f64,
     threshold: Option<ThresholdConfig>,
+    guidance: Option<GuidanceConfig>,
     count: usize,
     eta: Option<f64>,
     variance: Option<VarianceKind>,
@@ -111,6 +117,7 @@ impl Default for Written {
             clip,
             clip_range,
             threshold,
+            guidance,
             count,
         } = SampleConfig::default();
         Self {
@@ -122,6 +129,7 @@ impl Default for Written {
             clip,
             clip_range,
             threshold,
+            guidance,
             count,
             eta: None,
             variance: None,
@@ -144,6 +152,7 @@ impl TryFrom<Written> for SampleConfig {
             clip: written.clip,
             clip_range: written.clip_range,
             threshold: written.threshold,
+            guidance: written.guidance,
             count: written.count,
         };
         match &mut config.sampler {
@@ -225,7 +234,8 @@ impl SampleConfig {
         // Before the grid, whose objection to zero terminal SNR would be the lesser one.
         meaning.prediction.check(process.noisiest())?;
         let grid = grid.build(process)?;
-        Plan::new(process.clone(), meaning, grid, self.sampler.clone(), hold)
+        let plan = Plan::new(process.clone(), meaning, grid, self.sampler.clone(), hold)?;
+        plan.guided(self.guidance)
     }
 
     fn usual_steps(&self, process: &Process) -> usize {

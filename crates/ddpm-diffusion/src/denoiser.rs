@@ -1,5 +1,7 @@
 //! What samplers ask: which image lies behind a noisy one.
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
 use ddpm_schedule::{Level, Prediction, Stop};
 
@@ -21,6 +23,25 @@ pub trait Denoiser {
         at: Stop,
         condition: &Condition,
     ) -> Result<Estimate, DiffusionError>;
+
+    /// A step of the sampler begins at `from`: step `step` of `of`, from 0. What goes by steps takes note; a denoiser
+    /// around another passes it on.
+    fn begin_step(&self, _step: usize, _of: usize, _from: Level) {}
+}
+
+impl Denoiser for Box<dyn Denoiser + '_> {
+    fn denoise(
+        &self,
+        x: &Tensor<4>,
+        at: Stop,
+        condition: &Condition,
+    ) -> Result<Estimate, DiffusionError> {
+        (**self).denoise(x, at, condition)
+    }
+
+    fn begin_step(&self, step: usize, of: usize, from: Level) {
+        (**self).begin_step(step, of, from);
+    }
 }
 
 /// Closures are denoisers without a variance: of a known distribution, say.
@@ -102,6 +123,11 @@ pub struct Output {
 }
 
 impl Output {
+    /// Whether another output is of the same kind.
+    pub(crate) fn means_as(&self, other: &Self) -> bool {
+        (self.prediction, self.sigma_data) == (other.prediction, other.sigma_data)
+    }
+
     /// The x̂0 that this output would have meant for `x` at `level`.
     #[must_use]
     pub fn x0(&self, x: &Tensor<4>, level: Level) -> Tensor<4> {
@@ -112,14 +138,28 @@ impl Output {
     /// ε̂ of `x` at `level`, whatever became of x̂0 since.
     #[must_use]
     pub fn eps(&self, x: &Tensor<4>, level: Level) -> Tensor<4> {
-        match self.prediction {
-            Prediction::Eps => self.value.clone(),
-            _ => eps_of(x, &self.x0(x, level), level),
-        }
+        let (of_x, of_output) = self.prediction.eps_coefs(level, self.sigma_data);
+        combine(of_x, x, of_output, &self.value)
     }
 }
 
 impl Estimate {
+    /// The estimates of some images of the batch.
+    pub(crate) fn rows(&self, rows: Range<usize>) -> Self {
+        let of = |x: &Tensor<4>| x.clone().slice([rows.clone()]);
+        Self {
+            x0: of(&self.x0),
+            variance: self.variance.as_ref().map(|variance| match variance {
+                LearnedVariance::Share(share) => LearnedVariance::Share(of(share)),
+                LearnedVariance::Log(log) => LearnedVariance::Log(of(log)),
+            }),
+            output: self.output.as_ref().map(|output| Output {
+                value: of(&output.value),
+                ..*output
+            }),
+        }
+    }
+
     /// The ε̂ that leads from this x̂0 to `x`.
     ///
     /// A clipped x̂0 belongs to another ε̂ than the network's; that one would lead beside the data.

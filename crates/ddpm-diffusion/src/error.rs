@@ -30,6 +30,16 @@ pub enum DiffusionError {
         /// What it must be.
         expected: &'static str,
     },
+    /// A number that an edit cannot do with.
+    #[error("{what} is {got}; it must be {expected}")]
+    Editing {
+        /// The number.
+        what: &'static str,
+        /// Its value.
+        got: String,
+        /// What it must be.
+        expected: &'static str,
+    },
     /// Two image tensors that must be alike differ.
     #[error("{what} has the shape {got:?}, expected {expected:?} (batch, channels, height, width)")]
     Shape {

@@ -6,6 +6,7 @@
 //! - [`Objective`]: what the network is trained to output, and the loss
 //! - [`sampler`]: one file a sampler; [`Walk`]: what a sampler's steps may ask
 //! - [`SampleConfig`] → [`Plan`] → [`sample()`]: the reverse process
+//! - [`editing`]: one file a way to change images: painting in, variations, inversion, larger canvases
 //! - [`Likelihood`]: bits per dimension, term by term
 //! - [`randn_images`]: noise made on the host, the same bits on every device
 //!
@@ -42,7 +43,8 @@
 //!     shape: [2, 1, 8, 8],
 //!     seed: 0,
 //!     first_index: 0,
-//!     labels: None,
+//!     condition: Condition::default(),
+//!     guide: Default::default(),
 //!     device: Device::flex(),
 //! };
 //! let images = sample(&AllNoise, &plan, batch, &mut |_| ControlFlow::Continue(()))?;
@@ -53,12 +55,14 @@
 
 mod bound;
 pub mod clip;
-mod condition;
+pub mod condition;
 mod config;
 mod denoiser;
+pub mod editing;
 mod error;
 mod finite;
 mod forward;
+mod guidance;
 mod likelihood;
 mod network;
 mod noise;
@@ -73,14 +77,15 @@ pub mod threshold;
 mod walk;
 
 pub use bound::BoundRows;
-pub use condition::Condition;
+pub use condition::{Condition, ConditionConfig, PictureKind};
 pub use config::{SampleConfig, ThresholdConfig};
 pub use denoiser::{Denoiser, Estimate, LearnedVariance, Output};
 pub use error::DiffusionError;
 pub use forward::q_sample;
+pub use guidance::{GuidanceConfig, Guide, Guided, Interval};
 pub use likelihood::{BitsPerDim, Likelihood};
 pub use network::{Network, NetworkDenoiser, NetworkError};
-pub use noise::randn_images;
+pub use noise::{noise_of, randn_images};
 pub use objective::{
     Bound, BoundRules, BoundTarget, ErrorKind, ImportanceConfig, Learned, LossOut, Objective,
     ObjectiveConfig, Target, UncertaintyConfig, Variance,

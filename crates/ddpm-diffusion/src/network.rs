@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use ddpm_schedule::{Prediction, Process, Stop};
 
 use crate::denoiser::{Denoiser, Estimate, LearnedVariance, Output};
-use crate::plan::VarianceOutput;
+use crate::plan::{Meaning, VarianceOutput};
 use crate::rows::{check_like, combine};
 use crate::{Condition, DiffusionError};
 
@@ -52,6 +52,19 @@ pub struct NetworkDenoiser<'a> {
     pub prediction: Prediction,
     /// Whether as many channels follow, of which the variance is made (Nichol & Dhariwal 2021, section 3.1).
     pub variance: VarianceOutput,
+}
+
+impl<'a> NetworkDenoiser<'a> {
+    /// Of a network whose output has this meaning.
+    #[must_use]
+    pub fn new(process: &'a Process, meaning: Meaning, network: &'a dyn Network) -> Self {
+        Self {
+            network,
+            process,
+            prediction: meaning.prediction,
+            variance: meaning.variance,
+        }
+    }
 }
 
 impl Denoiser for NetworkDenoiser<'_> {

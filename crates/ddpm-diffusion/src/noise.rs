@@ -3,6 +3,8 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use ddpm_schedule::noise::{Stream, normal_fill};
 
+use crate::NoiseAt;
+
 /// Standard normal images, one for each index.
 ///
 /// Row `i` depends on (seed, stream, step, `indices[i]`) and the image's size only, never on
@@ -31,6 +33,24 @@ pub fn randn_images(
         TensorData::new(data, [rows, channels, height, width]),
         device,
     )
+}
+
+/// The noise that steps ask for: of image `i` of a seed the same in any batch.
+///
+/// # Shapes   `image`: channels, height, width; the noise: `[indices, channels, height, width]`
+pub fn noise_of(
+    seed: u64,
+    stream: Stream,
+    indices: Vec<u64>,
+    image: [usize; 3],
+    device: &Device,
+) -> impl FnMut(NoiseAt) -> Tensor<4> + use<> {
+    let device = device.clone();
+    move |at| {
+        // The first draw of a step is what it always was.
+        let step = at.step as u64 | ((at.draw as u64) << 32);
+        randn_images(seed, stream, step, indices.iter().copied(), image, &device)
+    }
 }
 
 #[cfg(test)]

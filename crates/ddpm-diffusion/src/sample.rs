@@ -3,28 +3,30 @@
 
 use std::ops::ControlFlow;
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 use ddpm_schedule::noise::Stream;
 
 use crate::denoiser::Denoiser;
-use crate::finite::FiniteCheck;
+use crate::guidance::Guide;
 use crate::network::Network;
 use crate::progress::Progress;
 use crate::sampler::{Method, Step};
 use crate::walk::{NoiseAt, Walk};
-use crate::{Condition, DiffusionError, Plan, randn_images};
+use crate::{Condition, DiffusionError, Plan, noise_of, randn_images};
 
 /// Which images of a seed to sample, and where.
 #[derive(Debug, Clone)]
-pub struct SampleBatch {
+pub struct SampleBatch<'a> {
     /// Batch, channels, height, width.
     pub shape: [usize; 4],
     /// The seed that names the whole set of images.
     pub seed: u64,
     /// The number of the first image in that set; the others follow.
     pub first_index: u64,
-    /// One class an image, `[batch]`, for a conditional network.
-    pub labels: Option<Tensor<1, Int>>,
+    /// What a conditional network is told of each image.
+    pub condition: Condition,
+    /// What guidance leads away from, where the plan has any.
+    pub guide: Guide<'a>,
     /// Where to compute: the network's device.
     pub device: Device,
 }
@@ -44,7 +46,7 @@ pub type Observer<'a> = &'a mut dyn FnMut(Progress<'_>) -> ControlFlow<()>;
 pub fn sample(
     network: &dyn Network,
     plan: &Plan,
-    batch: SampleBatch,
+    batch: SampleBatch<'_>,
     observer: Observer<'_>,
 ) -> Result<Tensor<4>, DiffusionError> {
     sample_by(plan.sampler().method(), network, plan, batch, observer)
@@ -57,7 +59,7 @@ pub fn sample_by(
     method: &dyn Method,
     network: &dyn Network,
     plan: &Plan,
-    batch: SampleBatch,
+    batch: SampleBatch<'_>,
     observer: Observer<'_>,
 ) -> Result<Tensor<4>, DiffusionError> {
     method.check(plan.process(), plan.grid())?;
@@ -66,16 +68,17 @@ pub fn sample_by(
         shape: [rows, channels, height, width],
         seed,
         first_index,
-        labels,
+        condition,
+        guide,
         device,
     } = batch;
-    let condition = Condition::of_labels(labels);
     condition.check(rows)?;
     let image = [channels, height, width];
-    let normal = |stream, step, from: usize, count: usize| {
+    let indices = |from: usize, count: usize| -> Vec<u64> {
         let first = first_index.wrapping_add(from as u64);
-        let indices = (0..count as u64).map(|row| first.wrapping_add(row));
-        randn_images(seed, stream, step, indices, image, &device)
+        (0..count as u64)
+            .map(|row| first.wrapping_add(row))
+            .collect()
     };
     let each = match method.one_by_one() {
         true => 1,
@@ -83,12 +86,10 @@ pub fn sample_by(
     };
     let mut done: Vec<Tensor<4>> = Vec::new();
     for from in (0..rows).step_by(each) {
-        let start = normal(Stream::SampleInit, 0, from, each) * plan.start_scale();
-        let mut noise = |at: NoiseAt| {
-            // The first draw of a step is what it always was.
-            let step = at.step as u64 | ((at.draw as u64) << 32);
-            normal(Stream::SampleStep, step, from, each)
-        };
+        let own = indices(from, each);
+        let start = randn_images(seed, Stream::SampleInit, 0, own.clone(), image, &device);
+        let start = start * plan.start_scale();
+        let mut noise = noise_of(seed, Stream::SampleStep, own, image, &device);
         let legs = plan.steps();
         let mut watch = |progress: Progress<'_>| match each == rows {
             true => observer(progress),
@@ -110,7 +111,7 @@ pub fn sample_by(
             }
         };
         let condition = condition.rows(from..from + each);
-        let denoiser = plan.denoiser(network);
+        let denoiser = plan.denoiser(network, guide.rows(from..from + each))?;
         let sampler = method.start(plan.process(), plan.grid());
         done.push(follow(
             sampler, &*denoiser, plan, start, condition, &mut noise, &mut watch,
@@ -132,12 +133,13 @@ pub fn sample_from(
     plan: &Plan,
     start: Tensor<4>,
     condition: Condition,
+    guide: Guide<'_>,
     noise: &mut dyn FnMut(NoiseAt) -> Tensor<4>,
     observer: Observer<'_>,
 ) -> Result<Tensor<4>, DiffusionError> {
     condition.check(start.dims()[0])?;
     walk(
-        &*plan.denoiser(network),
+        &*plan.denoiser(network, guide)?,
         plan,
         start,
         condition,
@@ -171,23 +173,14 @@ fn follow(
     noise: &mut dyn FnMut(NoiseAt) -> Tensor<4>,
     observer: Observer<'_>,
 ) -> Result<Tensor<4>, DiffusionError> {
-    let legs = plan.grid().legs();
+    let legs = plan.legs();
     let of = legs.len();
-    let mut walk = Walk {
-        denoiser,
-        process: plan.process(),
-        condition,
-        noise,
-        at: NoiseAt { step: 0, draw: 0 },
-        of,
-        finite: FiniteCheck::default(),
-        x0: None,
-        evaluations: 0,
-    };
+    let mut walk = Walk::new(denoiser, plan, condition, noise);
     let mut x = start;
     for (step, &leg) in legs.iter().enumerate() {
-        walk.at = NoiseAt { step, draw: 0 };
         let (from, to) = (leg.from.level, leg.to.level);
+        // Of the whole way, of which the plan may have only the end.
+        walk.begin(plan.skipped() + step, from);
         x = if from == to {
             x
         } else if to.sigma() > from.sigma() {
@@ -196,7 +189,7 @@ fn follow(
             sampler.step(&mut walk, x, leg)?
         };
         if step + 1 == of {
-            walk.finite.look(of)?;
+            walk.finish()?;
         }
         let progress = Progress {
             step: step + 1,

@@ -43,10 +43,9 @@ pub enum Evaluations {
 }
 
 impl Evaluations {
-    /// Evaluations of a grid; none if only the images tell.
+    /// Evaluations of all legs; none if only the images tell.
     #[must_use]
-    pub fn of(self, grid: &Grid) -> Option<usize> {
-        let legs = grid.legs();
+    pub fn of(self, legs: &[Leg]) -> Option<usize> {
         // Legs that lead nowhere are passed over.
         let real = legs.iter().filter(|leg| leg.from.level != leg.to.level);
         let (count, to_image) = real.fold((0, 0), |(count, to_image), leg| {

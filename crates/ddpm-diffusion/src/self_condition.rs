@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use burn::tensor::Tensor;
-use ddpm_schedule::Stop;
+use ddpm_schedule::{Level, Stop};
 
 use crate::denoiser::{Denoiser, Estimate};
 use crate::{Condition, DiffusionError};
@@ -44,5 +44,9 @@ impl<D: Denoiser> Denoiser for SelfConditioned<D> {
         let estimate = self.inner.denoise(x, at, &condition)?;
         *self.last.borrow_mut() = Some(estimate.x0.clone());
         Ok(estimate)
+    }
+
+    fn begin_step(&self, step: usize, of: usize, from: Level) {
+        self.inner.begin_step(step, of, from);
     }
 }

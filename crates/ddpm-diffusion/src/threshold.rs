@@ -1,7 +1,7 @@
 //! x̂0 held to a range that each image chooses for itself.
 
 use burn::tensor::{Tensor, TensorData};
-use ddpm_schedule::Stop;
+use ddpm_schedule::{Level, Stop};
 
 use crate::denoiser::{Denoiser, Estimate};
 use crate::{Condition, DiffusionError};
@@ -26,28 +26,44 @@ impl<D: Denoiser> Denoiser for Threshold<D> {
         condition: &Condition,
     ) -> Result<Estimate, DiffusionError> {
         let estimate = self.inner.denoise(x, at, condition)?;
-        let x0 = estimate.x0;
-        let [batch, channels, height, width] = x0.dims();
-        let failed = |error: String| DiffusionError::Network {
-            t: at.time,
-            source: error.into(),
-        };
-        // Quantiles are made on the host: a device would sort every image.
-        let data = x0.clone().try_into_data();
-        let data = data.map_err(|error| failed(error.to_string()))?;
-        let mut pixels: Vec<f32> = data.iter::<f32>().map(f32::abs).collect();
-        let scales: Vec<f32> = pixels
-            .chunks_mut(channels * height * width)
-            .map(|image| quantile(image, self.ratio).clamp(1.0, self.most) as f32)
-            .collect();
-        // [batch] -> [batch, 1, 1, 1]
-        let scales = TensorData::new(scales, [batch, 1, 1, 1]);
-        let scales = Tensor::<4>::from_data(scales, &x0.device());
-        Ok(Estimate {
-            x0: (x0 / scales).clamp(-1.0, 1.0),
-            ..estimate
-        })
+        threshold(estimate, at, self.ratio, self.most)
     }
+
+    fn begin_step(&self, step: usize, of: usize, from: Level) {
+        self.inner.begin_step(step, of, from);
+    }
+}
+
+/// An estimate whose x̂0 is thresholded.
+///
+/// # Errors   [`DiffusionError::Network`] if the device fails
+pub(crate) fn threshold(
+    estimate: Estimate,
+    at: Stop,
+    ratio: f64,
+    most: f64,
+) -> Result<Estimate, DiffusionError> {
+    let x0 = estimate.x0;
+    let [batch, channels, height, width] = x0.dims();
+    let failed = |error: String| DiffusionError::Network {
+        t: at.time,
+        source: error.into(),
+    };
+    // Quantiles are made on the host: a device would sort every image.
+    let data = x0.clone().try_into_data();
+    let data = data.map_err(|error| failed(error.to_string()))?;
+    let mut pixels: Vec<f32> = data.iter::<f32>().map(f32::abs).collect();
+    let scales: Vec<f32> = pixels
+        .chunks_mut(channels * height * width)
+        .map(|image| quantile(image, ratio).clamp(1.0, most) as f32)
+        .collect();
+    // [batch] -> [batch, 1, 1, 1]
+    let scales = TensorData::new(scales, [batch, 1, 1, 1]);
+    let scales = Tensor::<4>::from_data(scales, &x0.device());
+    Ok(Estimate {
+        x0: (x0 / scales).clamp(-1.0, 1.0),
+        ..estimate
+    })
 }
 
 /// The quantile of an image's values, linear between neighbours as PyTorch's.

@@ -6,7 +6,7 @@ use ddpm_schedule::{Leg, Level, Process, Stop};
 use crate::denoiser::{Denoiser, Estimate};
 use crate::finite::FiniteCheck;
 use crate::rows::{check_like, combine};
-use crate::{Condition, DiffusionError};
+use crate::{Condition, DiffusionError, Plan};
 
 /// Which noise a step asks for; a pure function of it and of the image's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,46 @@ pub struct Walk<'a> {
     /// The x̂0 that was asked for last.
     pub(crate) x0: Option<Tensor<4>>,
     pub(crate) evaluations: usize,
+}
+
+impl<'a> Walk<'a> {
+    /// Before the first step.
+    pub(crate) fn new(
+        denoiser: &'a dyn Denoiser,
+        plan: &'a Plan,
+        condition: Condition,
+        noise: &'a mut dyn FnMut(NoiseAt) -> Tensor<4>,
+    ) -> Self {
+        Self {
+            denoiser,
+            process: plan.process(),
+            condition,
+            noise,
+            at: NoiseAt { step: 0, draw: 0 },
+            of: plan.grid().legs().len(),
+            finite: FiniteCheck::default(),
+            x0: None,
+            evaluations: 0,
+        }
+    }
+
+    /// Goes on to a step of the way, which begins at `from`.
+    pub(crate) fn begin(&mut self, step: usize, from: Level) {
+        self.draw_as(step);
+        self.denoiser.begin_step(step, self.of, from);
+    }
+
+    /// The noise that is asked for from now on is that of this step.
+    pub(crate) fn draw_as(&mut self, step: usize) {
+        self.at = NoiseAt { step, draw: 0 };
+    }
+
+    /// Looks at what has not been looked at yet.
+    ///
+    /// # Errors   [`DiffusionError::NonFinite`]
+    pub(crate) fn finish(&mut self) -> Result<(), DiffusionError> {
+        self.finite.look(self.of)
+    }
 }
 
 impl Walk<'_> {

@@ -2,14 +2,15 @@
 
 use std::ops::ControlFlow;
 
-use burn::tensor::{Device, Int, Tensor};
-use ddpm_diffusion::{DiffusionError, Plan, Progress, SampleBatch, sample};
+use burn::tensor::{Device, Tensor};
+use ddpm_diffusion::{DiffusionError, Guide, Network, Plan, Progress, SampleBatch, sample};
 use ddpm_store::ImageBatch;
 use ddpm_unet::{Model, Precision};
 
 use crate::error::ModelError;
 use crate::network::SamplingNetwork;
 use crate::open::OpenedModel;
+use crate::told::Told;
 
 /// Which images are drawn, and how. Image i of a seed is the same in any batch.
 #[derive(Debug, Clone, Copy)]
@@ -20,8 +21,10 @@ pub struct Drawing<'a> {
     pub plan: &'a Plan,
     /// `[channels, height, width]` of an image.
     pub image: [usize; 3],
-    /// The class of all images, for a network that is told one.
-    pub class: Option<i64>,
+    /// What the network is told of each image.
+    pub told: &'a Told,
+    /// A worse network that guidance leads away from.
+    pub guide: Option<&'a Model>,
     /// Which images there are.
     pub seed: u64,
     /// The number of the first one.
@@ -48,6 +51,9 @@ impl Drawing<'_> {
     ) -> Result<usize, E> {
         // The network stays the same over all batches, so that a GPU captures it once.
         let network = SamplingNetwork::new(self.model, self.precision);
+        let guide = self
+            .guide
+            .map(|model| SamplingNetwork::new(model, self.precision));
         for from in (0..self.n).step_by(self.batch.max(1)) {
             let count = self.batch.min(self.n - from);
             let [channels, height, width] = self.image;
@@ -55,9 +61,14 @@ impl Drawing<'_> {
                 shape: [count, channels, height, width],
                 seed: self.seed,
                 first_index: self.first + from as u64,
-                labels: self
-                    .class
-                    .map(|class| Tensor::<1, Int>::full([count], class, self.device)),
+                condition: self.told.condition(from..from + count, self.device),
+                guide: Guide {
+                    null: match guide {
+                        Some(_) => None,
+                        None => self.told.null(&(from..from + count), self.device),
+                    },
+                    network: guide.as_ref().map(|guide| guide as &dyn Network),
+                },
                 device: self.device.clone(),
             };
             let drawn = sample(&network, self.plan, batch, &mut |progress| {
@@ -90,7 +101,8 @@ impl OpenedModel {
             model: &self.model,
             plan: &plan,
             image: [self.channels, height, width],
-            class: None,
+            told: &self.told_of_classes(n),
+            guide: None,
             seed,
             first: 0,
             n,
@@ -104,6 +116,14 @@ impl OpenedModel {
             Ok(())
         })?;
         Ok(ImageBatch::new(pixels, [n, self.channels, height, width])?)
+    }
+}
+
+impl OpenedModel {
+    /// What is told of `n` images that show the classes in turn, where there are any.
+    #[must_use]
+    pub fn told_of_classes(&self, n: usize) -> Told {
+        Told::of_classes(self.model.conditioning(), n)
     }
 }
 

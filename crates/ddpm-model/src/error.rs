@@ -41,6 +41,26 @@ pub enum ModelError {
         /// The model.
         path: PathBuf,
     },
+    /// What diffusers cannot represent.
+    #[error("{}: `{key}` is {value}, which diffusers has nothing for; {hint}", .path.display())]
+    Foreign {
+        /// The model.
+        path: PathBuf,
+        /// The key of the network's or the run's configuration.
+        key: String,
+        /// Its value, as JSON.
+        value: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// An option that is missing, or that says nothing of what is imported.
+    #[error("{option}: {problem}")]
+    Option {
+        /// As it is written on the command line.
+        option: &'static str,
+        /// What is wrong and what to do.
+        problem: String,
+    },
     /// The device failed.
     #[error("the device failed: {message}")]
     Device {

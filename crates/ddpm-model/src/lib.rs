@@ -18,13 +18,18 @@
 
 mod drawing;
 mod error;
+pub mod export;
+mod import;
 mod network;
 mod open;
 pub mod seed;
 mod settings;
+mod told;
 
 pub use drawing::{Drawing, image_batch};
 pub use error::ModelError;
+pub use import::{ImportOptions, Imported, Origin, Setting};
 pub use network::SamplingNetwork;
 pub use open::{OpenedModel, load_weights};
-pub use settings::SavedSettings;
+pub use settings::{ImportedFrom, SavedSettings};
+pub use told::Told;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use ddpm_diffusion::{Meaning, SampleConfig};
+use ddpm_diffusion::{ConditionConfig, Meaning, SampleConfig};
 use ddpm_schedule::{Process, ProcessConfig, ScheduleConfig};
 use ddpm_store::checkpoint::{self, Weights};
 use ddpm_store::diffusers::{Choice, NETWORK_STEPS, Scheduler};
@@ -13,7 +13,7 @@ use ddpm_unet::{Model, SampleSize, UnetError, params};
 use serde_json::{Map, Value};
 
 use crate::error::ModelError;
-use crate::settings::SavedSettings;
+use crate::settings::{ImportedFrom, SavedSettings};
 
 /// A network for sampling, with all that sampling needs to know.
 #[derive(Debug)]
@@ -28,12 +28,22 @@ pub struct OpenedModel {
     pub path: PathBuf,
     /// Optimiser steps it was trained for, where that is known.
     pub step: Option<u64>,
+    /// Whether these are EMA weights, where that is known.
+    pub averaged: Option<bool>,
+    /// The resolved configuration of the run that trained it, where that is known.
+    pub trained: Option<Value>,
+    /// What it was imported from, if it was not trained here.
+    pub imported: Option<ImportedFrom>,
     /// The diffusion process.
     pub process: ProcessConfig,
     /// The noise schedule of a discrete process.
     pub schedule: ScheduleConfig,
     /// What the network's output means.
     pub meaning: Meaning,
+    /// What the network is told of an image.
+    pub condition: ConditionConfig,
+    /// The names of the classes in the order of their numbers, where there are any.
+    pub class_names: Option<Vec<String>>,
     /// How samples are drawn by default.
     pub sample: SampleConfig,
     /// Channels of an image.
@@ -83,6 +93,7 @@ impl OpenedModel {
 
     fn from_checkpoint(path: &Path, weights: Weights, device: &Device) -> Result<Self, ModelError> {
         let found = checkpoint::load_for_sampling(path, weights)?;
+        let trained = found.state.get("config").cloned();
         let saved = SavedSettings::read(path, found.state)?;
         let Value::Object(json) = found.config else {
             return Err(ModelError::Format {
@@ -95,10 +106,16 @@ impl OpenedModel {
             warning: saved.ema_warning.filter(|_| found.averaged),
             device: device.clone(),
             path: path.to_owned(),
-            step: Some(found.step),
+            // That of an import may be unknown.
+            step: (saved.imported.is_none() || found.step > 0).then_some(found.step),
+            imported: saved.imported,
+            averaged: Some(found.averaged),
+            trained,
             process: saved.config.process,
             schedule: saved.config.schedule.clone(),
             meaning: saved.config.meaning()?,
+            condition: saved.config.condition.clone(),
+            class_names: saved.class_names,
             sample: saved.config.sample.clone(),
             channels: saved.channels,
             size: Some([saved.height, saved.width]),
@@ -151,6 +168,14 @@ impl OpenedModel {
                 )
             }
             Model::Plain(plain) => (plain.channels(), None),
+            Model::Edm(edm) => {
+                let side = edm.config().img_resolution;
+                (edm.config().in_channels, Some([side; 2]))
+            }
+            Model::Edm2(edm2) => {
+                let side = edm2.config().img_resolution;
+                (edm2.config().in_channels, Some([side; 2]))
+            }
         };
         Ok(Self {
             model,
@@ -158,6 +183,11 @@ impl OpenedModel {
             warning: None,
             path: found.unet_dir,
             step: None,
+            condition: ConditionConfig::default(),
+            class_names: None,
+            averaged: None,
+            trained: None,
+            imported: None,
             // Where it is refused, `prepare` says why.
             sample: match sampling(&scheduler, None) {
                 Ok(sample) => sample,
@@ -238,7 +268,7 @@ fn sampling(scheduler: &Scheduler, steps: Option<usize>) -> Result<SampleConfig,
     }
 }
 
-fn build(
+pub(crate) fn build(
     path: &Path,
     json: &Map<String, Value>,
     weights: Vec<NamedTensor>,

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use ddpm_diffusion::{Meaning, ObjectiveConfig, SampleConfig};
+use ddpm_diffusion::{ConditionConfig, Meaning, ObjectiveConfig, SampleConfig};
 use ddpm_schedule::{Process, ProcessConfig, ScheduleConfig, named};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::ModelError;
@@ -23,10 +23,25 @@ pub struct SavedSettings {
     /// What must be said of the EMA weights before they are used, if anything.
     #[serde(default)]
     pub ema_warning: Option<String>,
+    /// The names of the classes in the order of their numbers.
+    #[serde(default)]
+    pub class_names: Option<Vec<String>>,
+    /// What it was imported from, if it was not trained here.
+    #[serde(default)]
+    pub imported: Option<ImportedFrom>,
+}
+
+/// Where an imported network comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ImportedFrom {
+    /// The path of the file or directory.
+    pub from: String,
+    /// The program that wrote it.
+    pub program: String,
 }
 
 /// Sections of a configuration.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sections {
     /// Seed of every random number of the run.
     #[serde(with = "crate::seed")]
@@ -40,6 +55,9 @@ pub struct Sections {
     /// What the network predicts.
     #[serde(default)]
     pub objective: ObjectiveConfig,
+    /// What the network is told of an image.
+    #[serde(default)]
+    pub condition: ConditionConfig,
     /// How samples are drawn.
     #[serde(default)]
     pub sample: SampleConfig,

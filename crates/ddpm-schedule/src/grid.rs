@@ -318,6 +318,15 @@ impl Grid {
         &self.legs
     }
 
+    /// The way from leg `count` on; `None` if there are no more.
+    #[must_use]
+    pub fn skip(&self, count: usize) -> Option<Self> {
+        let legs = self.legs.get(count..).filter(|legs| !legs.is_empty())?;
+        Some(Self {
+            legs: legs.to_vec(),
+        })
+    }
+
     /// The same way in two legs at most: to the last place above the image, and to the end.
     #[must_use]
     pub fn ends(self) -> Self {

@@ -49,8 +49,20 @@ pub enum Stream {
     SelfCondition = 14,
     /// What the learned uncertainty of noise levels is a function of: index 0 = frequencies, 1 = phases.
     Uncertainty = 15,
+    /// Whether a training example's class and numbers are told; index = row.
+    ConditionDropout = 16,
+    /// How much noise the picture of a training example gets.
+    PictureLevel = 17,
+    /// The noise of that picture, and of one that is sampled from.
+    PictureNoise = 18,
     /// The noise of a likelihood; step = time step, index = number of the image.
     Likelihood = 13,
+    /// The noise that a given image drowns in before it is sampled anew; index = number of the result.
+    EditStart = 20,
+    /// The noise of the kept part of an image that is painted in; index = number of the result.
+    EditKept = 21,
+    /// The noise of RePaint's steps there and back; step = number of the operation.
+    Repaint = 22,
 }
 
 /// The Philox key of one (seed, stream, step), for devices that draw by themselves.

@@ -98,6 +98,16 @@ impl Prediction {
         }
     }
 
+    /// (c_x, c_F) with ε̂ = c_x·x + c_F·F of a network's output F: finite at the image itself, where x̂0 says nothing of
+    /// ε, but for [`Prediction::X0`].
+    #[must_use]
+    pub fn eps_coefs(self, level: Level, sigma_data: f64) -> (f64, f64) {
+        // F = to_x0·x0 + to_eps·ε and x = signal·x0 + noise·ε, solved for ε.
+        let (to_x0, to_eps) = self.target(level, sigma_data);
+        let whole = to_eps * level.signal - to_x0 * level.noise;
+        (-to_x0 / whole, level.signal / whole)
+    }
+
     /// (∂x̂0/∂F)², by which a weight on the error of x0 becomes one on that of the output.
     #[must_use]
     pub fn gain(self, level: Level, sigma_data: f64) -> f64 {

@@ -92,11 +92,11 @@ impl Process {
         }
     }
 
-    /// What the network is told: the step of a table or 999·t of the SDE, ln(σ)/4, or 1000·t of rectified flow.
+    /// What the network is told: the step of a table (or its share of `schedule.network_steps`), 999·t of the SDE, ln(σ)/4, or 1000·t of rectified flow.
     #[must_use]
     pub fn network_time(&self, time: f64) -> f64 {
         match self {
-            Self::Discrete(_) => time,
+            Self::Discrete(schedule) => schedule.network_time(time),
             Self::Vp(_) => vp::NETWORK_STEPS * time,
             Self::Edm(_) => time.ln() / 4.0,
             Self::Flow(_) => flow::NETWORK_STEPS * time,

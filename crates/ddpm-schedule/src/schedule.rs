@@ -20,6 +20,8 @@ pub const MAX_STEPS: usize = 10_000;
 pub struct Schedule {
     betas: Vec<f64>,
     alpha_bars: Vec<f64>,
+    /// What a step is multiplied by when the network is told of it.
+    told: f64,
 }
 
 impl Schedule {
@@ -63,7 +65,11 @@ impl Schedule {
             }
             previous = alpha_bar;
         }
-        Ok(Self { betas, alpha_bars })
+        Ok(Self {
+            betas,
+            alpha_bars,
+            told: 1.0,
+        })
     }
 
     /// The same schedule moved and stretched so that its last step holds no signal
@@ -88,7 +94,16 @@ impl Schedule {
                 .map(|alpha_bar| ((alpha_bar.sqrt() - last) * (first / (first - last))).powi(2))
                 .collect(),
         };
-        Self::from_alpha_bars(alpha_bars)
+        Ok(Self {
+            told: self.told,
+            ..Self::from_alpha_bars(alpha_bars)?
+        })
+    }
+
+    /// What a network is told of a step: the step itself, or its share of [`ScheduleConfig::network_steps`].
+    #[must_use]
+    pub fn network_time(&self, step: f64) -> f64 {
+        self.told * step
     }
 
     /// The number of steps T, at least 1.

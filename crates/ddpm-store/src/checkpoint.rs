@@ -155,7 +155,7 @@ fn write_all(commit: &mut DirCommit, checkpoint: &Checkpoint) -> Result<Manifest
         None => None,
         Some(scheduler) => {
             let class = |json: &Value| json.get("_class_name").cloned().unwrap_or_default();
-            let index = diffusers::pipeline(&class(scheduler), &class(&checkpoint.config));
+            let index = diffusers::pipeline_index(&class(scheduler), &class(&checkpoint.config));
             Some([
                 json::to_bytes(&target, scheduler)?,
                 json::to_bytes(&target, &index)?,

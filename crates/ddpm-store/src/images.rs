@@ -6,6 +6,7 @@ mod animation;
 mod folder;
 mod format;
 mod grid;
+mod row_labels;
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Bytes on disk: atomic writes, checkpoints, run directories, safetensors, diffusers directories, image grids and metric logs.
+//! Bytes on disk: atomic writes, checkpoints, run directories, safetensors, diffusers directories, PyTorch's files (read), image grids and metric logs.
 //!
 //! Invariants: nothing here knows a network, a device or a random number: weights are named tensors.
 //! Nothing is read before its length is checked, nothing is written but through [`atomic`] or appended to
@@ -32,6 +32,7 @@ pub mod plot;
 mod run_dir;
 mod seam;
 pub mod tensors;
+pub mod torch;
 
 pub use checkpoint::{Checkpoint, CheckpointInfo, CheckpointSummary};
 pub use diffusers::DiffusersModel;

@@ -34,7 +34,7 @@ const PANEL_HEIGHT: u32 = 380;
 const COLUMNS: usize = 3;
 const MAX_PANELS: usize = 30;
 const OVERSAMPLING: u32 = 2;
-const FONT: &str = "embedded";
+pub(crate) const FONT: &str = "embedded";
 
 const INK: RGBColor = RGBColor(38, 42, 50);
 const FAINT: RGBColor = RGBColor(226, 229, 234);
@@ -84,7 +84,7 @@ pub fn plot_lines(path: &Path, panels: &[Panel]) -> Result<()> {
     write_png(path, &small, width as usize, height as usize, 3)
 }
 
-fn font_is_registered() -> bool {
+pub(crate) fn font_is_registered() -> bool {
     static REGISTERED: OnceLock<bool> = OnceLock::new();
     *REGISTERED.get_or_init(|| {
         register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT).is_ok()

@@ -4,7 +4,7 @@
 //! numbers, little-endian and without gaps. Reading never trusts a header: every offset is checked
 //! against the file's length before a byte is allocated for it.
 
-mod convert;
+pub(crate) mod convert;
 mod header;
 mod shards;
 mod write;

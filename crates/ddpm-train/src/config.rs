@@ -1,7 +1,7 @@
 //! The whole configuration of a run, as one TOML file states it.
 
 use ddpm_data::DataConfig;
-use ddpm_diffusion::{Meaning, Objective, ObjectiveConfig, Plan, SampleConfig};
+use ddpm_diffusion::{ConditionConfig, Meaning, Objective, ObjectiveConfig, Plan, SampleConfig};
 use ddpm_schedule::{Process, ProcessConfig, ScheduleConfig, named};
 use ddpm_unet::{ModelConfig, Precision, UnetSection};
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use crate::collective::gradients::Reduction;
 use crate::ema::EmaConfig;
 use crate::error::TrainError;
 use crate::guard::GuardConfig;
+use crate::init::InitConfig;
 use crate::optim::OptimConfig;
 
 /// A run's configuration; every field has a default.
@@ -23,6 +24,11 @@ pub struct Config {
     pub data: DataConfig,
     /// The network.
     pub model: ModelConfig,
+    /// What the network is told of an image besides its noise level.
+    pub condition: ConditionConfig,
+    /// The model whose weights the run begins with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<InitConfig>,
     /// The diffusion process.
     #[serde(deserialize_with = "named::deserialize")]
     pub process: ProcessConfig,
@@ -48,6 +54,8 @@ impl Default for Config {
             seed: 0,
             data: DataConfig::default(),
             model: ModelConfig::Unet(UnetSection::default()),
+            condition: ConditionConfig::default(),
+            init: None,
             process: ProcessConfig::default(),
             schedule: ScheduleConfig::default(),
             objective: ObjectiveConfig::default(),
@@ -166,6 +174,7 @@ impl Config {
         let objective = self.objective.build(&process)?;
         // What is written into the run says what it predicts, whatever becomes usual.
         self.objective = *objective.config();
+        self.condition.check()?;
         self.validate_plain()?;
         self.validate_optim()?;
         self.validate_train()?;
@@ -215,6 +224,10 @@ impl Config {
                 expected,
             );
         }
+        if let Some(key) = self.condition_key() {
+            let expected = "the network of kind `plain` is told nothing of an image; set `model.kind = \"unet\"`";
+            return refuse(key, "set".to_owned(), expected);
+        }
         if let ProcessConfig::Edm(_) = self.process {
             let expected = "the network of kind `plain` is told its time as a share of T, which ln σ is not; set \
                             `model.kind = \"unet\"`";
@@ -223,11 +236,29 @@ impl Config {
         Ok(())
     }
 
+    /// A key that asks for more to be told than a noise level and a class.
+    fn condition_key(&self) -> Option<&'static str> {
+        match &self.condition {
+            condition if condition.kind.is_some() => Some("condition.kind"),
+            condition if !condition.columns.is_empty() => Some("condition.columns"),
+            _ => None,
+        }
+    }
+
     /// What the network's output means.
     ///
     /// # Errors   as [`Config::process`]
     pub(crate) fn meaning(&self) -> Result<Meaning, TrainError> {
         Ok(self.objective.build(&self.process()?)?.meaning())
+    }
+
+    /// The sentence that EMA weights as young as this need, if they need one. Those that begin with another model's are
+    /// no random ones.
+    pub(crate) fn ema_warning(&self, updates: u64) -> Option<String> {
+        match &self.init {
+            Some(_) => None,
+            None => self.ema.warning(updates),
+        }
     }
 
     /// How many time steps a network that counts them is made for.
@@ -306,7 +337,7 @@ impl Config {
             (
                 "train.recompute",
                 train.recompute.to_string(),
-                !(train.recompute && matches!(self.model, ModelConfig::Plain(_))),
+                !train.recompute || matches!(self.model, ModelConfig::Unet(_)),
                 "only the network of kind `unet` is made of blocks that can be computed again",
             ),
             (

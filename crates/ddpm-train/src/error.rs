@@ -227,10 +227,11 @@ impl From<&ModelError> for Fault {
         match error {
             ModelError::Store(error) => error.into(),
             ModelError::Diffusion(error) => error.into(),
-            ModelError::Format { .. } => Self::Format,
-            ModelError::Network(_) | ModelError::Schedule { .. } | ModelError::Size { .. } => {
-                Self::Configuration
-            }
+            ModelError::Format { .. } | ModelError::Foreign { .. } => Self::Format,
+            ModelError::Network(_)
+            | ModelError::Schedule { .. }
+            | ModelError::Size { .. }
+            | ModelError::Option { .. } => Self::Configuration,
             ModelError::Device { .. } => Self::Device,
         }
     }

@@ -40,6 +40,9 @@ struct Layout {
     /// Whether the network is told what it expects of these images.
     expects: bool,
     labelled: bool,
+    /// Numbers that describe an image.
+    vector: Option<usize>,
+    pictured: bool,
 }
 
 /// What the passes over one micro-batch read, on the device.
@@ -52,6 +55,10 @@ struct PassInputs {
     expectation: Option<Expectation>,
     /// Classes as floats, `[batch]`.
     labels: Option<Tensor<1>>,
+    /// Numbers that describe the images, `[batch · numbers]`.
+    vector: Option<Tensor<1>>,
+    /// `[batch, channels of the picture, height, width]`
+    picture: Option<Tensor<4>>,
 }
 
 /// What x̂0 is made of: c_skip·x + c_out·output.
@@ -77,11 +84,13 @@ impl<'a, N: TrainNetwork> Passes<'a, N> {
     ) -> Result<(Self, GraphInputs), TrainError> {
         let device = micro_batches.first().map(|batch| batch.x0.device().inner());
         let device = device.unwrap_or_default();
+        let condition = micro_batches.first().map(|batch| batch.condition.clone());
+        let condition = condition.unwrap_or_default();
         let layout = Layout {
             expects: config.objective.meaning().self_condition && told(config, step),
-            labelled: micro_batches
-                .first()
-                .is_some_and(|batch| batch.condition.labels.is_some()),
+            labelled: condition.labels.is_some(),
+            vector: condition.vector.map(|vector| vector.dims()[1]),
+            pictured: condition.picture.is_some(),
         };
         let passes = Self {
             model,
@@ -184,8 +193,20 @@ impl<'a, N: TrainNetwork> Passes<'a, N> {
             target,
             expectation,
             labels,
+            vector,
+            picture,
         } = inputs;
-        let condition = Condition::of_labels(labels.map(|labels: Tensor<1>| labels.int()));
+        let numbers = self.layout.vector.unwrap_or(0);
+        let condition = Condition {
+            labels: labels.map(|labels: Tensor<1>| labels.int()),
+            // [batch · numbers] -> [batch, numbers]
+            vector: vector.map(|vector| {
+                let batch = vector.dims()[0] / numbers.max(1);
+                vector.reshape([batch, numbers])
+            }),
+            picture,
+            x0: None,
+        };
         let (mut found, mut target) = (None, Some(target));
         let mut loss = |output: Tensor<4>| -> Result<Tensor<1>, TrainError> {
             let Some(target) = target.take() else {
@@ -199,17 +220,16 @@ impl<'a, N: TrainNetwork> Passes<'a, N> {
             found = Some([loss.loss.inner(), loss.per_image.inner()]);
             Ok(scaled)
         };
-        let input = match objective.meaning().self_condition {
-            false => input,
-            true => {
-                let x0 = match expectation {
-                    None => input.zeros_like(),
-                    Some(known) => self.expected_x0(&input, &times, &condition, rng, known)?,
-                };
-                // [batch, channels, height, width] twice -> [batch, 2·channels, height, width]
-                Tensor::cat(vec![x0, input], 1)
-            }
+        let x0 = match (objective.meaning().self_condition, expectation) {
+            (false, _) => None,
+            (true, None) => Some(input.zeros_like()),
+            (true, Some(known)) => Some(self.expected_x0(&input, &times, &condition, rng, known)?),
         };
+        let input = Condition {
+            x0,
+            ..condition.clone()
+        }
+        .input(input);
         let recompute = self.config.recompute;
         let mut backward = self
             .model
@@ -229,10 +249,18 @@ impl<'a, N: TrainNetwork> Passes<'a, N> {
         rng: &DropoutRng,
         known: Expectation,
     ) -> Result<Tensor<4>, TrainError> {
-        let nothing = Tensor::cat(vec![input.zeros_like(), input.clone()], 1);
+        let nothing = Condition {
+            x0: Some(input.zeros_like()),
+            ..condition.clone()
+        };
         let output = self
             .model
-            .output(nothing, times.clone(), condition, Some(rng))
+            .output(
+                nothing.input(input.clone()),
+                times.clone(),
+                condition,
+                Some(rng),
+            )
             .map_err(|error| TrainError::Network {
                 message: error.to_string(),
             })?
@@ -269,7 +297,9 @@ impl PassInputs {
         micro_batch: MicroBatch,
         device: &Device,
     ) -> Result<Self, TrainError> {
-        let MicroBatch { times, .. } = micro_batch;
+        let MicroBatch {
+            times, condition, ..
+        } = micro_batch;
         let (x0, noise) = (micro_batch.x0.inner(), micro_batch.noise.inner());
         let process = &config.process;
         let levels: Vec<Level> = times.iter().map(|&t| process.level(t)).collect();
@@ -306,10 +336,14 @@ impl PassInputs {
             times: row(times.iter().map(|&t| process.network_time(t)), device),
             target,
             expectation,
-            labels: micro_batch
-                .condition
-                .labels
-                .map(|labels| labels.inner().float()),
+            labels: condition.labels.map(|labels| labels.inner().float()),
+            vector: condition.vector.map(|vector| {
+                let values = vector.shape().num_elements();
+                vector.inner().reshape([values])
+            }),
+            picture: condition
+                .picture
+                .map(|picture| picture.inner().cast(config.precision.dtype())),
         })
     }
 
@@ -325,6 +359,8 @@ impl PassInputs {
             inputs.rows.extend([known.c_skip, known.c_out]);
         }
         inputs.rows.extend(self.labels);
+        inputs.rows.extend(self.vector);
+        inputs.images.extend(self.picture);
     }
 
     fn take(
@@ -351,12 +387,22 @@ impl PassInputs {
             false => None,
             true => Some(rows.next()?),
         };
+        let vector = match layout.vector {
+            None => None,
+            Some(_) => Some(rows.next()?),
+        };
+        let picture = match layout.pictured {
+            false => None,
+            true => Some(images.next()?),
+        };
         Some(Self {
             input,
             times,
             target,
             expectation,
             labels,
+            vector,
+            picture,
         })
     }
 }

@@ -192,6 +192,7 @@ mod tests {
             learned_variance: false,
             self_condition: false,
             steps: 1000,
+            condition: Default::default(),
         };
         let model = config.model.build(shape, 5, &tracked).unwrap();
         let mut state = TrainState::new(model);

@@ -24,11 +24,21 @@ impl std::fmt::Display for Change {
 }
 
 /// Sections, and keys without one, that a run cannot change: architecture, data, seed, objective.
-const IDENTITY: &[&str] = &["seed", "data", "model", "process", "schedule", "objective"];
+const IDENTITY: &[&str] = &[
+    "seed",
+    "data",
+    "model",
+    "condition",
+    "init",
+    "process",
+    "schedule",
+    "objective",
+];
 
-/// Keys of those sections that say only where the images lie and how much is trusted. Whether they are the same
-/// images is seen from the images.
+/// Keys of those sections that say only where something lies and how much is trusted. Whether they are the same images is
+/// seen from the images, and a run that began with a model has its weights by then.
 const PLACE: &[&str] = &[
+    "init.model",
     "data.path",
     "data.labels",
     "data.on_bad",
@@ -113,6 +123,7 @@ pub fn identity_hash(config: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::init::{InitConfig, InitWeights};
     use crate::optim::OptimKind;
     use ddpm_schedule::ScheduleKind;
 
@@ -137,11 +148,17 @@ mod tests {
         now.schedule.kind = ScheduleKind::Cosine;
         now.data.flip = true;
         now.data.path = Some("elsewhere".into());
+        now.init = Some(InitConfig {
+            model: "runs/a".into(),
+            weights: Some(InitWeights::Raw),
+        });
         now.optim.kind = OptimKind::Adamw;
         now.train.steps = Some(9);
         let expected = [
             ("data.flip", true),
             ("data.path", false),
+            ("init.model", false),
+            ("init.weights", true),
             ("optim.kind", false),
             ("schedule.kind", true),
             ("seed", true),
@@ -157,7 +174,7 @@ mod tests {
             "`data.path` was unset and is \"elsewhere\""
         );
         assert_eq!(
-            changes[3].to_string(),
+            changes[5].to_string(),
             "`schedule.kind` was \"linear\" and is \"cosine\""
         );
     }

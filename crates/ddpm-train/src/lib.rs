@@ -26,6 +26,7 @@
 //!     learned_variance: false,
 //!     self_condition: false,
 //!     steps: 1000,
+//!     condition: Default::default(),
 //! };
 //! let device = Device::flex().autodiff();
 //! let mut state = TrainState::new(model.build(shape, 0, &device)?);
@@ -51,6 +52,7 @@ mod forward_backward;
 mod graph;
 mod guard;
 mod identity;
+mod init;
 mod intervals;
 mod r#loop;
 mod loss_scale;
@@ -58,6 +60,7 @@ mod lr;
 mod memory;
 mod metric_averager;
 mod micro_batch;
+mod model_shape;
 mod optim;
 mod pending;
 mod pipeline;
@@ -74,6 +77,7 @@ mod step;
 mod stop;
 #[cfg(test)]
 mod testing;
+mod told;
 mod train_network;
 mod trainer;
 
@@ -88,10 +92,12 @@ pub use error::{Fault, TrainError};
 pub use events::Event;
 pub use guard::{Cause, GuardConfig, SpikePolicy};
 pub use identity::{Change, differences, identity_hash};
+pub use init::{InitConfig, InitWeights};
 pub use intervals::{checkpoints_on_disk, times};
 pub use lr::{Decay, learning_rate};
 pub use memory::{MemoryEstimate, checkpoint_bytes, least_bytes, sampling_bytes, snapshots_bytes};
 pub use micro_batch::MicroBatch;
+pub use model_shape::{condition_shape, model_shape};
 pub use optim::{OptimConfig, OptimKind};
 pub use pending::PendingStep;
 pub use pipeline::PIPELINE_DEPTH;
@@ -100,4 +106,4 @@ pub use ranks::check_ranks;
 pub use step::{StepConfig, StepReport, TrainState};
 pub use stop::Stop;
 pub use train_network::{TrainNetwork, Trained};
-pub use trainer::{Job, Outcome, Start, Workers, model_shape, train};
+pub use trainer::{Job, Outcome, Start, Workers, train};

@@ -33,6 +33,14 @@ impl Trainer {
         observe: &mut dyn FnMut(Event),
     ) -> Result<(Outcome, TrainState), TrainError> {
         let mut loader = self.loader(&state)?;
+        // Weights of another model are in the run from the start, so that it goes on wherever that one is.
+        if self.config.init.is_some() && self.saved_step.is_none() {
+            let failure;
+            (state, failure) = self.save(state, observe)?;
+            if let Some(failure) = failure {
+                return Err(self.diverged(failure));
+            }
+        }
         // The process may have died between the checkpoint of this step and its samples.
         self.sample_if_missing(&state, observe)?;
 
@@ -155,6 +163,7 @@ impl Trainer {
             config: &self.step_config,
             learned: &state.learned,
             conditioning: state.model.conditioning(),
+            condition: &self.config.condition,
         };
         let device = self.device.clone().autodiff();
         let inputs = step_inputs(

@@ -111,7 +111,10 @@ impl MemoryEstimate {
             workspace: parameters
                 .saturating_add(halved)
                 .saturating_add(match config.model {
-                    ModelConfig::Unet(_) => activations / 2,
+                    ModelConfig::Unet(_)
+                    | ModelConfig::Given(_)
+                    | ModelConfig::Edm(_)
+                    | ModelConfig::Edm2(_) => activations / 2,
                     // Its transposed convolutions, maxima and ReLU are burn's own operations.
                     ModelConfig::Plain(_) => activations.saturating_mul(2),
                 }),
@@ -226,6 +229,7 @@ mod tests {
             learned_variance: false,
             self_condition: false,
             steps: 1000,
+            condition: Default::default(),
         };
         let model = ModelConfig::Unet(model);
         let figures = Cost::of(&model, shape).unwrap();
@@ -312,6 +316,7 @@ mod tests {
                 learned_variance: false,
                 self_condition: false,
                 steps: 1000,
+                condition: Default::default(),
             };
             let figures = Cost::of(&make(side), shape).unwrap();
             let bytes = sampling_bytes(&figures, (side * side) as u128, batch, Precision::F32);
@@ -348,6 +353,7 @@ mod tests {
             learned_variance: false,
             self_condition: false,
             steps: 1000,
+            condition: Default::default(),
         };
         let figures = Cost::of(&config.model, shape).unwrap();
         let of = |devices, one| {

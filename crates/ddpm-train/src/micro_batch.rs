@@ -2,15 +2,16 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use ddpm_data::Batch;
-use ddpm_diffusion::{Condition, Learned, ObjectiveConfig};
+use ddpm_diffusion::{Condition, ConditionConfig, Learned, ObjectiveConfig};
 use ddpm_schedule::noise::{Stream, bits, normal_fill};
 use ddpm_unet::Conditioning;
 
 use crate::collective::tree;
 use crate::prefetch::{NoisePrefetch, Rows};
 use crate::step::StepConfig;
+use crate::told::{self, Known};
 
 /// Some of the images of one optimiser step.
 #[derive(Debug, Clone)]
@@ -109,8 +110,10 @@ pub(crate) struct Laws<'a> {
     pub(crate) config: &'a StepConfig,
     /// What the objective has learned of noise levels.
     pub(crate) learned: &'a Learned,
-    /// Whether the network is told classes.
+    /// How the network takes classes.
     pub(crate) conditioning: Conditioning,
+    /// What else it is told.
+    pub(crate) condition: &'a ConditionConfig,
 }
 
 /// A rank's images of step `step` (from 0) with their noise and times.
@@ -157,20 +160,27 @@ pub(crate) fn step_inputs(
             let tensor = |data: Vec<f32>| Tensor::from_data(TensorData::new(data, shape), device);
             let objective = laws.config.objective.config();
             let noise = with_offset(noise.to_vec(), seed, step, rows_of(i), objective, shape);
+            let x0 = tensor(pixels.to_vec());
+            let of_rank = i - rank_rows.own.start;
+            let own = of_rank * rank_rows.images..(of_rank + 1) * rank_rows.images;
+            let told = told::condition(&Known {
+                conditioning: laws.conditioning,
+                config: laws.condition,
+                labels: batch.labels.as_deref().map(|labels| &labels[own]),
+                numbers: None,
+                x0: &x0,
+                seed,
+                step,
+                rows: rows_of(i),
+            });
             MicroBatch {
-                x0: tensor(pixels.to_vec()),
+                x0,
                 noise: tensor(noise),
                 input_noise: input_noise(seed, step, rows_of(i), objective, image).map(tensor),
                 uncertainty: laws.learned.uncertainty(&laws.config.process, &times),
                 times,
                 counts,
-                condition: condition(
-                    laws.conditioning,
-                    batch,
-                    i - rank_rows.own.start,
-                    rank_rows,
-                    device,
-                ),
+                condition: told,
                 first_row: rows_of(i).start,
             }
         });
@@ -178,22 +188,6 @@ pub(crate) fn step_inputs(
         micro_batches: micro_batches.collect(),
         times: drawn.iter().map(|(times, _)| times.clone()).collect(),
     }
-}
-
-/// What the network is told of the images of micro-batch number `i` of this rank.
-fn condition(
-    conditioning: Conditioning,
-    batch: &Batch,
-    i: usize,
-    rank_rows: &RankRows,
-    device: &Device,
-) -> Condition {
-    let (Conditioning::Classes(_), Some(labels)) = (conditioning, &batch.labels) else {
-        return Condition::default();
-    };
-    let own = &labels[i * rank_rows.images..(i + 1) * rank_rows.images];
-    let own: Vec<i64> = own.iter().map(|&label| label as i64).collect();
-    Condition::of_labels(Some(Tensor::<1, Int>::from_data(own.as_slice(), device)))
 }
 
 /// Noise, with one number more for each channel of each image (`objective.offset_noise`).

@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 use burn::tensor::{Device, Tensor};
 use ddpm_data::Dataset;
 use ddpm_diffusion::{Condition, Network, randn_images};
-use ddpm_model::SamplingNetwork;
+use ddpm_model::{SamplingNetwork, Told};
 use ddpm_schedule::noise::Stream;
 
 use crate::config::Validated;
 use crate::error::TrainError;
 use crate::events::Event;
+use crate::model_shape::model_shape;
 use crate::stop::Stop;
-use crate::trainer::{Job, Start, Workers, model_shape, train_to_state};
+use crate::trainer::{Job, Start, Workers, train_to_state};
 
 /// What the steps and an evaluation of the network took, in seconds.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,7 +54,7 @@ pub fn probe(
 ) -> Result<Probe, TrainError> {
     let start = Instant::now();
     let config = &validated.config;
-    let shape = model_shape(config, &dataset);
+    let shape = model_shape(config, &dataset)?;
     let Some(device) = devices.first().cloned() else {
         return Err(TrainError::Device {
             message: "there is none".to_owned(),
@@ -111,6 +112,15 @@ pub fn probe(
     let image = [shape.channels, shape.height, shape.width];
     let rows = 0..config.sample.count as u64;
     let network = SamplingNetwork::new(&model, config.train.precision);
+    let picture = shape.condition.picture_channels;
+    let told = Told {
+        numbers: vec![0.0; shape.condition.vector.unwrap_or(0)],
+        picture: (picture > 0).then(|| {
+            let shape = [config.sample.count, picture, image[1], image[2]];
+            Tensor::zeros(shape, &device)
+        }),
+        ..Told::of_classes(model.conditioning(), config.sample.count)
+    };
     for done in warm + steps + 1..=of {
         if start.elapsed() > budget {
             break;
@@ -125,10 +135,10 @@ pub fn probe(
         );
         let t = Tensor::<1>::zeros([config.sample.count], &device);
         let clock = Instant::now();
-        let told = config.objective.self_condition > 0.0;
+        let expects = config.objective.self_condition > 0.0;
         let condition = Condition {
-            x0: told.then(|| x.zeros_like()),
-            ..Condition::default()
+            x0: expects.then(|| x.zeros_like()),
+            ..told.condition(0..config.sample.count, &device)
         };
         let y = network.forward(x, t, &condition);
         let y = y.map_err(|error| TrainError::Device {

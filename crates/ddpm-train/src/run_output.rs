@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use ddpm_data::Dataset;
 use ddpm_diffusion::Plan;
-use ddpm_model::Drawing;
+use ddpm_model::{Drawing, Told};
 use ddpm_store::checkpoint::{self, Retention};
 use ddpm_store::{GridOptions, MetricsLog, RunWriter, averages};
 use ddpm_unet::Model;
@@ -195,7 +195,7 @@ impl RunOutput {
         (device, stop): (&Device, &Stop),
         observe: &mut dyn FnMut(Event),
     ) -> Result<(), TrainError> {
-        if let Some(warning) = config.ema.warning(state.updates) {
+        if let Some(warning) = config.ema_warning(state.updates) {
             tracing::warn!("these samples: {warning}");
         }
         let model = state.ema_model();
@@ -203,7 +203,8 @@ impl RunOutput {
             model: &model,
             plan,
             image,
-            class: None,
+            told: &Told::of_classes(model.conditioning(), config.sample.count),
+            guide: None,
             seed: config.seed,
             first: 0,
             n: config.sample.count,

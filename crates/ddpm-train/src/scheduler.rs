@@ -24,18 +24,18 @@ fn of(config: &Config) -> Result<Written, TrainError> {
 
 /// The `scheduler_config.json` of a run's checkpoints; none for networks and processes that diffusers does not have.
 pub(crate) fn json(config: &Config) -> Option<Value> {
-    let ModelConfig::Unet(_) = config.model else {
+    if let ModelConfig::Plain(_) = config.model {
         return None;
-    };
+    }
     let written = of(config).ok()?;
     Some(Value::Object(written.scheduler.to_json()))
 }
 
 /// Says once what diffusers will not do alike with the checkpoints of a run.
 pub(crate) fn tell(config: &Config) {
-    let ModelConfig::Unet(_) = config.model else {
+    if let ModelConfig::Plain(_) = config.model {
         return;
-    };
+    }
     match of(config).map(|written| written.difference) {
         Ok(None) => {}
         Ok(Some(difference)) => {

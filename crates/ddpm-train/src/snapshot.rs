@@ -39,6 +39,9 @@ pub struct SavedState {
     /// What must be said of the EMA weights before they are used, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema_warning: Option<String>,
+    /// The names of the classes that the network is told, in the order of their numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_names: Option<Vec<String>>,
     /// What else is needed to go on exactly.
     #[serde(default)]
     pub progress: Progress,
@@ -72,6 +75,17 @@ impl SavedState {
 
     /// # Errors   [`TrainError::Format`] if the JSON of `path` is of another form
     pub fn read(path: &Path, state: Value) -> Result<Self, TrainError> {
+        if let Some(from) = state
+            .get("imported")
+            .and_then(|imported| imported.get("from"))
+        {
+            return Err(TrainError::Format {
+                path: path.to_owned(),
+                problem: format!(
+                    "imported from {from}, without a state of training; start a run from it with --init"
+                ),
+            });
+        }
         serde_json::from_value(state).map_err(|error| TrainError::Format {
             path: path.join("state.json"),
             problem: format!("not a training state of this program: {error}"),
@@ -118,7 +132,7 @@ pub fn save(
     }
     let scheduler = scheduler::json(&saved.config);
     let saved = SavedState {
-        ema_warning: saved.config.ema.warning(state.updates),
+        ema_warning: saved.config.ema_warning(state.updates),
         ..saved.clone()
     };
     let saved = serde_json::to_value(saved).map_err(|error| TrainError::Device {

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Gradients, Tensor};
 use ddpm_diffusion::{Condition, Network, NetworkError};
-use ddpm_unet::{ClassLabels, DropoutRng, Model, UnetError};
+use ddpm_unet::{ClassLabels, DropoutRng, Model, NetworkCondition, UnetError};
 
 use crate::error::TrainError;
 
@@ -70,8 +70,12 @@ pub trait TrainNetwork: Module + std::fmt::Debug {
     }
 }
 
-fn labels(condition: &Condition) -> Option<ClassLabels> {
-    condition.labels.clone().map(ClassLabels::Index)
+/// What the network is told of the images; pictures are part of what it reads.
+fn told(condition: &Condition) -> NetworkCondition {
+    NetworkCondition {
+        labels: condition.labels.clone().map(ClassLabels::Index),
+        vector: condition.vector.clone(),
+    }
 }
 
 impl TrainNetwork for Model {
@@ -82,7 +86,7 @@ impl TrainNetwork for Model {
         condition: &Condition,
         dropout: Option<&DropoutRng>,
     ) -> Result<Tensor<4>, NetworkError> {
-        Ok(self.forward(x, t, labels(condition), dropout)?)
+        Ok(self.forward(x, t, told(condition), dropout)?)
     }
 
     fn gradients(
@@ -96,11 +100,11 @@ impl TrainNetwork for Model {
     ) -> Result<Vec<Gradients>, TrainError> {
         match self {
             Self::Unet(unet) if recompute => {
-                unet.recomputed(x, t, labels(condition), Some(dropout), loss)
+                unet.recomputed(x, t, told(condition), Some(dropout), loss)
             }
             model => {
                 let output: Result<_, UnetError> =
-                    model.forward(x, t, labels(condition), Some(dropout));
+                    model.forward(x, t, told(condition), Some(dropout));
                 Ok(vec![loss(output?)?.backward()])
             }
         }
@@ -118,6 +122,6 @@ impl<N: TrainNetwork> Network for Trained<'_, N> {
         t: Tensor<1>,
         condition: &Condition,
     ) -> Result<Tensor<4>, NetworkError> {
-        self.0.output(x, t, condition, None)
+        self.0.output(condition.input(x), t, condition, None)
     }
 }

@@ -8,7 +8,7 @@ use ddpm_data::{Dataset, Loader, LoaderConfig};
 use ddpm_diffusion::{Learned, Plan};
 use ddpm_kernels::{FoundInf, checks_finite};
 use ddpm_store::RunWriter;
-use ddpm_unet::{Model, ModelShape};
+use ddpm_unet::Model;
 
 use crate::collective::gpus::GpuSum;
 use crate::collective::gradients::GradientSum;
@@ -20,6 +20,7 @@ use crate::events::Event;
 use crate::guard::{Guard, SpikePolicy};
 use crate::metric_averager::MetricAverager;
 use crate::micro_batch::RankRows;
+use crate::model_shape::model_shape;
 use crate::pipeline::{PIPELINE_DEPTH, Pipeline};
 use crate::prefetch::NoisePrefetch;
 use crate::ranks::check_ranks;
@@ -77,18 +78,6 @@ pub struct Outcome {
     pub checkpoint: Option<PathBuf>,
     /// The last sample grid, if one was drawn.
     pub grid: Option<PathBuf>,
-}
-
-/// What a network is trained on, from the data set and the schedule.
-pub fn model_shape(config: &Config, dataset: &Dataset) -> ModelShape {
-    ModelShape {
-        channels: dataset.channels(),
-        height: dataset.height(),
-        width: dataset.width(),
-        learned_variance: config.objective.variance.is_learned(),
-        self_condition: config.objective.self_condition > 0.0,
-        steps: config.network_steps(),
-    }
 }
 
 /// Trains until the last step, a stop or an error.
@@ -213,7 +202,7 @@ impl Trainer {
             ..StepConfig::from(&validated)
         };
         let Validated { config, plan, .. } = validated;
-        let shape = model_shape(&config, &dataset);
+        let shape = model_shape(&config, &dataset)?;
         let first = on_first(ranks.as_mut(), || Ok(fingerprint.clone()))?;
         let own = || {
             if first != fingerprint {
@@ -283,6 +272,10 @@ impl Trainer {
                 width: shape.width,
                 data: Some(fingerprint),
                 ema_warning: None,
+                class_names: shape
+                    .condition
+                    .classes
+                    .and_then(|_| Some(dataset.class_names()?.to_vec())),
                 progress: Progress::default(),
             },
             saved_step: None,
@@ -327,24 +320,28 @@ impl Trainer {
             };
             (state, progress)
         };
-        let Some(output) = &mut self.output else {
+        let found = match &self.output {
+            Some(output) => output.checkpoint_of(start)?,
+            None => None,
+        };
+        let (Some(path), Some(output)) = (found, &mut self.output) else {
+            if let Some(output) = &mut self.output {
+                output.begin()?;
+            }
+            // The others get the weights from it.
+            let model = match &self.config.init {
+                Some(init) if self.ranks.is_first() => init.begin(model, &self.device)?,
+                _ => model,
+            };
             return Ok(fresh(model));
         };
-        match output.checkpoint_of(start)? {
-            None => {
-                output.begin()?;
-                Ok(fresh(model))
-            }
-            Some(path) => {
-                let context = (&self.saved, self.dataset.as_ref());
-                let (state, progress) = output.restore(&path, model, context, &self.device)?;
-                output.skips.truncate_at(progress.skips_bytes)?;
-                if let Start::From(step) = start {
-                    output.supersede_after(step)?;
-                }
-                Ok((state, progress))
-            }
+        let context = (&self.saved, self.dataset.as_ref());
+        let (state, progress) = output.restore(&path, model, context, &self.device)?;
+        output.skips.truncate_at(progress.skips_bytes)?;
+        if let Start::From(step) = start {
+            output.supersede_after(step)?;
         }
+        Ok((state, progress))
     }
 
     /// Gives all ranks the state of rank 0, and takes over what the run remembers besides.
@@ -446,6 +443,8 @@ fn describe(model: &Model) -> String {
     let kind = match model {
         Model::Unet(_) => "U-Net",
         Model::Plain(_) => "plain U-Net",
+        Model::Edm(_) => "U-Net of EDM",
+        Model::Edm2(_) => "U-Net of EDM2",
     };
     let parameters = burn::module::Module::num_params(model);
     format!("{kind}, {parameters} parameters")

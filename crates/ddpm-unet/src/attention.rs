@@ -95,7 +95,7 @@ pub(crate) fn heads(channels: usize, head_dim: usize) -> Result<usize, UnetError
 }
 
 /// A 1×1 convolution.
-fn pointwise(weight: Tensor<4>, bias: Tensor<2>) -> Convolution<'static> {
+pub(crate) fn pointwise(weight: Tensor<4>, bias: Tensor<2>) -> Convolution<'static> {
     Convolution {
         norm: None,
         weight,

@@ -1,4 +1,4 @@
-//! How a class label enters the network: it is added to the time embedding.
+//! How classes and other facts about an image enter the network: they are added to the time embedding.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor};
@@ -14,6 +14,30 @@ pub enum ClassLabels {
     Index(Tensor<1, Int>),
     /// Ready-made embeddings, `[batch, time_embedding_dim]`, for the identity embedding.
     Embedding(Tensor<2>),
+}
+
+/// What a network is told of each image besides its time.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkCondition {
+    /// Its class.
+    pub labels: Option<ClassLabels>,
+    /// Numbers that describe it, `[batch, vector_dim]`.
+    pub vector: Option<Tensor<2>>,
+}
+
+impl NetworkCondition {
+    /// The classes alone.
+    pub fn of_labels(labels: Option<ClassLabels>) -> Self {
+        Self {
+            labels,
+            vector: None,
+        }
+    }
+
+    /// Whether nothing is told.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_none() && self.vector.is_none()
+    }
 }
 
 /// One learned vector a class.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use crate::error::{UnetError, excerpt};
 use crate::layers::Activation;
 use crate::resnet::{ResnetOptions, TimeShift};
+use crate::skip_blocks::PICTURE_CHANNELS;
 
 /// A level on the way down. In old files names begin with `UNetRes`, which diffusers cuts off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,26 @@ pub enum DownBlockKind {
     /// Residual blocks; the halving is one too.
     #[serde(alias = "UNetResResnetDownsampleBlock2D")]
     ResnetDownsampleBlock2D,
+    /// Residual blocks that the image itself is added to ([`crate::UNet2D`] of the kind of NCSN++).
+    #[serde(alias = "UNetResSkipDownBlock2D")]
+    SkipDownBlock2D,
+    /// The same, each residual block followed by attention.
+    #[serde(alias = "UNetResAttnSkipDownBlock2D")]
+    AttnSkipDownBlock2D,
+}
+
+impl DownBlockKind {
+    /// Whether its residual blocks are followed by attention.
+    #[must_use]
+    pub fn attends(self) -> bool {
+        matches!(self, Self::AttnDownBlock2D | Self::AttnSkipDownBlock2D)
+    }
+
+    /// Whether the image is carried beside the features.
+    #[must_use]
+    pub fn skips(self) -> bool {
+        matches!(self, Self::SkipDownBlock2D | Self::AttnSkipDownBlock2D)
+    }
 }
 
 /// A level on the way up; old names as in [`DownBlockKind`].
@@ -34,6 +55,26 @@ pub enum UpBlockKind {
     /// Residual blocks; the doubling is one too.
     #[serde(alias = "UNetResResnetUpsampleBlock2D")]
     ResnetUpsampleBlock2D,
+    /// Residual blocks that add to the image itself.
+    #[serde(alias = "UNetResSkipUpBlock2D")]
+    SkipUpBlock2D,
+    /// The same, with attention after the last residual block.
+    #[serde(alias = "UNetResAttnSkipUpBlock2D")]
+    AttnSkipUpBlock2D,
+}
+
+impl UpBlockKind {
+    /// Whether it has attention.
+    #[must_use]
+    pub fn attends(self) -> bool {
+        matches!(self, Self::AttnUpBlock2D | Self::AttnSkipUpBlock2D)
+    }
+
+    /// Whether the image is carried beside the features.
+    #[must_use]
+    pub fn skips(self) -> bool {
+        matches!(self, Self::SkipUpBlock2D | Self::AttnSkipUpBlock2D)
+    }
 }
 
 /// The middle of the network.
@@ -143,7 +184,7 @@ macro_rules! config {
             /// does not implement, [`UnetError::Config`] for impossible combinations
             pub fn from_json(json: &Map<String, Value>) -> Result<(Self, Vec<String>), UnetError> {
                 let mut config = Self::default();
-                $(if let Some(value) = json.get(stringify!($key)) {
+                $(if let Some(value) = json.get(stringify!($key)).or_else(|| json.get(concat!("_", stringify!($key)))) {
                     config.$key = read(stringify!($key), value, $expected)?;
                 })*
                 let known = [$(stringify!($key)),*];
@@ -183,7 +224,7 @@ config! {
         DownBlockKind::AttnDownBlock2D,
         DownBlockKind::AttnDownBlock2D,
         DownBlockKind::AttnDownBlock2D,
-    ], "a list of DownBlock2D, AttnDownBlock2D and ResnetDownsampleBlock2D";
+    ], "a list of DownBlock2D, AttnDownBlock2D, ResnetDownsampleBlock2D, SkipDownBlock2D and AttnSkipDownBlock2D";
     /// The middle, or none.
     mid_block_type: Option<MidBlockKind> = Some(MidBlockKind::UNetMidBlock2D), "UNetMidBlock2D or null";
     /// The levels on the way up.
@@ -192,7 +233,7 @@ config! {
         UpBlockKind::AttnUpBlock2D,
         UpBlockKind::AttnUpBlock2D,
         UpBlockKind::UpBlock2D,
-    ], "a list of UpBlock2D, AttnUpBlock2D and ResnetUpsampleBlock2D";
+    ], "a list of UpBlock2D, AttnUpBlock2D, ResnetUpsampleBlock2D, SkipUpBlock2D and AttnSkipUpBlock2D";
     /// Channels of each level.
     block_out_channels: Vec<usize> = vec![224, 448, 672, 896], "a list of positive integers";
     /// Residual blocks a level (one more on the way up).
@@ -227,6 +268,19 @@ config! {
     num_class_embeds: Option<usize> = None, "a positive integer or null";
     /// Time steps of a learned time embedding.
     num_train_timesteps: Option<usize> = None, "a positive integer or null";
+    /// Whether the last class of the table stands for "no class given" (Ho & Salimans 2022). Of this program alone:
+    /// such keys are written with an underscore, and diffusers passes over them.
+    #[serde(rename = "_null_class", skip_serializing_if = "std::ops::Not::not")]
+    null_class: bool = false, "true or false";
+    /// Numbers that the network is told of each image besides its class. Of this program alone.
+    #[serde(rename = "_vector_dim", skip_serializing_if = "Option::is_none")]
+    vector_dim: Option<usize> = None, "a positive integer or null";
+    /// Heads of each attention, whatever its channels; needs `attention_head_dim = null`. Of this program alone.
+    #[serde(rename = "_num_attention_heads", skip_serializing_if = "Option::is_none")]
+    num_attention_heads: Option<usize> = None, "a positive integer or null";
+    /// Sinusoids of the time step, where they are not as many as the first level's channels. Of this program alone.
+    #[serde(rename = "_time_features", skip_serializing_if = "Option::is_none")]
+    time_features: Option<usize> = None, "a positive integer or null";
 }
 
 fn read<T: DeserializeOwned>(key: &str, value: &Value, expected: &str) -> Result<T, UnetError> {
@@ -253,6 +307,27 @@ impl UNet2DConfig {
     pub fn temb_channels(&self) -> usize {
         self.time_embedding_dim
             .unwrap_or_else(|| 4 * self.block_out_channels.first().copied().unwrap_or_default())
+    }
+
+    /// Features of the time step: sinusoids, random frequencies or columns of the table.
+    pub fn time_features(&self) -> usize {
+        self.time_features
+            .unwrap_or_else(|| self.block_out_channels.first().copied().unwrap_or_default())
+    }
+
+    /// Channels of an attention head over `channels` channels.
+    ///
+    /// # Errors   [`UnetError::Config`] if `num_attention_heads` does not divide them
+    pub fn head_dim(&self, channels: usize) -> Result<usize, UnetError> {
+        match self.num_attention_heads {
+            None => Ok(self.attention_head_dim.unwrap_or(channels)),
+            Some(heads) if heads > 0 && channels.is_multiple_of(heads) => Ok(channels / heads),
+            Some(heads) => Err(UnetError::Config {
+                key: "_num_attention_heads".into(),
+                got: heads.to_string(),
+                expected: format!("must divide the {channels} channels of a level with attention"),
+            }),
+        }
     }
 
     /// Both sides of an image must be a multiple of this.
@@ -299,6 +374,9 @@ impl UNet2DConfig {
             ("attention_head_dim", self.attention_head_dim),
             ("num_class_embeds", self.num_class_embeds),
             ("num_train_timesteps", self.num_train_timesteps),
+            ("_vector_dim", self.vector_dim),
+            ("_num_attention_heads", self.num_attention_heads),
+            ("_time_features", self.time_features),
         ];
         let channels = self.block_out_channels.iter().copied().map(Some);
         let levels = channels.map(|value| ("block_out_channels", value));
@@ -324,6 +402,21 @@ impl UNet2DConfig {
                 format!("both sides must be between 1 and {MAX_SIDE}"),
             );
         }
+        if self.null_class && self.num_class_embeds.is_none_or(|classes| classes < 2) {
+            return fail(
+                "_null_class",
+                "true".into(),
+                "needs num_class_embeds of at least 2, the last of which it is".into(),
+            );
+        }
+        if let (Some(heads), Some(_)) = (self.num_attention_heads, self.attention_head_dim) {
+            return fail(
+                "_num_attention_heads",
+                heads.to_string(),
+                "needs attention_head_dim = null: heads have either a number or a size".into(),
+            );
+        }
+        self.validate_skips()?;
         // Every layer is an object before any weight is looked at.
         if self.layers_per_block > MAX_LAYERS_PER_BLOCK {
             return fail(
@@ -361,14 +454,14 @@ impl UNet2DConfig {
                 "must be a number other than 0".into(),
             );
         }
-        let half = (self.block_out_channels[0] / 2) as f64;
+        let half = (self.time_features() / 2) as f64;
         if self.time_embedding_type == TimeEmbeddingKind::Positional
             && !(half - self.freq_shift > 0.0 && self.freq_shift.is_finite())
         {
             return fail(
                 "freq_shift",
                 self.freq_shift.to_string(),
-                format!("must be under {half}, half the first level's channels"),
+                format!("must be under {half}, half the features of the time step"),
             );
         }
         if self.time_embedding_type == TimeEmbeddingKind::Learned
@@ -383,10 +476,68 @@ impl UNet2DConfig {
         Ok(())
     }
 
+    /// The image that skip blocks carry has to reach each of them in its size.
+    fn validate_skips(&self) -> Result<(), UnetError> {
+        let fail = |key: &str, got: String, expected: &str| {
+            Err(UnetError::Config {
+                key: key.into(),
+                got,
+                expected: expected.into(),
+            })
+        };
+        let last = self.block_out_channels.len() - 1;
+        let halving = self.down_block_types.iter().take(last);
+        let Some(down) = halving.clone().rposition(|kind| kind.skips()) else {
+            return self.validate_up_skips(last, fail);
+        };
+        if !halving.take(down).all(|kind| kind.skips()) {
+            return fail(
+                "down_block_types",
+                excerpt(&format!("{:?}", self.down_block_types)),
+                "skip blocks halve the image: all levels before one must be skip blocks too",
+            );
+        }
+        if self.in_channels != PICTURE_CHANNELS {
+            return fail(
+                "in_channels",
+                self.in_channels.to_string(),
+                "must be 3 for skip blocks on the way down",
+            );
+        }
+        self.validate_up_skips(last, fail)
+    }
+
+    fn validate_up_skips(
+        &self,
+        last: usize,
+        fail: impl Fn(&str, String, &str) -> Result<(), UnetError>,
+    ) -> Result<(), UnetError> {
+        let mut doubling = self.up_block_types.iter().take(last);
+        let Some(first) = doubling.position(|kind| kind.skips()) else {
+            return Ok(());
+        };
+        if !self.up_block_types[first..].iter().all(|kind| kind.skips()) {
+            return fail(
+                "up_block_types",
+                excerpt(&format!("{:?}", self.up_block_types)),
+                "skip blocks double the image: all levels after one must be skip blocks too",
+            );
+        }
+        if self.out_channels != PICTURE_CHANNELS {
+            return fail(
+                "out_channels",
+                self.out_channels.to_string(),
+                "must be 3 for skip blocks on the way up",
+            );
+        }
+        Ok(())
+    }
+
     pub(crate) fn resnet_options(&self) -> ResnetOptions {
         ResnetOptions {
             temb_channels: self.temb_channels(),
             groups: self.norm_num_groups,
+            first_groups: None,
             eps: self.norm_eps,
             dropout: self.dropout,
             activation: self.act_fn,

@@ -10,6 +10,8 @@
 //! the mask and result of dropout. Time embeddings and moments of normalisations are left out: they are
 //! vectors beside images.
 
+mod edm;
+mod edm2;
 mod layer;
 mod live;
 mod plain;
@@ -20,6 +22,8 @@ mod unet;
 use serde_json::{Map, Value};
 
 use crate::config::UNet2DConfig;
+use crate::edm::EdmConfig;
+use crate::edm2::Edm2Config;
 use crate::error::UnetError;
 use crate::model::{ModelConfig, ModelShape};
 use crate::model_json::Described;
@@ -34,7 +38,7 @@ pub struct Cost {
     /// Numbers that one image's forward pass keeps for the backward pass in training.
     pub kept: u128,
     /// The same where blocks are computed again ([`crate::UNet2D::recomputed`]): the skips and what lies between the
-    /// blocks, with the inside of the largest block. The plain network keeps as much as otherwise.
+    /// blocks, with the inside of the largest block. Networks of other kinds keep as much as otherwise.
     pub recomputed: u128,
     /// Numbers of the largest feature map of one image.
     pub widest: u128,
@@ -81,7 +85,10 @@ impl Cost {
         let size = [shape.height, shape.width];
         match model {
             ModelConfig::Unet(section) => Self::of_unet(&section.resolve(shape)?, size),
+            ModelConfig::Given(section) => Self::of_unet(&section.resolve(shape)?.0, size),
             ModelConfig::Plain(section) => Self::of_plain(shape.channels, &section.features, size),
+            ModelConfig::Edm(section) => Self::of_edm(&section.resolve(shape)?, size),
+            ModelConfig::Edm2(section) => Self::of_edm2(&section.resolve(shape)?, size),
         }
     }
 
@@ -90,6 +97,20 @@ impl Cost {
     /// # Errors   [`UnetError::Config`] for a configuration that no network can have
     pub fn of_unet(config: &UNet2DConfig, size: [usize; 2]) -> Result<Self, UnetError> {
         unet::figures(config, size)
+    }
+
+    /// The figures of a [`crate::EdmUNet`] over images of `[height, width]`, padded to what its levels divide.
+    ///
+    /// # Errors   [`UnetError::Config`] for a configuration that no network can have
+    pub fn of_edm(config: &EdmConfig, size: [usize; 2]) -> Result<Self, UnetError> {
+        edm::figures(config, size)
+    }
+
+    /// The figures of a [`crate::Edm2UNet`] over images of `[height, width]`, padded to what its levels divide.
+    ///
+    /// # Errors   [`UnetError::Config`] for a configuration that no network can have
+    pub fn of_edm2(config: &Edm2Config, size: [usize; 2]) -> Result<Self, UnetError> {
+        edm2::figures(config, size)
     }
 
     /// The figures of a [`crate::PlainUNet`] over images of `[height, width]`.
@@ -126,6 +147,8 @@ pub fn parameters_of_json(json: &Map<String, Value>) -> Result<u128, UnetError> 
             crate::plain::check_levels(channels, &features)?;
             plain::figures(channels, &features, [1, 1])
         }
+        Described::Edm { config, .. } => Cost::of_edm(&config, [1, 1])?,
+        Described::Edm2 { config, .. } => Cost::of_edm2(&config, [1, 1])?,
     };
     Ok(figures.parameters)
 }

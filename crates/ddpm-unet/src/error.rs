@@ -66,6 +66,14 @@ pub enum UnetError {
         /// Given tensors that the network has no parameter for.
         unused: Vec<String>,
     },
+    /// A tensor of another program's network that has no place in one of this crate's.
+    #[error("tensor `{name}` {problem}")]
+    Foreign {
+        /// The tensor's name in that program.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A tensor of another shape than its parameter.
     #[error("tensor `{name}` has shape {got:?}, the network's parameter has {expected:?}")]
     ParameterShape {

@@ -58,6 +58,15 @@ impl Init {
         self.param(shape, Values::Uniform(1.0 / (fan_in as f64).sqrt()))
     }
 
+    /// Uniform in ±`bound`.
+    pub(crate) fn uniform<const D: usize>(
+        &mut self,
+        shape: [usize; D],
+        bound: f64,
+    ) -> Param<Tensor<D>> {
+        self.param(shape, Values::Uniform(bound))
+    }
+
     /// Like [`Init::fan_in`], but zero under [`InitKind::Zero`]: the last layer of a residual branch.
     pub(crate) fn last_of_branch<const D: usize>(
         &mut self,

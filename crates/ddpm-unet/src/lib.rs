@@ -1,4 +1,4 @@
-//! U-Nets that predict noise: one weight-compatible with diffusers' `UNet2DModel`, and the plain
+//! U-Nets that predict noise: one weight-compatible with diffusers' `UNet2DModel`, those of EDM and EDM2, and the plain
 //! tutorial network.
 //!
 //! This crate knows no files, no schedules and no samplers: it turns a configuration into a burn
@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
-//! use ddpm_unet::{ModelConfig, ModelShape, UnetSection};
+//! use ddpm_unet::{ModelConfig, ModelShape, NetworkCondition, UnetSection};
 //!
 //! # fn main() -> Result<(), ddpm_unet::UnetError> {
 //! let config = ModelConfig::Unet(UnetSection {
@@ -24,11 +24,12 @@
 //!     learned_variance: false,
 //!     self_condition: false,
 //!     steps: 1000,
+//!     condition: Default::default(),
 //! };
 //! let device = Device::flex();
 //! let network = config.build(shape, 0, &device)?;
 //! let noisy = Tensor::<4>::zeros([2, 3, 16, 16], &device);
-//! let noise = network.forward(noisy, Tensor::from_floats([10.0, 900.0], &device), None, None)?;
+//! let noise = network.forward(noisy, Tensor::from_floats([10.0, 900.0], &device), NetworkCondition::default(), None)?;
 //! assert_eq!(noise.dims(), [2, 3, 16, 16]);
 //! # Ok(())
 //! # }
@@ -39,7 +40,13 @@ mod blocks;
 mod class_embedding;
 mod config;
 pub mod cost;
+mod dict;
+mod edm;
+mod edm2;
 mod error;
+mod fir;
+pub mod foreign;
+mod given;
 mod init;
 mod layers;
 mod model;
@@ -50,23 +57,31 @@ mod plain;
 mod recompute;
 mod resample;
 mod resnet;
+mod skip_blocks;
 #[cfg(test)]
 mod testing;
 mod time_embedding;
 mod unet;
 
-pub use class_embedding::ClassLabels;
+pub use class_embedding::{ClassLabels, NetworkCondition};
 pub use config::{
     ClassEmbedKind, DownBlockKind, MidBlockKind, ResampleStyle, SampleSize, TimeEmbeddingKind,
     TimeScaleShift, UNet2DConfig, UpBlockKind,
 };
 pub use cost::{AttentionCost, Cost, LevelCost};
 pub use ddpm_kernels::{Precision, PrecisionError};
+pub use edm::{
+    DhariwalUNet, EdmArch, EdmArchitecture, EdmConfig, EdmDecoder, EdmEmbedding, EdmEncoder,
+    EdmSection, EdmUNet, SongUNet,
+};
+pub use edm2::{Edm2Config, Edm2Section, Edm2UNet};
 pub use error::UnetError;
+pub use given::GivenSection;
 pub use init::{Init, InitKind};
 pub use layers::{Activation, DropoutRng};
 pub use model::{
-    ATTENTION_KEY, Conditioning, Model, ModelConfig, ModelShape, PlainSection, UnetSection,
+    ATTENTION_KEY, Auto, Classes, ConditionShape, Conditioning, Model, ModelConfig, ModelShape,
+    PlainSection, UnetSection,
 };
 pub use plain::PlainUNet;
 pub use unet::UNet2D;

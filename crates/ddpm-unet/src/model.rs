@@ -4,12 +4,15 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::class_embedding::ClassLabels;
+use crate::class_embedding::NetworkCondition;
 use crate::config::{
-    ClassEmbedKind, DownBlockKind, ResampleStyle, SampleSize, TimeEmbeddingKind, TimeScaleShift,
-    UNet2DConfig, UpBlockKind,
+    ClassEmbedKind, DownBlockKind, ResampleStyle, TimeEmbeddingKind, TimeScaleShift, UNet2DConfig,
+    UpBlockKind,
 };
+use crate::edm::{EdmSection, EdmUNet};
+use crate::edm2::{Edm2Section, Edm2UNet};
 use crate::error::{UnetError, excerpt};
+use crate::given::GivenSection;
 use crate::init::{Init, InitKind};
 use crate::layers::{Activation, DropoutRng};
 use crate::plain::PlainUNet;
@@ -27,6 +30,12 @@ pub enum ModelConfig {
     Unet(UnetSection),
     /// [`PlainUNet`].
     Plain(PlainSection),
+    /// [`UNet2D`], as another model has it.
+    Given(GivenSection),
+    /// [`EdmUNet`].
+    Edm(EdmSection),
+    /// [`Edm2UNet`].
+    Edm2(Edm2Section),
 }
 
 /// `[model]` with `kind = "unet"`.
@@ -64,6 +73,27 @@ pub struct UnetSection {
     pub pad: bool,
     /// Initial values.
     pub init: InitKind,
+    /// Classes that the network is told: `"auto"`, those of the images, or a number; left out: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classes: Option<Classes>,
+}
+
+/// How many classes a network is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "\"auto\" or a number of classes")]
+pub enum Classes {
+    /// As many.
+    Count(usize),
+    /// As many as the images have.
+    Auto(Auto),
+}
+
+/// The word `auto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Auto {
+    /// Whatever fits.
+    Auto,
 }
 
 impl Default for UnetSection {
@@ -83,6 +113,7 @@ impl Default for UnetSection {
             activation: Activation::Silu,
             pad: false,
             init: InitKind::Zero,
+            classes: None,
         }
     }
 }
@@ -118,6 +149,89 @@ pub struct ModelShape {
     pub self_condition: bool,
     /// Diffusion steps T.
     pub steps: usize,
+    /// What it is told of each image.
+    pub condition: ConditionShape,
+}
+
+/// What a network is told of each image besides its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ConditionShape {
+    /// Classes, the null class not counted.
+    pub classes: Option<usize>,
+    /// Whether one more class stands for "no class given".
+    pub null_class: bool,
+    /// Numbers.
+    pub vector: Option<usize>,
+    /// Channels of a picture of the same size, which stand after the image's own in the input.
+    pub picture_channels: usize,
+}
+
+impl ModelShape {
+    /// Channels of the input.
+    #[must_use]
+    pub fn input_channels(&self) -> usize {
+        self.channels * if self.self_condition { 2 } else { 1 } + self.condition.picture_channels
+    }
+
+    /// The sides of these images' feature maps at the levels whose sides are `sides` in a network of so many levels
+    /// for square images of side `of`.
+    pub(crate) fn same_levels(&self, (of, levels): (usize, usize), sides: &[usize]) -> Vec<usize> {
+        let multiple = 1usize << levels.saturating_sub(1);
+        let longer = self.height.max(self.width).next_multiple_of(multiple);
+        let with_attention = (0..levels).filter(|level| sides.contains(&(of >> level)));
+        with_attention.map(|level| longer >> level).collect()
+    }
+
+    /// Channels of the output.
+    #[must_use]
+    pub fn output_channels(&self) -> usize {
+        self.channels * if self.learned_variance { 2 } else { 1 }
+    }
+}
+
+/// Sides of the levels' feature maps, padding included, the image's own first; the longer ones.
+#[derive(Debug)]
+pub(crate) struct Sides(pub(crate) Vec<usize>);
+
+impl Sides {
+    /// # Errors   [`UnetError::Config`] for no levels or too many, [`UnetError::Size`] if they do not divide the image
+    /// and `pad` is off
+    pub(crate) fn of(
+        multipliers: &[usize],
+        shape: ModelShape,
+        pad: bool,
+    ) -> Result<Self, UnetError> {
+        let levels = multipliers.len();
+        if levels == 0 || levels > 12 {
+            return Err(UnetError::Config {
+                key: "model.multipliers".into(),
+                got: excerpt(&format!("{multipliers:?}")),
+                expected: "must have 1 to 12 levels".into(),
+            });
+        }
+        crate::padding::fit(shape.height, shape.width, levels, pad)?;
+        let multiple = 1usize << (levels - 1);
+        let longer = shape.height.max(shape.width).next_multiple_of(multiple);
+        Ok(Self((0..levels).map(|level| longer >> level).collect()))
+    }
+
+    /// Those that get attention: `wanted`, or the largest of at most 16.
+    ///
+    /// # Errors   [`UnetError::Config`] if `wanted` names another side
+    pub(crate) fn with_attention(&self, wanted: Option<&[usize]>) -> Result<Vec<usize>, UnetError> {
+        let Some(wanted) = wanted else {
+            let largest = self.0.iter().find(|&&side| side <= DEFAULT_ATTENTION_SIDE);
+            return Ok(largest.copied().into_iter().collect());
+        };
+        match wanted.iter().find(|side| !self.0.contains(side)) {
+            Some(side) => Err(UnetError::Config {
+                key: ATTENTION_KEY.into(),
+                got: side.to_string(),
+                expected: format!("the levels of this network have sides {:?}", self.0),
+            }),
+            None => Ok(wanted.to_vec()),
+        }
+    }
 }
 
 impl UnetSection {
@@ -127,13 +241,6 @@ impl UnetSection {
     /// [`UnetError::Size`] if the levels do not divide the image and `pad` is off
     pub fn resolve(&self, shape: ModelShape) -> Result<UNet2DConfig, UnetError> {
         let levels = self.multipliers.len();
-        if levels == 0 || levels > 12 {
-            return Err(UnetError::Config {
-                key: "model.multipliers".into(),
-                got: excerpt(&format!("{:?}", self.multipliers)),
-                expected: "must have 1 to 12 levels".into(),
-            });
-        }
         let widest = self.multipliers.iter().max().copied().unwrap_or_default();
         if self.channels.saturating_mul(widest) > 1 << 20 {
             return Err(UnetError::Config {
@@ -144,12 +251,9 @@ impl UnetSection {
                 ),
             });
         }
-        crate::padding::fit(shape.height, shape.width, levels, self.pad)?;
-        let multiple = 1usize << (levels - 1);
-        let longer = shape.height.max(shape.width).next_multiple_of(multiple);
-        let sides: Vec<usize> = (0..levels).map(|level| longer >> level).collect();
-        let attention_at = self.attention_sides(&sides)?;
-        let has_attention = |level: usize| attention_at.contains(&sides[level]);
+        let sides = Sides::of(&self.multipliers, shape, self.pad)?;
+        let attention_at = sides.with_attention(self.attention_at.as_deref())?;
+        let has_attention = |level: usize| attention_at.contains(&sides.0[level]);
         let down = |level| match (has_attention(level), self.resample) {
             (true, _) => DownBlockKind::AttnDownBlock2D,
             (false, ResampleStyle::Conv) => DownBlockKind::DownBlock2D,
@@ -161,13 +265,6 @@ impl UnetSection {
             (false, ResampleStyle::Resnet) => UpBlockKind::ResnetUpsampleBlock2D,
         };
         let config = UNet2DConfig {
-            sample_size: Some(if shape.height == shape.width {
-                SampleSize::Square(shape.height)
-            } else {
-                SampleSize::HeightWidth([shape.height, shape.width])
-            }),
-            in_channels: shape.channels * if shape.self_condition { 2 } else { 1 },
-            out_channels: shape.channels * if shape.learned_variance { 2 } else { 1 },
             // As in Ho et al.'s own code: sines first, frequencies reaching 1/10000 exactly.
             freq_shift: 1.0,
             flip_sin_to_cos: false,
@@ -193,32 +290,14 @@ impl UnetSection {
                 TimeScaleShift::Default
             },
             add_attention: self.mid_attention,
-            ..UNet2DConfig::default()
+            ..shape.fit(UNet2DConfig::default())
         };
         config.validate()?;
         Ok(config)
     }
 }
 
-impl UnetSection {
-    /// The sides that get attention, of the levels' `sides`.
-    fn attention_sides(&self, sides: &[usize]) -> Result<Vec<usize>, UnetError> {
-        let Some(wanted) = &self.attention_at else {
-            let largest = sides.iter().find(|&&side| side <= DEFAULT_ATTENTION_SIDE);
-            return Ok(largest.copied().into_iter().collect());
-        };
-        match wanted.iter().find(|side| !sides.contains(side)) {
-            Some(side) => Err(UnetError::Config {
-                key: ATTENTION_KEY.into(),
-                got: side.to_string(),
-                expected: format!("the levels of this network have sides {sides:?}"),
-            }),
-            None => Ok(wanted.clone()),
-        }
-    }
-}
-
-/// A network of either kind.
+/// A network of any kind.
 #[expect(clippy::large_enum_variant, reason = "there is one of these a process")]
 #[derive(Module, Debug)]
 pub enum Model {
@@ -226,9 +305,37 @@ pub enum Model {
     Unet(UNet2D),
     /// [`PlainUNet`].
     Plain(PlainUNet),
+    /// [`EdmUNet`].
+    Edm(EdmUNet),
+    /// [`Edm2UNet`].
+    Edm2(Edm2UNet),
 }
 
 impl ModelConfig {
+    /// The classes that it asks for.
+    pub fn classes(&self) -> Option<Classes> {
+        match self {
+            Self::Unet(section) => section.classes,
+            Self::Given(section) => section.classes,
+            Self::Edm(section) => section.classes,
+            Self::Edm2(section) => section.classes,
+            Self::Plain(_) => None,
+        }
+    }
+
+    /// The same network, told of other classes; one of kind `plain` is told of none.
+    #[must_use]
+    pub fn with_classes(mut self, classes: Option<Classes>) -> Self {
+        match &mut self {
+            Self::Unet(section) => section.classes = classes,
+            Self::Given(section) => section.classes = classes,
+            Self::Edm(section) => section.classes = classes,
+            Self::Edm2(section) => section.classes = classes,
+            Self::Plain(_) => {}
+        }
+        self
+    }
+
     /// Builds the network for images of `shape`; see [`Init`] for `seed`.
     ///
     /// # Errors   [`UnetError::Config`] or [`UnetError::Size`] if the parts do not fit
@@ -251,12 +358,26 @@ impl ModelConfig {
                 model.check_size(shape.height, shape.width)?;
                 Ok(Model::Plain(model))
             }
+            Self::Given(section) => {
+                section.build(shape, &mut Init::new(seed, InitKind::Default, device))
+            }
+            Self::Edm(section) => {
+                let config = section.resolve(shape)?;
+                let mut init = Init::new(seed, InitKind::Default, device);
+                Ok(Model::Edm(EdmUNet::new(&config, &mut init)?))
+            }
+            Self::Edm2(section) => {
+                let config = section.resolve(shape)?;
+                let mut init = Init::new(seed, InitKind::Default, device);
+                Ok(Model::Edm2(Edm2UNet::new(&config, &mut init)?))
+            }
         }
     }
 }
 
 impl Model {
-    /// One network evaluation; see [`UNet2D::forward`] and [`PlainUNet::forward`].
+    /// One network evaluation; see [`UNet2D::forward`], [`PlainUNet::forward`], [`EdmUNet::forward`] and
+    /// [`Edm2UNet::forward`].
     ///
     /// # Shapes   `x`: `[batch, channels, height, width]`, `t`: `[batch]`; returns as `x`
     /// # Errors   [`UnetError`] for inputs that do not fit the network
@@ -264,15 +385,19 @@ impl Model {
         &self,
         x: Tensor<4>,
         t: Tensor<1>,
-        labels: Option<ClassLabels>,
+        condition: NetworkCondition,
         rng: Option<&DropoutRng>,
     ) -> Result<Tensor<4>, UnetError> {
         match self {
-            Self::Unet(unet) => unet.forward(x, t, labels, rng),
-            Self::Plain(_) if labels.is_some() => Err(UnetError::Labels {
-                problem: "the plain U-Net has no classes; leave `class_labels` out".into(),
+            Self::Unet(unet) => unet.forward(x, t, condition, rng),
+            Self::Plain(_) if !condition.is_empty() => Err(UnetError::Labels {
+                problem:
+                    "the plain U-Net is told of no classes or other conditions; leave them out"
+                        .into(),
             }),
             Self::Plain(plain) => plain.forward(x, t),
+            Self::Edm(edm) => edm.forward(x, t, condition, rng),
+            Self::Edm2(edm2) => edm2.forward(x, t, condition, rng),
         }
     }
 
@@ -283,7 +408,7 @@ impl Model {
                 TimeEmbeddingKind::Learned => unet.config().num_train_timesteps,
                 TimeEmbeddingKind::Positional | TimeEmbeddingKind::Fourier => None,
             },
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::Edm(_) | Self::Edm2(_) => None,
         }
     }
 
@@ -291,11 +416,16 @@ impl Model {
     pub fn conditioning(&self) -> Conditioning {
         match self {
             Self::Plain(_) => Conditioning::None,
+            Self::Edm(edm) => one_hot(edm.config().label_dim, edm.config().null_class),
+            Self::Edm2(edm2) => one_hot(edm2.config().label_dim, edm2.config().null_class),
             Self::Unet(unet) => {
                 let config = unet.config();
                 match (config.class_embed_type, config.num_class_embeds) {
                     (None, None) => Conditioning::None,
-                    (None, Some(classes)) => Conditioning::Classes(classes),
+                    (None, Some(classes)) => Conditioning::Classes {
+                        count: classes - usize::from(config.null_class),
+                        null: config.null_class.then_some(classes - 1),
+                    },
                     (Some(ClassEmbedKind::Timestep), _) => Conditioning::Number,
                     (Some(ClassEmbedKind::Identity), _) => Conditioning::Embedding,
                 }
@@ -304,13 +434,29 @@ impl Model {
     }
 }
 
+/// The null class is no class, and its number the next after the last.
+fn one_hot(classes: usize, null_class: bool) -> Conditioning {
+    match classes {
+        0 => Conditioning::None,
+        count => Conditioning::Classes {
+            count,
+            null: null_class.then_some(count),
+        },
+    }
+}
+
 /// What a network takes as class labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conditioning {
     /// Nothing.
     None,
-    /// A class number below this.
-    Classes(usize),
+    /// A class number.
+    Classes {
+        /// How many classes there are, the null class not counted.
+        count: usize,
+        /// The number of the null class, which stands for "no class given".
+        null: Option<usize>,
+    },
     /// Any number, embedded like a time step.
     Number,
     /// A ready-made embedding.

@@ -4,6 +4,8 @@ use burn::tensor::Device;
 use serde_json::{Map, Value, json};
 
 use crate::config::UNet2DConfig;
+use crate::edm::{EdmConfig, EdmUNet};
+use crate::edm2::{Edm2Config, Edm2UNet};
 use crate::error::{UnetError, excerpt};
 use crate::init::{Init, InitKind};
 use crate::model::Model;
@@ -12,6 +14,8 @@ use crate::unet::UNet2D;
 
 const CLASS: &str = "_class_name";
 const PLAIN: &str = "PlainUNet";
+const EDM: &str = "EdmUNet";
+const EDM2: &str = "Edm2UNet";
 /// Private to this program: Python's diffusers passes over keys with an underscore.
 const PAD: &str = "_pad";
 
@@ -32,6 +36,16 @@ impl Model {
                 ("features".to_owned(), json!(plain.features())),
                 ("steps".to_owned(), json!(plain.steps())),
             ]),
+            Self::Edm(edm) => {
+                let mut json = edm.config().to_json();
+                json.insert(CLASS.into(), EDM.into());
+                json
+            }
+            Self::Edm2(edm2) => {
+                let mut json = edm2.config().to_json();
+                json.insert(CLASS.into(), EDM2.into());
+                json
+            }
         }
     }
 
@@ -58,6 +72,12 @@ impl Model {
                 pad,
                 unknown,
             } => Ok((Self::Unet(UNet2D::new(&config, pad, init)?), unknown)),
+            Described::Edm { config, unknown } => {
+                Ok((Self::Edm(EdmUNet::new(&config, init)?), unknown))
+            }
+            Described::Edm2 { config, unknown } => {
+                Ok((Self::Edm2(Edm2UNet::new(&config, init)?), unknown))
+            }
         }
     }
 }
@@ -76,6 +96,18 @@ pub(crate) enum Described {
         channels: usize,
         features: Vec<usize>,
         steps: usize,
+    },
+    /// [`EdmUNet`].
+    Edm {
+        config: Box<EdmConfig>,
+        /// Keys that have no effect.
+        unknown: Vec<String>,
+    },
+    /// [`Edm2UNet`].
+    Edm2 {
+        config: Box<Edm2Config>,
+        /// Keys that have no effect.
+        unknown: Vec<String>,
     },
 }
 
@@ -98,6 +130,20 @@ impl Described {
                     steps: count("steps")?,
                 })
             }
+            Some(EDM) => {
+                let (config, unknown) = EdmConfig::from_json(json)?;
+                Ok(Self::Edm {
+                    config: Box::new(config),
+                    unknown,
+                })
+            }
+            Some(EDM2) => {
+                let (config, unknown) = Edm2Config::from_json(json)?;
+                Ok(Self::Edm2 {
+                    config: Box::new(config),
+                    unknown,
+                })
+            }
             Some("UNet2DModel") | None => {
                 let (config, unknown) = UNet2DConfig::from_json(json)?;
                 let pad = json.get(PAD).and_then(Value::as_bool).unwrap_or(false);
@@ -110,7 +156,7 @@ impl Described {
             Some(other) => Err(unsupported(
                 CLASS,
                 &Value::from(other),
-                "UNet2DModel (unconditional 2-d networks)",
+                "UNet2DModel, and this program's own PlainUNet, EdmUNet and Edm2UNet",
             )),
         }
     }
@@ -127,11 +173,13 @@ fn unsupported(key: &str, got: &Value, supported: &str) -> UnetError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edm::EdmSection;
+    use crate::edm2::Edm2Section;
     use crate::model::{ModelConfig, ModelShape, PlainSection, UnetSection};
     use crate::params;
 
     #[test]
-    fn networks_of_both_kinds_round_trip() {
+    fn networks_of_all_kinds_round_trip() {
         let device = Device::flex();
         let shape = ModelShape {
             channels: 1,
@@ -140,6 +188,7 @@ mod tests {
             learned_variance: false,
             self_condition: false,
             steps: 50,
+            condition: Default::default(),
         };
         let unet = |pad: bool, multipliers: &[usize]| {
             ModelConfig::Unet(UnetSection {
@@ -151,6 +200,20 @@ mod tests {
                 ..UnetSection::default()
             })
         };
+        let edm2 = ModelConfig::Edm2(Edm2Section {
+            channels: 8,
+            multipliers: vec![1, 2, 2, 2],
+            blocks: 1,
+            pad: true,
+            ..Edm2Section::default()
+        });
+        let edm = ModelConfig::Edm(EdmSection {
+            channels: 8,
+            multipliers: vec![1, 2, 2, 2],
+            blocks: 1,
+            pad: true,
+            ..EdmSection::default()
+        });
         let plain = ModelConfig::Plain(PlainSection {
             features: vec![2, 3],
         });
@@ -158,6 +221,8 @@ mod tests {
             (unet(false, &[1, 2, 2]), false),
             (unet(true, &[1, 2, 2, 2]), true),
             (plain, false),
+            (edm, true),
+            (edm2, true),
         ] {
             let model = config.build(shape, 1, &device).unwrap();
             let json = model.to_json();
@@ -165,7 +230,13 @@ mod tests {
             assert_eq!(unknown, Vec::<String>::new());
             assert_eq!(read.to_json(), json);
             assert_eq!(params::shapes(&read), params::shapes(&model));
-            assert_eq!(matches!(&read, Model::Unet(unet) if unet.pads()), pads);
+            let padded = match &read {
+                Model::Edm2(edm2) => edm2.config().pad,
+                Model::Unet(unet) => unet.pads(),
+                Model::Edm(edm) => edm.config().pad,
+                Model::Plain(_) => false,
+            };
+            assert_eq!(padded, pads);
         }
     }
 

@@ -1,6 +1,6 @@
 //! A network's parameters by name: out of it, into it, and one by one in training.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
@@ -153,12 +153,80 @@ pub fn load<M: Module>(
     Ok(module)
 }
 
+/// How the weights of one network fit another, by names and shapes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fit {
+    /// Parameters that have a tensor of their name and shape.
+    pub fitting: Vec<String>,
+    /// Those whose tensor has another shape.
+    pub reshaped: Vec<String>,
+    /// Those that have none.
+    pub missing: Vec<String>,
+    /// Tensors that are no parameter's.
+    pub unused: Vec<String>,
+}
+
+impl Fit {
+    /// How tensors of these names and shapes fit parameters.
+    #[must_use]
+    pub fn of(parameters: &[(String, Vec<usize>)], tensors: &[(String, Vec<usize>)]) -> Self {
+        let given: HashMap<&str, &[usize]> = tensors
+            .iter()
+            .map(|(name, shape)| (name.as_str(), shape.as_slice()))
+            .collect();
+        let mut fit = Self::default();
+        for (name, shape) in parameters {
+            let list = match given.get(name.as_str()) {
+                None => &mut fit.missing,
+                Some(other) if *other == shape.as_slice() => &mut fit.fitting,
+                Some(_) => &mut fit.reshaped,
+            };
+            list.push(name.clone());
+        }
+        let own: HashSet<&str> = parameters.iter().map(|(name, _)| name.as_str()).collect();
+        let others = tensors.iter().map(|(name, _)| name);
+        fit.unused = others
+            .filter(|name| !own.contains(name.as_str()))
+            .cloned()
+            .collect();
+        fit
+    }
+}
+
+/// The network with those parameters replaced that another one has by the same name and shape.
+///
+/// # Errors   [`UnetError::Parameters`] if none is, but for biases and scales, whose shapes are alike by chance
+pub fn load_fitting<M: Module>(module: M, other: &impl Module) -> Result<(M, Fit), UnetError> {
+    let own = shapes(&module);
+    let fit = Fit::of(&own, &shapes(other));
+    let mut matrices = own.iter().filter(|(_, shape)| shape.len() > 1);
+    if !matrices.any(|(name, _)| fit.fitting.contains(name)) {
+        return Err(UnetError::Parameters {
+            missing: fit.missing.into_iter().chain(fit.reshaped).collect(),
+            unused: fit.unused,
+        });
+    }
+    let fitting: HashSet<&String> = fit.fitting.iter().collect();
+    let is_other = |(name, _): &(String, TensorData)| fitting.contains(name);
+    let given = export(other).into_iter().filter(is_other);
+    let kept = export(&module).into_iter().filter(|own| !is_other(own));
+    let all = given.chain(kept).map(|(name, data)| {
+        let shape = data.shape().to_vec();
+        // Parameters are f32 wherever they are.
+        let data = data.try_into_vec().unwrap_or_default();
+        (name, shape, data)
+    });
+    let module = load(module, all.collect::<Vec<_>>())?;
+    Ok((module, fit))
+}
+
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
 
     use super::*;
     use crate::testing::{network, tiny_config};
+    use crate::{Init, InitKind, UNet2DConfig};
 
     type Named = (String, Vec<usize>, Vec<f32>);
 
@@ -218,5 +286,52 @@ mod tests {
             change(&mut tensors);
             assert_eq!(try_load(tensors).unwrap_err().to_string(), expected);
         }
+    }
+
+    #[test]
+    fn what_fits_is_taken_and_what_does_not_is_named() {
+        let device = Device::flex();
+        let classes = |count| UNet2DConfig {
+            num_class_embeds: count,
+            ..tiny_config()
+        };
+        let names = |names: &[String]| names.join(" ");
+        let own = network(&classes(Some(3)), &device);
+        // All of the other's numbers are told from all of ours.
+        let other = |config: &UNet2DConfig| {
+            let net = network(config, &device);
+            let all = export(&net).into_iter().map(|(name, data)| {
+                let values = data.try_to_vec::<f32>().unwrap();
+                let moved = values.into_iter().map(|x| x + 100.0).collect();
+                (name, data.shape().to_vec(), moved)
+            });
+            load(network(config, &device), all.collect::<Vec<Named>>()).unwrap()
+        };
+        let same = other(&classes(Some(3)));
+        let (loaded, fit) = load_fitting(network(&classes(Some(3)), &device), &same).unwrap();
+        assert_eq!(export(&loaded), export(&same));
+        assert_eq!(fit.fitting.len(), shapes(&own).len());
+
+        let (loaded, fit) = load_fitting(
+            network(&classes(Some(3)), &device),
+            &other(&classes(Some(5))),
+        )
+        .unwrap();
+        assert_eq!(names(&fit.reshaped), "class_embedding.weight");
+        assert_eq!((fit.missing, fit.unused), (vec![], vec![]));
+        for ((name, got), (_, before)) in export(&loaded).into_iter().zip(export(&own)) {
+            let moved = got.try_to_vec::<f32>().unwrap() != before.try_to_vec::<f32>().unwrap();
+            assert_eq!(moved, name != "class_embedding.weight", "{name}");
+        }
+        let without = other(&classes(None));
+        let (_, fit) = load_fitting(network(&classes(Some(3)), &device), &without).unwrap();
+        assert_eq!(names(&fit.missing), "class_embedding.weight");
+        let (_, fit) = load_fitting(without, &own).unwrap();
+        assert_eq!(names(&fit.unused), "class_embedding.weight");
+
+        let plain =
+            crate::PlainUNet::new(1, &[2], 10, &mut Init::new(0, InitKind::Default, &device));
+        let refused = load_fitting(own, &plain.unwrap()).unwrap_err();
+        assert!(matches!(refused, UnetError::Parameters { .. }), "{refused}");
     }
 }

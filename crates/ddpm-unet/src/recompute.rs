@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{FloatDType, Gradients, Tensor};
 
-use crate::class_embedding::ClassLabels;
+use crate::class_embedding::NetworkCondition;
 use crate::error::UnetError;
 use crate::layers::DropoutRng;
 use crate::unet::{Activations, UNet2D};
@@ -21,16 +21,17 @@ impl UNet2D {
         &self,
         x: Tensor<4>,
         t: Tensor<1>,
-        labels: Option<ClassLabels>,
+        condition: NetworkCondition,
         rng: Option<&DropoutRng>,
         loss: impl FnOnce(Tensor<4>) -> Result<Tensor<1>, E>,
     ) -> Result<Vec<Gradients>, E> {
         let padding = self.check(&x, &t)?;
         // Its own graph is small: it is kept.
-        let stem = self.stem(&padding, x, &t, labels)?;
+        let stem = self.stem(&padding, x, &t, condition)?;
         let mut activations = Activations {
             x: stem.x.clone().inner(),
             skips: stem.skips.iter().cloned().map(Tensor::inner).collect(),
+            picture: stem.picture.map(Tensor::inner),
             temb: stem.temb.clone().inner(),
         };
         let mut read = Vec::new();
@@ -42,9 +43,12 @@ impl UNet2D {
 
         let mut found = Vec::new();
         let last = leaf(activations.x);
-        let mut grads = loss(self.head(last.clone(), &padding, t))?.backward();
+        let picture = activations.picture.map(leaf);
+        let output = self.head(last.clone(), picture.clone(), &padding, t);
+        let mut grads = loss(output)?.backward();
         let mut behind = Behind {
             x: last.grad_remove(&mut grads),
+            picture: picture.and_then(|picture| picture.grad_remove(&mut grads)),
             skips: vec![None; activations.skips.len()],
             temb: None,
         };
@@ -77,21 +81,26 @@ impl UNet2D {
         let x = leaf(activations.x);
         let temb = leaf(activations.temb);
         let skips: Vec<_> = activations.skips.into_iter().map(leaf).collect();
+        let picture = activations.picture.map(leaf);
         let after = self.block(
             block,
             Activations {
                 x: x.clone(),
                 skips: skips.clone(),
+                picture: picture.clone(),
                 temb: temb.clone(),
             },
             rng,
         );
         let made = behind.skips.split_off(untouched);
         let mut terms = vec![product(after.x, behind.x.take())];
+        let of_picture = after.picture.map(|y| product(y, behind.picture.take()));
+        terms.extend(of_picture);
         let pairs = after.skips.into_iter().skip(untouched).zip(made);
         terms.extend(pairs.map(|(y, d)| product(y, d)));
         let mut grads = sum(terms)?.backward();
         behind.x = x.grad_remove(&mut grads);
+        behind.picture = picture.and_then(|picture| picture.grad_remove(&mut grads));
         behind.temb = match (behind.temb.take(), temb.grad_remove(&mut grads)) {
             (Some(sum), Some(d)) => Some(sum + d),
             (sum, d) => sum.or(d),
@@ -108,6 +117,7 @@ impl UNet2D {
 struct Behind {
     x: Option<Tensor<4>>,
     skips: Vec<Option<Tensor<4>>>,
+    picture: Option<Tensor<4>>,
     temb: Option<Tensor<2>>,
 }
 

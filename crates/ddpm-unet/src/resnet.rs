@@ -5,6 +5,7 @@ use burn::tensor::{FloatDType, Tensor};
 use ddpm_kernels::upsample_nearest_2x;
 
 use crate::error::UnetError;
+use crate::fir::{self, FIR};
 use crate::init::Init;
 use crate::layers::{Activation, Conv2d, ConvEpilogue, Dropout, DropoutRng, GroupNorm, Linear};
 use crate::resample::avg_pool_2x;
@@ -27,6 +28,17 @@ pub enum ResnetResample {
     Halve,
     /// It doubles by nearest neighbour.
     Double,
+    /// It halves by a filter; the input is projected in any case.
+    FirHalve,
+    /// It doubles by a filter; the input is projected in any case.
+    FirDouble,
+}
+
+impl ResnetResample {
+    /// Whether a filter changes the resolution.
+    pub(crate) fn is_fir(self) -> bool {
+        matches!(self, Self::FirHalve | Self::FirDouble)
+    }
 }
 
 /// What all residual blocks of a network share.
@@ -36,6 +48,8 @@ pub struct ResnetOptions {
     pub temb_channels: usize,
     /// Groups of the normalisations; `None` is a quarter of the channels, at most 32.
     pub groups: Option<usize>,
+    /// Those of the first normalisation where they follow another rule.
+    pub first_groups: Option<usize>,
     /// Added to the variance in the normalisations.
     pub eps: f64,
     /// Dropout before the second convolution.
@@ -49,6 +63,12 @@ pub struct ResnetOptions {
 }
 
 impl ResnetOptions {
+    /// The group count of the first normalisation, of `channels` channels.
+    pub fn first_groups_for(&self, channels: usize) -> usize {
+        self.first_groups
+            .unwrap_or_else(|| self.groups_for(channels))
+    }
+
     /// The group count for `channels` channels.
     pub fn groups_for(&self, channels: usize) -> usize {
         self.groups.unwrap_or_else(|| (channels / 4).clamp(1, 32))
@@ -86,13 +106,14 @@ impl ResnetBlock {
             TimeShift::ScaleShift => 2 * output,
         };
         Ok(Self {
-            norm1: GroupNorm::new(options.groups_for(input), input, options.eps, init)?,
+            norm1: GroupNorm::new(options.first_groups_for(input), input, options.eps, init)?,
             conv1: Conv2d::same(input, output, 3, init),
             time_emb_proj: Linear::new(options.temb_channels, projected, init),
             norm2: GroupNorm::new(options.groups_for(output), output, options.eps, init)?,
             dropout: Dropout::new(options.dropout),
             conv2: Conv2d::last_of_branch(output, output, init),
-            conv_shortcut: (input != output).then(|| Conv2d::same(input, output, 1, init)),
+            conv_shortcut: (input != output || inside.is_fir())
+                .then(|| Conv2d::same(input, output, 1, init)),
             options,
             inside,
         })
@@ -119,6 +140,8 @@ impl ResnetBlock {
         let (h, norm) = match self.inside {
             ResnetResample::Keep | ResnetResample::Double => norm.defer_to_conv(x.clone()),
             ResnetResample::Halve => (avg_pool_2x(norm.forward(x.clone())), None),
+            ResnetResample::FirHalve => (fir::halve(norm.forward(x.clone()), &FIR, 1), None),
+            ResnetResample::FirDouble => (fir::double(norm.forward(x.clone()), &FIR), None),
         };
         let first = ConvEpilogue {
             norm,
@@ -132,6 +155,8 @@ impl ResnetBlock {
             ResnetResample::Keep => x,
             ResnetResample::Halve => avg_pool_2x(x),
             ResnetResample::Double => upsample_nearest_2x(x),
+            ResnetResample::FirHalve => fir::halve(x, &FIR, 1),
+            ResnetResample::FirDouble => fir::double(x, &FIR),
         };
         let shortcut = match &self.conv_shortcut {
             Some(conv) => conv.forward(x),

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{FloatDType, Tensor};
 
 use crate::blocks::{DownBlock, LevelOptions, MidBlock, ResampleKind, UpBlock};
-use crate::class_embedding::{ClassEmbedding, ClassLabels};
+use crate::class_embedding::{ClassEmbedding, NetworkCondition};
 use crate::config::{
     ClassEmbedKind, DownBlockKind, ResampleStyle, TimeEmbeddingKind, TimeScaleShift, UNet2DConfig,
     UpBlockKind,
@@ -14,6 +14,7 @@ use crate::init::Init;
 use crate::layers::{Activation, Conv2d, ConvEpilogue, DropoutRng, GroupNorm};
 use crate::padding::{Padding, fit};
 use crate::resnet::ResnetOptions;
+use crate::skip_blocks::{DownLevel, SkipDownBlock, SkipUpBlock, UpLevel};
 use crate::time_embedding::{TimeProjection, TimestepEmbedding};
 
 /// U-Net over noisy images and time steps (Ho et al. 2020, appendix B; Dhariwal & Nichol 2021).
@@ -25,9 +26,10 @@ pub struct UNet2D {
     time_proj: TimeProjection,
     time_embedding: TimestepEmbedding,
     class_embedding: Option<ClassEmbedding>,
-    down_blocks: Vec<DownBlock>,
+    vector_embedding: Option<TimestepEmbedding>,
+    down_blocks: Vec<DownLevel>,
     mid_block: Option<MidBlock>,
-    up_blocks: Vec<UpBlock>,
+    up_blocks: Vec<UpLevel>,
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
     #[module(skip)]
@@ -49,18 +51,22 @@ impl UNet2D {
         let (first, last) = (channels[0], channels[channels.len() - 1]);
         let temb = config.temb_channels();
         let resnet = config.resnet_options();
-        let head_dim = |level: usize| config.attention_head_dim.unwrap_or(level);
+        let head_dim = |attends: bool, level: usize| match attends {
+            true => config.head_dim(level).map(Some),
+            false => Ok(None),
+        };
 
         let conv_in = Conv2d::same(config.in_channels, first, 3, init);
+        let times = config.time_features();
         let (time_proj, features) = match config.time_embedding_type {
             TimeEmbeddingKind::Positional => (
-                TimeProjection::positional(first, config.flip_sin_to_cos, config.freq_shift),
-                first,
+                TimeProjection::positional(times, config.flip_sin_to_cos, config.freq_shift),
+                times,
             ),
-            TimeEmbeddingKind::Fourier => (TimeProjection::fourier(first, init), 2 * first),
+            TimeEmbeddingKind::Fourier => (TimeProjection::fourier(times, init), 2 * times),
             TimeEmbeddingKind::Learned => {
                 let steps = config.num_train_timesteps.unwrap_or(1);
-                (TimeProjection::learned(steps, first, init), first)
+                (TimeProjection::learned(steps, times, init), times)
             }
         };
         let time_embedding = TimestepEmbedding::new(features, temb, init);
@@ -72,6 +78,9 @@ impl UNet2D {
             (Some(ClassEmbedKind::Identity), _) => Some(ClassEmbedding::identity(temb)),
             (None, None) => None,
         };
+        let vector_embedding = config
+            .vector_dim
+            .map(|numbers| TimestepEmbedding::new(numbers, temb, init));
 
         let final_level = channels.len() - 1;
         // Channels of everything that the up path will concatenate, in the order it is pushed.
@@ -83,20 +92,27 @@ impl UNet2D {
                 input: entering,
                 output: channels[i],
                 layers: config.layers_per_block,
-                attention_head_dim: (*kind == DownBlockKind::AttnDownBlock2D)
-                    .then(|| head_dim(channels[i])),
+                attention_head_dim: head_dim(kind.attends(), channels[i])?,
                 resample: match (i == final_level, kind) {
                     (true, _) => ResampleKind::None,
                     (_, DownBlockKind::DownBlock2D) => ResampleKind::Conv,
                     (_, DownBlockKind::AttnDownBlock2D) => style(config.downsample_type),
-                    (_, DownBlockKind::ResnetDownsampleBlock2D) => ResampleKind::Resnet,
+                    (
+                        _,
+                        DownBlockKind::ResnetDownsampleBlock2D
+                        | DownBlockKind::SkipDownBlock2D
+                        | DownBlockKind::AttnSkipDownBlock2D,
+                    ) => ResampleKind::Resnet,
                 },
                 downsample_padding: config.downsample_padding,
                 resnet,
             };
             let pushed = config.layers_per_block + usize::from(i != final_level);
             skips.extend(std::iter::repeat_n(channels[i], pushed));
-            down_blocks.push(DownBlock::new(level, init)?);
+            down_blocks.push(match kind.skips() {
+                true => DownLevel::Skip(SkipDownBlock::new(level, init)?),
+                false => DownLevel::Plain(DownBlock::new(level, init)?),
+            });
             entering = channels[i];
         }
 
@@ -108,7 +124,7 @@ impl UNet2D {
                     (None, TimeScaleShift::Default) => Some(resnet.groups_for(last)),
                     (None, TimeScaleShift::ScaleShift) => None,
                 };
-                let attention = config.add_attention.then(|| (head_dim(last), groups));
+                let attention = head_dim(config.add_attention, last)?.map(|dim| (dim, groups));
                 let resnet = ResnetOptions {
                     output_scale: config.mid_block_scale_factor,
                     ..resnet
@@ -125,19 +141,27 @@ impl UNet2D {
                 input: entering,
                 output,
                 layers,
-                attention_head_dim: (*kind == UpBlockKind::AttnUpBlock2D).then(|| head_dim(output)),
+                attention_head_dim: head_dim(kind.attends(), output)?,
                 resample: match (i == final_level, kind) {
                     (true, _) => ResampleKind::None,
                     (_, UpBlockKind::UpBlock2D) => ResampleKind::Conv,
                     (_, UpBlockKind::AttnUpBlock2D) => style(config.upsample_type),
-                    (_, UpBlockKind::ResnetUpsampleBlock2D) => ResampleKind::Resnet,
+                    (
+                        _,
+                        UpBlockKind::ResnetUpsampleBlock2D
+                        | UpBlockKind::SkipUpBlock2D
+                        | UpBlockKind::AttnSkipUpBlock2D,
+                    ) => ResampleKind::Resnet,
                 },
                 downsample_padding: config.downsample_padding,
                 resnet,
             };
             let mut popped = skips.split_off(skips.len() - layers);
             popped.reverse();
-            up_blocks.push(UpBlock::new(level, &popped, init)?);
+            up_blocks.push(match kind.skips() {
+                true => UpLevel::Skip(SkipUpBlock::new(level, &popped, init)?),
+                false => UpLevel::Plain(UpBlock::new(level, &popped, init)?),
+            });
             entering = output;
         }
 
@@ -146,6 +170,7 @@ impl UNet2D {
             time_proj,
             time_embedding,
             class_embedding,
+            vector_embedding,
             down_blocks,
             mid_block,
             up_blocks,
@@ -180,15 +205,15 @@ impl UNet2D {
         &self,
         x: Tensor<4>,
         t: Tensor<1>,
-        labels: Option<ClassLabels>,
+        condition: NetworkCondition,
         rng: Option<&DropoutRng>,
     ) -> Result<Tensor<4>, UnetError> {
         let padding = self.check(&x, &t)?;
-        let mut activations = self.stem(&padding, x, &t, labels)?;
+        let mut activations = self.stem(&padding, x, &t, condition)?;
         for block in 0..self.blocks() {
             activations = self.block(block, activations, rng);
         }
-        Ok(self.head(activations.x, &padding, t))
+        Ok(self.head(activations.x, activations.picture, &padding, t))
     }
 
     /// How the images fit the levels.
@@ -222,7 +247,7 @@ impl UNet2D {
         padding: &Padding,
         x: Tensor<4>,
         t: &Tensor<1>,
-        labels: Option<ClassLabels>,
+        condition: NetworkCondition,
     ) -> Result<Activations, UnetError> {
         let [batch] = t.dims();
         let x = if self.config.center_input_sample {
@@ -230,10 +255,10 @@ impl UNet2D {
         } else {
             x
         };
-        let mut temb = self
+        let temb = self
             .time_embedding
             .forward(self.time_proj.forward(t.clone()));
-        temb = match (&self.class_embedding, labels) {
+        let temb = match (&self.class_embedding, condition.labels) {
             (Some(embedding), Some(labels)) => {
                 temb + embedding.forward(labels, batch, &self.time_proj)?
             }
@@ -249,11 +274,30 @@ impl UNet2D {
                 });
             }
         };
+        let told = condition
+            .vector
+            .as_ref()
+            .map_or(0, |vector| vector.dims()[1]);
+        let temb = match (&self.vector_embedding, condition.vector) {
+            (Some(embedding), Some(vector)) if Some(told) == self.config.vector_dim => {
+                temb + embedding.forward(vector)
+            }
+            (None, None) => temb,
+            _ => {
+                return Err(UnetError::Shape {
+                    input: "vector",
+                    got: vec![batch, told],
+                    expected: format!("[{batch}, {}]", self.config.vector_dim.unwrap_or(0)),
+                });
+            }
+        };
         let dtype: FloatDType = x.dtype().into();
-        let x = self.conv_in.forward(padding.pad(x));
+        let padded = padding.pad(x);
+        let x = self.conv_in.forward(padded.clone());
         Ok(Activations {
             skips: vec![x.clone()],
             x,
+            picture: Some(padded).filter(|_| self.config.down_block_types[0].skips()),
             // Every residual block reads it so, in the type of the images: its projections are many.
             temb: self.config.act_fn.apply(temb).cast(dtype),
         })
@@ -271,22 +315,49 @@ impl UNet2D {
         activations: Activations,
         rng: Option<&DropoutRng>,
     ) -> Activations {
-        let Activations { x, mut skips, temb } = activations;
+        let Activations {
+            x,
+            mut skips,
+            mut picture,
+            temb,
+        } = activations;
         let middle = self.down_blocks.len();
         let up = middle + usize::from(self.mid_block.is_some());
+        if i == up {
+            // The one that is read ends here; the one that is written begins.
+            picture = None;
+        }
         let x = match &self.mid_block {
-            _ if i < middle => self.down_blocks[i].forward(x, &temb, &mut skips, rng),
+            _ if i < middle => match &self.down_blocks[i] {
+                DownLevel::Plain(block) => block.forward(x, &temb, &mut skips, rng),
+                DownLevel::Skip(block) => block.forward(x, &temb, &mut skips, &mut picture, rng),
+            },
             Some(mid) if i == middle => mid.forward(x, &temb, rng),
-            _ => self.up_blocks[i - up].forward(x, &temb, &mut skips, rng),
+            _ => match &self.up_blocks[i - up] {
+                UpLevel::Plain(block) => block.forward(x, &temb, &mut skips, rng),
+                UpLevel::Skip(block) => block.forward(x, &temb, &mut skips, &mut picture, rng),
+            },
         };
-        Activations { x, skips, temb }
+        Activations {
+            x,
+            skips,
+            picture,
+            temb,
+        }
     }
 
     /// The output from what the last block made.
-    pub(crate) fn head(&self, x: Tensor<4>, padding: &Padding, t: Tensor<1>) -> Tensor<4> {
+    pub(crate) fn head(
+        &self,
+        x: Tensor<4>,
+        picture: Option<Tensor<4>>,
+        padding: &Padding,
+        t: Tensor<1>,
+    ) -> Tensor<4> {
         let (x, norm) = self.conv_norm_out.then(Activation::Silu).defer_to_conv(x);
         let last = ConvEpilogue {
             norm,
+            residual: picture,
             ..ConvEpilogue::default()
         };
         let x = padding.crop(self.conv_out.forward_around(x, last));
@@ -308,7 +379,9 @@ pub(crate) struct Activations {
     pub(crate) x: Tensor<4>,
     /// What the up path will concatenate, in the order in which it was made.
     pub(crate) skips: Vec<Tensor<4>>,
-    /// The embedding of time and class after the nonlinearity, `[batch, temb_channels]`.
+    /// The image beside the features, if skip blocks carry one: `[batch, 3, height, width]`
+    pub(crate) picture: Option<Tensor<4>>,
+    /// The embedding of time and condition after the nonlinearity, `[batch, temb_channels]`.
     pub(crate) temb: Tensor<2>,
 }
 

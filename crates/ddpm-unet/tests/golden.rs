@@ -1,4 +1,4 @@
-//! Outputs and gradients against networks that diffusers built (see `tests/golden/data/unet/README.md`).
+//! Outputs and gradients against networks that diffusers built (see `tests/golden/data/README.md`).
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may stop it")]
 
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use ddpm_unet::params::{self, ParamPath};
-use ddpm_unet::{ClassLabels, Init, InitKind, UNet2D, UNet2DConfig};
+use ddpm_unet::{ClassLabels, Init, InitKind, NetworkCondition, UNet2D, UNet2DConfig};
 use safetensors::SafeTensors;
 use serde_json::{Map, Value};
 
@@ -39,7 +39,7 @@ fn read(path: PathBuf) -> HashMap<String, (Vec<usize>, Vec<f32>)> {
 impl Golden {
     fn open(name: &str) -> Self {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("../../tests/golden/data/unet")
+            .join("../../tests/golden/data")
             .join(name);
         let tensors = read(folder.join("io.safetensors"));
         Self { folder, tensors }
@@ -121,7 +121,12 @@ fn check(name: &str, device: Device) {
     let x = golden.tensor::<4>("x", &device).require_grad();
     let t = golden.tensor::<1>("t", &device);
     let y = net
-        .forward(x.clone(), t, golden.labels(&device), None)
+        .forward(
+            x.clone(),
+            t,
+            NetworkCondition::of_labels(golden.labels(&device)),
+            None,
+        )
         .unwrap();
     let error = relative(&values(y.clone()), &golden.tensors["y"].1);
     assert!(error < 1e-4, "output: {error:e}");
@@ -156,27 +161,32 @@ fn check(name: &str, device: Device) {
 
 #[test]
 fn ho_et_al_network() {
-    check("ho_cifar_like", Device::flex());
+    check("unet/ho_cifar_like", Device::flex());
 }
 
 #[test]
 fn class_conditional_network_with_scale_and_shift() {
-    check("class_scale_shift_gray", Device::flex());
+    check("unet/class_scale_shift_gray", Device::flex());
 }
 
 #[test]
 fn network_of_library_defaults() {
-    check("library_defaults", Device::flex());
+    check("unet/library_defaults", Device::flex());
 }
 
 #[test]
 fn network_that_resamples_in_residual_blocks() {
-    check("resnet_resampling_many_heads", Device::flex());
+    check("unet/resnet_resampling_many_heads", Device::flex());
 }
 
 #[test]
 fn score_network_over_noise_levels() {
-    check("fourier_score_class_number", Device::flex());
+    check("unet/fourier_score_class_number", Device::flex());
+}
+
+#[test]
+fn network_that_carries_the_image_through_its_levels() {
+    check("unet2/skip_blocks", Device::flex());
 }
 
 /// A GPU through wgpu: the CPU posing as one (Mesa's lavapipe), or what `DDPM_TEST_CARD` numbers. The same
@@ -196,30 +206,36 @@ mod gpu {
     #[test]
     #[ignore = "needs a GPU, or Vulkan in software"]
     fn ho_cifar_like() {
-        check("ho_cifar_like", gpu());
+        check("unet/ho_cifar_like", gpu());
     }
 
     #[test]
     #[ignore = "needs a GPU, or Vulkan in software"]
     fn class_scale_shift_gray() {
-        check("class_scale_shift_gray", gpu());
+        check("unet/class_scale_shift_gray", gpu());
     }
 
     #[test]
     #[ignore = "needs a GPU, or Vulkan in software"]
     fn library_defaults() {
-        check("library_defaults", gpu());
+        check("unet/library_defaults", gpu());
     }
 
     #[test]
     #[ignore = "needs a GPU, or Vulkan in software"]
     fn resnet_resampling_many_heads() {
-        check("resnet_resampling_many_heads", gpu());
+        check("unet/resnet_resampling_many_heads", gpu());
+    }
+
+    #[test]
+    #[ignore = "needs a GPU, or Vulkan in software"]
+    fn skip_blocks() {
+        check("unet2/skip_blocks", gpu());
     }
 
     #[test]
     #[ignore = "needs a GPU, or Vulkan in software"]
     fn fourier_score_class_number() {
-        check("fourier_score_class_number", gpu());
+        check("unet/fourier_score_class_number", gpu());
     }
 }

@@ -119,7 +119,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         shape: [16, 1, 8, 8],
         seed: 0,
         first_index: 0,
-        labels: None,
+        condition: Condition::default(),
+        guide: Default::default(),
         device,
     };
     let go_on = &mut |_: ddpm::diffusion::Progress<'_>| ControlFlow::Continue(());

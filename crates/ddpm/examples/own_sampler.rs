@@ -100,7 +100,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             shape: [8, 1, 8, 8],
             seed: 0,
             first_index: 0,
-            labels: None,
+            condition: Condition::default(),
+            guide: Default::default(),
             device: device.clone(),
         };
         let go_on = &mut |_: ddpm::diffusion::Progress<'_>| std::ops::ControlFlow::Continue(());

@@ -140,7 +140,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         shape: [600, 2, 1, 1],
         seed: 0,
         first_index: 0,
-        labels: None,
+        condition: Condition::default(),
+        guide: Default::default(),
         device: device.clone(),
     };
     let go_on = &mut |_: ddpm::diffusion::Progress<'_>| ControlFlow::Continue(());

@@ -1,5 +1,6 @@
 //! Networks and denoisers in closed form, computed in f64 at every pixel.
 
+use anyhow::Context;
 use burn::tensor::Tensor;
 use ddpm_diffusion::{Condition, Denoiser, DiffusionError, Estimate};
 use ddpm_schedule::Stop;
@@ -43,17 +44,76 @@ pub fn denoiser(name: &str) -> anyhow::Result<Pixel> {
         // Data N(0.3, 0.5²).
         "gaussian" => Ok(|x, s| (0.25 * x + 0.3 * s * s) / (s * s + 0.25)),
         // Data ½ N(-0.6, 0.2²) + ½ N(0.6, 0.2²).
-        "mixture" => Ok(|x, s| {
-            let v = 0.04 + s * s;
-            (0.04 * x + 0.6 * s * s * (0.6 * x / v).tanh()) / v
-        }),
+        "mixture" => Ok(mixture),
         other => Err(unknown("denoiser", other)),
     }
+}
+
+/// What a network that knows classes says at one pixel: of the input, the time or σ, and the class, if it is told one.
+pub type ClassPixel = fn(f64, f64, Option<f64>) -> f64;
+
+/// A network or denoiser with classes by its name in the cases of guidance.
+///
+/// # Errors   for a name that is not known
+pub fn class_network(name: &str) -> anyhow::Result<ClassPixel> {
+    match name {
+        "eps_cond" => Ok(|x, t, class| match class {
+            Some(class) => ratio(x, t) + 0.3 * (3.0 * x + class).sin(),
+            None => 0.8 * ratio(x, t),
+        }),
+        "eps_weak" => {
+            Ok(|x, t, class| 0.9 * ratio(x, t) + 0.15 * (3.0 * x + class.unwrap_or(0.0)).sin())
+        }
+        "D_cond" => Ok(|x, s, class| match class {
+            Some(class) => (0.16 * x + 0.1 * class * s * s) / (s * s + 0.16),
+            None => mixture(x, s),
+        }),
+        "D_weak" => {
+            Ok(|x, s, class| (0.36 * x + 0.07 * class.unwrap_or(0.0) * s * s) / (s * s + 0.36))
+        }
+        other => Err(unknown("model", other)),
+    }
+}
+
+/// `pixel` at every pixel, with each image's class, where it is not `null`.
+///
+/// # Shapes   `x`: `[batch, channels, height, width]`; returns the same
+///
+/// # Errors   if the device fails
+pub fn at_each_of_class(
+    x: &Tensor<4>,
+    time: f64,
+    told: &Condition,
+    null: i64,
+    pixel: ClassPixel,
+) -> anyhow::Result<Tensor<4>> {
+    let labels = told.labels.as_ref().context("no class is told")?.to_data();
+    let labels: Vec<i64> = labels.iter::<i64>().collect();
+    let data = x.clone().try_into_data();
+    let data: Vec<f64> = data
+        .map_err(|error| anyhow::anyhow!("{error}"))?
+        .iter()
+        .collect();
+    let each = (data.len() / labels.len().max(1)).max(1);
+    let of_image = |(image, &label): (&[f64], &i64)| {
+        let class = (label != null).then_some(label as f64);
+        image
+            .iter()
+            .map(|&x| pixel(x, time, class))
+            .collect::<Vec<f64>>()
+    };
+    let values: Vec<f64> = data.chunks(each).zip(&labels).flat_map(of_image).collect();
+    Ok(images(&values, x.dims(), x.dtype()))
 }
 
 fn unknown(key: &str, name: &str) -> anyhow::Error {
     let value: Value = json!(name);
     unsupported(key, &value, "a closed form that is known here (models.rs)")
+}
+
+fn mixture(x: f64, s: f64) -> f64 {
+    let v = 0.04 + s * s;
+    (0.04 * x + 0.6 * s * s * (0.6 * x / v).tanh()) / v
 }
 
 fn ratio(x: f64, t: f64) -> f64 {

@@ -2,8 +2,11 @@
 
 mod bits_per_dim;
 mod diffusers;
+mod editing;
 mod edm;
 mod ema2;
+mod gradients;
+mod guidance;
 mod k_diffusion;
 mod networks;
 mod objectives;
@@ -11,6 +14,7 @@ mod schedules;
 mod train;
 mod trajectories;
 mod unet;
+mod unet2;
 
 use std::path::Path;
 
@@ -32,12 +36,15 @@ pub const KINDS: &[Kind] = &[
     edm::KIND,
     diffusers::KIND,
     ema2::KIND,
+    guidance::KIND,
     objectives::KIND,
+    editing::KIND,
     bits_per_dim::KIND,
     bits_per_dim::OF_NETWORKS,
     train::FIRST,
     train::SECOND,
     unet::KIND,
+    unet2::KIND,
 ];
 
 impl Kind {
@@ -45,7 +52,8 @@ impl Kind {
     #[must_use]
     pub fn is(&self, name: &str) -> bool {
         match self.name.strip_suffix('*') {
-            Some(folder) => name.starts_with(folder),
+            // Folders of files without a network are another kind's.
+            Some(folder) => name.starts_with(folder) && !name.ends_with("_files"),
             None => name == self.name,
         }
     }

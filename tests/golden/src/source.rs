@@ -65,6 +65,15 @@ impl Source {
             .with_context(|| format!("there is no tensor {name}"))
     }
 
+    /// The names of all tensors that begin so, in order.
+    #[must_use]
+    pub fn names(&self, start: &str) -> Vec<&str> {
+        let names = self.tensors.keys().map(String::as_str);
+        let mut names: Vec<&str> = names.filter(|name| name.starts_with(start)).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// A case for each object of a list, whose difference `check` tells; keys that it leaves over fail it. A list that is
     /// missing has none.
     ///
@@ -209,6 +218,19 @@ impl Series {
 /// A path with one more extension, dots in its name left alone.
 fn with(path: &Path, extension: &str) -> PathBuf {
     PathBuf::from(format!("{}.{extension}", path.display()))
+}
+
+/// The whole as a tensor.
+///
+/// # Errors   unless it has so many dimensions
+pub fn tensor<const D: usize>(series: &Series, device: &Device) -> anyhow::Result<Tensor<D>> {
+    let shape: [usize; D] = series
+        .shape
+        .as_slice()
+        .try_into()
+        .with_context(|| format!("has not {D} dimensions"))?;
+    let values: Vec<f32> = series.values.iter().map(|&value| value as f32).collect();
+    Ok(Tensor::from_data(TensorData::new(values, shape), device))
 }
 
 /// Values as images.

@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use ddpm_diffusion::{
     Condition, Denoiser, DiffusionError, Estimate, NoiseAt, Plan, Progress, walk,
 };
-use ddpm_schedule::{Leg, Stop};
+use ddpm_schedule::{Leg, Level, Stop};
 
 use crate::compare::{difference, larger};
 use crate::source::{Series, images, values};
@@ -43,6 +43,7 @@ pub fn trace(
     denoiser: &dyn Denoiser,
     plan: &Plan,
     start: Tensor<4>,
+    condition: Condition,
     noise: Noise<'_>,
 ) -> anyhow::Result<Trace> {
     let watched = Watched {
@@ -80,7 +81,6 @@ pub fn trace(
             ControlFlow::Break(())
         }
     };
-    let condition = Condition::default();
     let walked = walk(&watched, plan, start, condition, &mut draw, &mut observe);
     if let Some(error) = failed {
         return Err(error);
@@ -156,5 +156,9 @@ impl Denoiser for Watched<'_> {
     ) -> Result<Estimate, DiffusionError> {
         self.asked.borrow_mut().push(at);
         self.inner.denoise(x, at, condition)
+    }
+
+    fn begin_step(&self, step: usize, of: usize, from: Level) {
+        self.inner.begin_step(step, of, from);
     }
 }

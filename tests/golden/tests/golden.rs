@@ -73,6 +73,8 @@ fn a_wrong_figure_fails_by_name() {
     for (set, case) in [
         ("trajectories", "ddim_v_prediction_noclip"),
         ("trajectories", "heun_epsilon"),
+        ("guidance", "cfg_scale3_rescale07"),
+        ("guidance", "edm_interval"),
         ("samplers2/diffusers", "plms"),
         ("samplers2/diffusers", "kdpm2_ancestral"),
         ("samplers2/diffusers", "flow_euler_shift3"),
@@ -80,6 +82,8 @@ fn a_wrong_figure_fails_by_name() {
         ("samplers2/k_diffusion", "vp_v_lms"),
         ("samplers2/k_diffusion", "adaptive_gaussian"),
         ("samplers2/edm", "ablation_vp_euler"),
+        ("editing", "sdedit_ddim_06"),
+        ("editing", "repaint_ddim"),
     ] {
         let dir = copy(set, &format!("wrong {}", case));
         spoil(&dir, set, case);
@@ -114,6 +118,14 @@ fn a_wrong_number_in_a_table_fails() {
         ),
         ("samplers2/k_diffusion", "/adaptive/0/nfe", json!(33)),
         ("samplers2/k_diffusion", "/cases/0/sigmas/3", json!(12.7)),
+        ("editing", "/strength_table/1/denoising_steps", json!(38)),
+        (
+            "editing",
+            "/strength_table/11/timesteps_left/3",
+            json!(714.1),
+        ),
+        ("editing", "/cases/1/timesteps_there/2", json!(41)),
+        ("editing", "/cases/7/operations/4/2", json!(4)),
         (
             "samplers2/edm",
             "/cases/0/network_calls_sigma/4",

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Form, Passed};
 use crate::Sandbox;
 
-/// Every key of both kinds of network with a letter left out, doubled, swapped with the next or replaced, each as a
+/// Every key of each kind of network with a letter left out, doubled, swapped with the next or replaced, each as a
 /// line of a file and as a `--set`.
 ///
 /// # Errors
@@ -17,8 +17,8 @@ use crate::Sandbox;
 pub fn typos(form: Form) -> Result<Passed> {
     let mut found = Found::default();
     let mut keys = BTreeSet::new();
-    for kind in ["unet", "plain"] {
-        let all: Vec<String> = configuration_keys(kind == "plain")?;
+    for kind in ["unet", "plain", "edm", "edm2"] {
+        let all: Vec<String> = configuration_keys(kind)?;
         let real: BTreeSet<&str> = all.iter().map(String::as_str).collect();
         for key in &all {
             for slip in slips(key, form) {

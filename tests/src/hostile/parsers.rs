@@ -10,6 +10,7 @@ use ddpm_model::OpenedModel;
 use ddpm_store::checkpoint::Weights;
 use ddpm_store::diffusers::Scheduler;
 use ddpm_store::tensors::{list_tensors, read_sharded};
+use ddpm_store::torch::TorchFile;
 use ddpm_store::{
     Checkpoint, MetricsLog, NamedTensor, RunDir, TensorFile, checkpoint, last_metrics, read_metrics,
 };
@@ -115,7 +116,7 @@ pub(super) fn network(bytes: &[u8], scratch: &Path) -> Result<Parsed> {
     };
     let x = Tensor::zeros([1, opened.channels, 8, 8], &device);
     let t = Tensor::zeros([1], &device);
-    let y = opened.model.forward(x, t, None, None);
+    let y = opened.model.forward(x, t, Default::default(), None);
     Ok(y.map(|y| drop(y.into_data())).map_err(|error| Refusal {
         message: error.to_string(),
         names_file: false,
@@ -218,4 +219,13 @@ pub(super) fn metrics(bytes: &[u8], scratch: &Path) -> Result<Parsed> {
         bytes.len()
     );
     Ok(all.map(drop).map_err(refused))
+}
+
+pub(super) fn torch(bytes: &[u8], scratch: &Path) -> Result<Parsed> {
+    let path = write(scratch, "x.pt", bytes)?;
+    let file = match TorchFile::open(&path) {
+        Ok(file) => file,
+        Err(error) => return Ok(Err(refused(error))),
+    };
+    Ok(file.root().read_tensors().map(drop).map_err(refused))
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{EVALUATIONS, IMAGES};
+use super::samplers::{EVALUATIONS, IMAGES};
 
 /// What a sampler did with so many evaluations.
 pub(super) enum Cell {

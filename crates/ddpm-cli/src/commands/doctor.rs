@@ -19,16 +19,16 @@ use ddpm_device::DeviceError;
 use ddpm_schedule::{Process, ScheduleError};
 use ddpm_train::{
     Config, MemoryEstimate, TrainError, Validated, check_ranks, checkpoint_bytes,
-    checkpoints_on_disk, model_shape, snapshots_bytes, times,
+    checkpoints_on_disk, condition_shape, model_shape, snapshots_bytes, times,
 };
-use ddpm_unet::{Cost, ModelShape};
+use ddpm_unet::{Classes, Cost, ModelShape};
 use serde_json::{Map, Value, json};
 
 use self::finding::{Finding, Findings};
 pub use self::images::warn_of_pixels;
 use self::time::Work;
 use super::measure::measure;
-use super::train::{load, show};
+use super::train::{begun, load, show};
 use super::{RUNS, Report};
 use crate::args::{Common, ConfigArgs, DoctorArgs};
 use crate::machine::{self, Memory};
@@ -68,18 +68,22 @@ fn examine(args: &DoctorArgs, quiet: bool) -> Result<Doctor> {
         Ok(placed) => recipe::of(&args.config, placed.first(), quiet)?,
         // That it is not there is a line of the report.
         Err(_) => {
-            let ConfigArgs {
-                config, set, seed, ..
-            } = &args.config;
-            recipe::read(config.as_deref(), set, *seed)?
+            let ConfigArgs { config, seed, .. } = &args.config;
+            recipe::read(config.as_deref(), &recipe::set_by_hand(&args.config), *seed)?
         }
     };
     let process = doctor.process(&recipe.config);
     let mut validated = doctor.configuration(&recipe.config);
     let placed = doctor.devices(placed, &recipe.config);
     let dataset = doctor.data(&recipe.config, quiet);
-    if let Some(dataset) = &dataset {
-        recipe.fit_attention(model_shape(&recipe.config, dataset));
+    if let Some(dataset) = &dataset
+        && let Ok(shape) = model_shape(&recipe.config, dataset)
+    {
+        if let Some(init) = &mut recipe.config.init {
+            let opened = begun::open(init)?;
+            begun::fit(&opened, &mut recipe, shape)?;
+        }
+        recipe.fit_attention(shape);
     }
     let config = recipe.config;
     if let Some(validated) = &mut validated {
@@ -90,7 +94,13 @@ fn examine(args: &DoctorArgs, quiet: bool) -> Result<Doctor> {
         None => None,
     };
     let shape = match &dataset {
-        Some(dataset) => Some(model_shape(&config, dataset)),
+        Some(dataset) => match model_shape(&config, dataset) {
+            Ok(shape) => Some(shape),
+            Err(error) => {
+                doctor.findings.error("network", error);
+                None
+            }
+        },
         None => stated_shape(&config),
     };
     let figures = shape.and_then(|shape| doctor.network(&config, shape));
@@ -136,13 +146,21 @@ fn total_steps(config: &Config, dataset: Option<&Dataset>) -> Option<u64> {
 fn stated_shape(config: &Config) -> Option<ModelShape> {
     config.data.validate().ok()?;
     let size = config.data.size?;
+    let channels = config.data.channels?;
+    let classes = match config.model.classes() {
+        Some(Classes::Count(classes)) => Some(classes),
+        // Nobody knows how many there are.
+        Some(Classes::Auto(_)) => return None,
+        None => None,
+    };
     Some(ModelShape {
-        channels: config.data.channels?,
+        channels,
         height: size.height,
         width: size.width,
         learned_variance: config.objective.variance.is_learned(),
         self_condition: config.objective.self_condition > 0.0,
         steps: config.network_steps(),
+        condition: condition_shape(config, channels, classes).ok()?,
     })
 }
 
@@ -235,7 +253,7 @@ impl Doctor {
     fn data(&mut self, config: &Config, quiet: bool) -> Option<Dataset> {
         match load(config, quiet) {
             Ok(dataset) => {
-                self.findings.extend(images::set(&dataset));
+                self.findings.extend(images::set(&dataset, &config.model));
                 self.put("images", json!(dataset.len()));
                 self.put("bad_images", json!(dataset.skipped().len()));
                 self.put("classes", json!(dataset.num_classes()));

@@ -8,8 +8,9 @@ use burn::tensor::Device;
 use ddpm_model::OpenedModel;
 use ddpm_schedule::ProcessConfig;
 use ddpm_store::tensors::{TensorListing, list_tensors};
+use ddpm_store::torch::TorchFile;
 use ddpm_store::{RunDir, checkpoint, last_metrics};
-use ddpm_unet::{Model, params};
+use ddpm_unet::{Conditioning, Model, params};
 use serde_json::{Value, json};
 
 use super::{Report, shown};
@@ -18,13 +19,20 @@ use crate::drawing;
 use crate::exit::visible;
 use crate::{models, words};
 
+/// Classes that are named, at most.
+const MOST_NAMES: usize = 12;
+
 /// Says what a path holds.
 ///
 /// # Errors   format errors for what is damaged or not known
 pub fn inspect(args: &InspectArgs) -> Result<Report> {
     let path = &models::find(&args.path)?;
     if path.is_file() {
-        return Ok(tensor_file(path, &list_tensors(path)?));
+        let listing = match TorchFile::looks_like(path) {
+            true => TorchFile::open(path)?.listing()?,
+            false => list_tensors(path)?,
+        };
+        return Ok(tensor_file(path, &listing));
     }
     let run = match path.join("config.toml").is_file() {
         true => Some(run(path)?),
@@ -86,6 +94,8 @@ fn model(path: &Path) -> Result<(String, Value)> {
     let kind = match &opened.model {
         Model::Unet(_) => "U-Net (UNet2DModel)",
         Model::Plain(_) => "plain U-Net",
+        Model::Edm(_) => "U-Net of EDM",
+        Model::Edm2(_) => "U-Net of EDM2",
     };
     line("kind", kind.to_owned());
     line(
@@ -98,8 +108,15 @@ fn model(path: &Path) -> Result<(String, Value)> {
     );
     let channels = words::some(opened.channels as u64, "channel");
     line("images", format!("{channels}, {size}"));
+    if let Some(told) = told(&opened) {
+        line("is told", told);
+    }
     if let Some(step) = opened.step {
         line("trained", words::some(step, "step"));
+    }
+    if let Some(imported) = &opened.imported {
+        let origin = format!("{} ({})", imported.from, imported.program);
+        line("imported", visible(&origin));
     }
     match &opened.refusal {
         Some(refusal) => line("sampling", format!("not possible: {refusal}")),
@@ -126,12 +143,47 @@ fn model(path: &Path) -> Result<(String, Value)> {
         .collect();
     let json = json!({
         "path": shown(&opened.path), "kind": kind, "parameters": parameters, "channels": opened.channels,
-        "size": opened.size, "step": opened.step, "schedule": opened.schedule,
-        "process": opened.process, "prediction": opened.meaning.prediction, "sample": opened.sample,
+        "size": opened.size, "step": opened.step, "imported": opened.imported.as_ref().map(|origin| &origin.from),
+        "schedule": opened.schedule, "process": opened.process, "prediction": opened.meaning.prediction, "sample": opened.sample,
         "refusal": opened.refusal.as_ref().map(ToString::to_string),
+        "condition": opened.condition, "class_names": opened.class_names,
         "config": opened.model.to_json(), "tensors": tensors,
     });
     Ok((text, json))
+}
+
+/// What the network is told of an image besides its noise level, if anything.
+fn told(opened: &OpenedModel) -> Option<String> {
+    let mut parts = Vec::new();
+    match (opened.model.conditioning(), &opened.class_names) {
+        (Conditioning::Classes { count, null }, names) => {
+            let mut text = words::some(count as u64, "class").replace("classs", "classes");
+            if let Some(names) = names {
+                let shown: Vec<&str> = names.iter().take(MOST_NAMES).map(String::as_str).collect();
+                let more = if names.len() > MOST_NAMES {
+                    ", …"
+                } else {
+                    ""
+                };
+                text += &format!(" ({}{more})", shown.join(", "));
+            }
+            if null.is_some() {
+                text += ", or none";
+            }
+            parts.push(text);
+        }
+        (Conditioning::Number, _) => parts.push("a class, any number".to_owned()),
+        (Conditioning::Embedding, _) => parts.push("an embedding of its class".to_owned()),
+        (Conditioning::None, _) => {}
+    }
+    parts.extend(opened.condition.columns.iter().cloned());
+    parts.extend(
+        opened
+            .condition
+            .kind
+            .map(|kind| format!("a picture ({})", word(&kind))),
+    );
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 fn tensor_file(path: &Path, listing: &TensorListing) -> Report {
@@ -173,7 +225,7 @@ fn tensor_file(path: &Path, listing: &TensorListing) -> Report {
 }
 
 /// The serde name of a unit variant.
-fn word(value: &impl serde::Serialize) -> String {
+pub fn word(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(Value::String(word)) => word,
         Ok(other) => other.to_string(),
@@ -182,6 +234,6 @@ fn word(value: &impl serde::Serialize) -> String {
 }
 
 /// Nothing is computed here, so any device will do.
-fn host() -> Result<Device> {
+pub fn host() -> Result<Device> {
     Ok(ddpm_device::resolve(ddpm_device::Choice::Auto)?.device)
 }

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use ddpm_model::OpenedModel;
 use ddpm_store::{NamedTensor, TensorFile};
 use ddpm_train::TrainError;
-use ddpm_unet::{ClassLabels, Conditioning, Model};
+use ddpm_unet::{ClassLabels, Conditioning, Model, NetworkCondition};
 use serde_json::json;
 
 use super::{Report, shown};
@@ -28,10 +28,13 @@ pub fn predict(args: &PredictArgs) -> Result<Report> {
     let t = inputs.t(batch)?;
     let opened = OpenedModel::open(&models::find(&args.model)?, None, &picked.device)?;
     inputs.check_t(&opened.model)?;
-    let labels = inputs.labels(opened.model.conditioning(), batch)?;
+    let condition = NetworkCondition {
+        labels: inputs.labels(opened.model.conditioning(), batch)?,
+        vector: inputs.vector(batch)?,
+    };
     let y = opened
         .model
-        .forward(x, t, labels, None)
+        .forward(x, t, condition, None)
         .map_err(|error| inputs.problem(error.to_string()))?;
     let shape = y.dims().to_vec();
     let data = y
@@ -127,6 +130,21 @@ impl Inputs<'_> {
         }
     }
 
+    /// Numbers that describe each image: of EDM's networks its augmentation.
+    fn vector(&self, batch: usize) -> Result<Option<Tensor<2>>, TrainError> {
+        let Some(vector) = self.file.get("vector") else {
+            return Ok(None);
+        };
+        let &[rows, columns] = vector.shape.as_slice() else {
+            return Err(self.problem(format!(
+                "`vector` has shape {:?}, expected [{batch}, numbers]",
+                vector.shape
+            )));
+        };
+        let data = TensorData::new(vector.data.clone(), [rows, columns]);
+        Ok(Some(Tensor::from_data(data, self.device)))
+    }
+
     fn labels(
         &self,
         conditioning: Conditioning,
@@ -149,7 +167,7 @@ impl Inputs<'_> {
             ))));
         }
         let limit = match conditioning {
-            Conditioning::Classes(count) => count as f32,
+            Conditioning::Classes { count, null } => (count + usize::from(null.is_some())) as f32,
             Conditioning::None | Conditioning::Number | Conditioning::Embedding => 1e6,
         };
         let is_class = |x: &f32| x.fract() == 0.0 && *x >= 0.0 && *x < limit;

@@ -1,9 +1,10 @@
 //! `ddpm sample`.
 
-mod asked;
-mod drawing;
-mod outputs;
-mod room;
+pub(super) mod asked;
+pub(super) mod classes;
+pub(super) mod drawing;
+pub(super) mod outputs;
+pub(super) mod room;
 
 use std::path::Path;
 use std::time::Instant;
@@ -12,6 +13,8 @@ use anyhow::{Context, Result};
 use ddpm_model::OpenedModel;
 use serde_json::json;
 
+pub use self::asked::sampling;
+use self::classes::{Classes, Known};
 use self::drawing::{Drawing, frames};
 use self::outputs::Outputs;
 use self::room::Need;
@@ -28,23 +31,29 @@ const IMAGES: usize = 64;
 ///
 /// # Errors   usage, format, device and memory errors with their exit codes
 pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
-    asked::check_counts(args)?;
+    asked::check_counts(args.n, args.batch)?;
+    asked::check_first(args.first)?;
     let size = args.size.as_deref().map(parse_size).transpose()?;
-    let path = models::named_or_latest(args.model.as_deref())?;
+    let path = models::named_or_latest(args.network.model.as_deref())?;
     let mut outputs = Outputs::plan(args, &name_of(&path))?;
-    let picked = ddpm_device::resolve(args.device)?;
-    args.precision.choose(&picked.device)?;
-    let weights = args.weights.map(Into::into);
+    let picked = ddpm_device::resolve(args.network.device)?;
+    args.network.precision.choose(&picked.device)?;
+    let weights = args.network.weights.map(Into::into);
     let mut opened = OpenedModel::open(&path, weights, &picked.device)?;
     if let Some(warning) = &opened.warning {
         tracing::warn!("{warning}");
     }
     let size = size.map(|size| [size.height, size.width]);
-    let (size, figures) = asked::size(size, &opened)?;
-    let class = asked::class(args.class, opened.model.conditioning())?;
-    opened.prepare(args.sampler.as_deref(), args.steps)?;
+    let (size, figures) = asked::size("--size", size, &opened)?;
+    let known = Known {
+        conditioning: opened.model.conditioning(),
+        names: opened.class_names.as_deref(),
+    };
+    let classes = Classes::asked(args.class.as_deref(), args.n, known)?;
+    opened.prepare(args.sampling.sampler.as_deref(), args.sampling.steps)?;
     let process = opened.process()?;
-    let config = asked::sampling(args, &opened.sample)?;
+    let config = asked::sampling(&args.sampling, args.guidance, &opened.sample)?;
+    let guide = asked::guide(args.guide_by.as_deref(), weights, &opened, &config)?;
     let plan = config.plan(&process, opened.meaning)?;
     if let Some(warning) = asked::start_warning(&plan) {
         tracing::warn!("{warning}");
@@ -52,11 +61,18 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
 
     let image = [opened.channels, size[0], size[1]];
     let shots = frames(plan.steps());
-    let n = outputs.fit(args.n, IMAGES, image, shots)?;
+    let (asked, usual) = match &classes {
+        Some(classes) if args.class.is_some() => (Some(classes.total()), IMAGES),
+        Some(classes) => (args.n, classes.total()),
+        None => (args.n, IMAGES),
+    };
+    outputs.rows = classes.as_ref().and_then(Classes::rows);
+    let n = outputs.fit(asked, usual, image, shots)?;
+    let told = classes.as_ref().map(|classes| classes.told(n));
     let need = Need {
         figures: &figures,
         image,
-        precision: args.precision,
+        precision: args.network.precision,
         outputs: outputs.bytes(image, shots),
     };
     let batch = room::batch(&need, args.batch, n, &picked)?;
@@ -72,13 +88,14 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
         opened: &opened,
         plan: &plan,
         size,
-        class,
+        told: &told.unwrap_or_default(),
+        guide: guide.as_ref().map(|guide| &guide.model),
         seed: args.seed,
         first: args.first,
         n,
         batch,
         device: &picked.device,
-        precision: args.precision,
+        precision: args.network.precision,
         stop: &stop,
         quiet,
     };
@@ -90,7 +107,10 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
     let stopped = done < n;
     let mut text = match stopped {
         false => format!("drew {drawn} in {seconds:.1} s ({place})\n"),
-        true => stopped_after(done, n, args.first, outputs.folder.is_some()),
+        true => {
+            let rest = classes.as_ref().map(|classes| classes.rest(done));
+            stopped_after(done, n, args.first, rest, outputs.folder.is_some())
+        }
     };
     let mut line = |what: &str, path: Option<&Path>| {
         if let Some(path) = path {
@@ -125,23 +145,28 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
 }
 
 /// What is left after a signal.
-fn stopped_after(done: usize, n: usize, first: u64, folder: bool) -> String {
+fn stopped_after(
+    done: usize,
+    n: usize,
+    first: u64,
+    classes: Option<String>,
+    folder: bool,
+) -> String {
     let all = words::some(n as u64, "image");
     match (done, folder) {
         (0, _) | (_, false) => format!("stopped; of {all} none is written\n"),
         (_, true) => format!(
-            "stopped after {} of {all}, which stay; draw the rest by the same command with --first {} --n {}\n",
+            "stopped after {} of {all}, which stay; draw the rest by the same command with --first {} --n {}{}\n",
             words::count(done as u64),
             first + done as u64,
-            n - done
+            n - done,
+            classes.map_or_else(String::new, |rest| format!(" --class {rest}")),
         ),
     }
 }
 
-/// The latest run below `runs/`.
-///
-/// # Errors   [`UsageError`] if there is none
-fn name_of(path: &Path) -> String {
+/// What outputs are called that nobody has named: as the run's or the model's folder.
+pub(super) fn name_of(path: &Path) -> String {
     path.canonicalize()
         .ok()
         .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
@@ -155,18 +180,18 @@ mod tests {
     #[test]
     fn a_stop_says_how_to_go_on() {
         assert_eq!(
-            stopped_after(128, 10_000, 64, true),
+            stopped_after(128, 10_000, 64, None, true),
             "stopped after 128 of 10,000 images, which stay; draw the rest by the same command with --first 192 \
              --n 9872\n"
         );
         for (done, folder) in [(0, true), (5, false)] {
             assert_eq!(
-                stopped_after(done, 9, 0, folder),
+                stopped_after(done, 9, 0, None, folder),
                 "stopped; of 9 images none is written\n"
             );
         }
         assert_eq!(
-            stopped_after(0, 1, 0, true),
+            stopped_after(0, 1, 0, None, true),
             "stopped; of 1 image none is written\n"
         );
     }

@@ -1,13 +1,13 @@
 //! `ddpm schedule`.
 
 use anyhow::Result;
-use ddpm_schedule::{ProcessConfig, Schedule, ScheduleKind};
+use ddpm_schedule::{ProcessConfig, Schedule};
 use ddpm_store::plot::{Panel, plot_lines};
 use ddpm_train::TrainError;
 use serde_json::json;
 
 use super::{Report, shown};
-use crate::args::{ScheduleArgs, ScheduleName};
+use crate::args::ScheduleArgs;
 use crate::exit::UsageError;
 use crate::recipe;
 
@@ -31,13 +31,7 @@ pub fn schedule(args: &ScheduleArgs) -> Result<Report> {
         None => ddpm_schedule::ScheduleConfig::default(),
     };
     if let Some(kind) = args.kind {
-        config.kind = match kind {
-            ScheduleName::Linear => ScheduleKind::Linear,
-            ScheduleName::ScaledLinear => ScheduleKind::ScaledLinear,
-            ScheduleName::Cosine => ScheduleKind::Cosine,
-            ScheduleName::SigmoidBeta => ScheduleKind::SigmoidBeta,
-            ScheduleName::SigmoidAlphaBar => ScheduleKind::SigmoidAlphaBar,
-        };
+        config.kind = kind.into();
     }
     config.steps = args.steps.unwrap_or(config.steps);
     config.beta_start = args.beta_start.unwrap_or(config.beta_start);

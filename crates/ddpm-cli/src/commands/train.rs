@@ -1,5 +1,6 @@
 //! `ddpm train`.
 
+pub mod begun;
 mod in_ranks;
 mod minutes;
 mod resume;
@@ -87,6 +88,11 @@ fn prepare(args: &TrainArgs, quiet: bool, placed: &Placed, ranks: usize) -> Resu
         _ => recipe::of(&args.config, placed.first(), quiet)?,
     };
     keep_paths_absolute(&mut recipe.config.data);
+    // A run that goes on has its weights, wherever they came from.
+    let begun = match (&resumed, &mut recipe.config.init) {
+        (None, Some(init)) => Some(begun::open(init)?),
+        _ => None,
+    };
     let resumed = match resumed {
         Some(run) => {
             let was = refuse_another_run(&run, &mut recipe)?;
@@ -103,10 +109,14 @@ fn prepare(args: &TrainArgs, quiet: bool, placed: &Placed, ranks: usize) -> Resu
         .map_err(TrainError::Precision)?;
     let dataset = load(&config, quiet)?;
     warn_of_pixels(&dataset, config.data.kind == DataKind::Synthetic)?;
-    recipe.fit_attention(model_shape(&config, &dataset));
+    let shape = model_shape(&config, &dataset)?;
+    if let Some(opened) = &begun {
+        begun::fit(opened, &mut recipe, shape)?;
+    }
+    recipe.fit_attention(shape);
     let mut validated = recipe.config.validate()?;
     let config = &validated.config;
-    let shape = model_shape(config, &dataset);
+    let shape = model_shape(config, &dataset)?;
     let copies = if placed.is_one() { placed.count() } else { 1 };
     machine::refuse_what_cannot_fit(&config.model, shape, placed.first(), copies)?;
     // Built once here so that nothing is written for a network that cannot be.
@@ -115,7 +125,11 @@ fn prepare(args: &TrainArgs, quiet: bool, placed: &Placed, ranks: usize) -> Resu
         .build(shape, config.seed, &placed.first().device)
         .map_err(TrainError::Model)?;
     let parameters = network.num_params();
-    drop(network);
+    if let (Some(init), Some(opened)) = (&config.init, &begun) {
+        init.take(opened, network)?;
+    } else {
+        drop(network);
+    }
     let dataset = Arc::new(dataset);
     if let Some(minutes) = args.minutes {
         let devices = placed.devices();
@@ -154,7 +168,7 @@ impl Prepared {
 fn dry_run(prepared: &Prepared, placed: &Placed, ranks: usize) -> Result<Report> {
     let parameters = prepared.parameters;
     let (config, dataset) = (&prepared.validated.config, &prepared.dataset);
-    let shape = model_shape(config, dataset);
+    let shape = model_shape(config, dataset)?;
     let total = config.train.total_steps(dataset.len());
     // Ranks of one device of this process share its memory.
     let one = placed.is_one() && ranks == placed.count();

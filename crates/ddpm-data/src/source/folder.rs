@@ -84,7 +84,7 @@ fn name_of(file: &Path) -> String {
 }
 
 /// All of a file, within the limit for image files.
-fn read_file(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Fault> {
+pub(crate) fn read_file(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Fault> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     if length > max_bytes {

@@ -1,6 +1,7 @@
 //! Samplers over networks and distributions that are known exactly.
 
 mod config;
+mod editing;
 mod moments;
 mod orders;
 mod sampling;
@@ -64,12 +65,13 @@ fn watch_nothing(_: Progress<'_>) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-fn batch(shape: [usize; 4], first_index: u64) -> crate::SampleBatch {
+pub(crate) fn batch(shape: [usize; 4], first_index: u64) -> crate::SampleBatch<'static> {
     crate::SampleBatch {
         shape,
         seed: 5,
         first_index,
-        labels: None,
+        condition: Condition::default(),
+        guide: Default::default(),
         device: Device::flex(),
     }
 }

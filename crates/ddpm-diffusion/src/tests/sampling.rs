@@ -163,6 +163,7 @@ fn noise_is_asked_for_at_every_step_but_the_last() {
             &plan,
             start,
             condition,
+            Default::default(),
             &mut noise,
             &mut watch_nothing,
         );
@@ -208,6 +209,7 @@ fn a_grid_that_goes_up_is_noised_again() {
         &plan,
         start,
         Condition::default(),
+        Default::default(),
         &mut noise,
         &mut watch,
     )
@@ -312,12 +314,12 @@ fn the_network_gets_times_and_labels_and_its_failure_comes_back() {
         Ok::<_, Infallible>(x)
     };
     let two = SampleBatch {
-        labels: labels(2),
+        condition: Condition::of_labels(labels(2)),
         ..batch([2, 1, 2, 2], 0)
     };
     assert!(sample(&checking, &plan, two, &mut watch_nothing).is_ok());
     let three = SampleBatch {
-        labels: labels(3),
+        condition: Condition::of_labels(labels(3)),
         ..batch([2, 1, 2, 2], 0)
     };
     let error = sample(&checking, &plan, three, &mut watch_nothing).unwrap_err();

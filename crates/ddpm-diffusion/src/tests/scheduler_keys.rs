@@ -100,7 +100,16 @@ fn every_key_acts_as_in_diffusers() {
         let mut draw = |at: NoiseAt| images(&golden["noise"][at.step]);
         let start = images(&golden["x_T"]);
         let condition = Condition::default();
-        sample_from(&denoiser, &plan, start, condition, &mut draw, &mut observer).unwrap();
+        sample_from(
+            &denoiser,
+            &plan,
+            start,
+            condition,
+            Default::default(),
+            &mut draw,
+            &mut observer,
+        )
+        .unwrap();
         assert_eq!(seen, expected.len(), "{name}");
     }
 }

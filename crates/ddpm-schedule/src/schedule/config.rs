@@ -49,6 +49,10 @@ pub struct ScheduleConfig {
     pub betas: Option<Vec<f64>>,
     /// Rescale so that the last step holds no signal (Lin et al. 2023).
     pub zero_terminal_snr: bool,
+    /// Tell the network t·network_steps/T instead of t (Nichol & Dhariwal 2021: 1000, whatever T; `rescale_timesteps` of
+    /// their program).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_steps: Option<usize>,
 }
 
 impl Default for ScheduleConfig {
@@ -64,6 +68,7 @@ impl Default for ScheduleConfig {
             sigmoid_tau: 1.0,
             betas: None,
             zero_terminal_snr: false,
+            network_steps: None,
         }
     }
 }
@@ -77,7 +82,7 @@ impl ScheduleConfig {
         check_steps(self.steps)?;
         let betas = self.listed_betas()?;
         let steps = self.steps;
-        let schedule = Schedule::from_betas(match self.kind {
+        let mut schedule = Schedule::from_betas(match self.kind {
             ScheduleKind::Linear => {
                 let (start, end) = self.beta_ends()?;
                 kinds::linear(start, end, steps)
@@ -102,6 +107,14 @@ impl ScheduleConfig {
             }
             ScheduleKind::Custom => betas,
         })?;
+        if let Some(told) = self.network_steps {
+            check_steps(told).map_err(|_| ScheduleError::Parameter {
+                name: "network_steps",
+                value: told as f64,
+                expected: "from 1 to 10000",
+            })?;
+            schedule.told = told as f64 / steps as f64;
+        }
         match self.zero_terminal_snr {
             true => schedule.with_zero_terminal_snr(),
             false => Ok(schedule),

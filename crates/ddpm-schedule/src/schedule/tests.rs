@@ -343,3 +343,24 @@ fn configuration_files() {
         "{message}"
     );
 }
+
+#[test]
+fn a_network_is_told_steps_or_their_share_of_another_number() {
+    let config = ScheduleConfig {
+        steps: 4000,
+        ..ScheduleConfig::default()
+    };
+    assert_eq!(config.build().unwrap().network_time(3999.0), 3999.0);
+    let told = |network_steps| ScheduleConfig {
+        network_steps: Some(network_steps),
+        zero_terminal_snr: true,
+        ..config.clone()
+    };
+    let table = told(1000).build().unwrap();
+    assert_eq!(table.network_time(3999.0), 999.75);
+    assert_eq!(crate::Process::Discrete(table).network_time(2.0), 0.5);
+    for network_steps in [0, 10_001] {
+        let message = told(network_steps).build().unwrap_err().to_string();
+        assert!(message.contains("schedule.network_steps"), "{message}");
+    }
+}

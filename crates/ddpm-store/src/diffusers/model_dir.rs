@@ -7,13 +7,12 @@ use serde_json::{Map, Value, json};
 
 use super::index::Index;
 use super::keys::unsupported;
-use super::scheduler::{DIFFUSERS_VERSION, Scheduler};
-use super::weights::WEIGHTS;
+use super::scheduler::Scheduler;
 use super::{hub, names, weights};
 use crate::checkpoint::Weights;
 use crate::error::{Result, StoreError};
 use crate::json;
-use crate::tensors::{self, NamedTensor, TensorFile};
+use crate::tensors::{self, TensorFile};
 
 const CONFIG: &str = "config.json";
 const UNET: &str = "unet";
@@ -154,47 +153,6 @@ fn locate(directory: &Path, which: Option<Weights>) -> Result<PathBuf> {
     Ok(found)
 }
 
-/// Writes a pipeline directory that Python's `DDPMPipeline.from_pretrained` loads; each file atomically,
-/// the index that makes it a pipeline last.
-///
-/// # Errors   [`StoreError::Tensor`] for tensors that cannot be stored, [`StoreError::Io`]
-pub fn write_pipeline(
-    directory: &Path,
-    config: &Map<String, Value>,
-    weights: &[NamedTensor],
-    scheduler: &Scheduler,
-) -> Result<()> {
-    let mut config = config.clone();
-    let class = config
-        .entry("_class_name")
-        .or_insert_with(|| json!("UNet2DModel"))
-        .clone();
-    config.insert("_diffusers_version".to_owned(), json!(DIFFUSERS_VERSION));
-    let unet_dir = directory.join("unet");
-    let tensors = TensorFile::new(weights.to_vec());
-    tensors.write(&unet_dir.join(WEIGHTS))?;
-    json::write_pretty(&unet_dir.join(CONFIG), &config)?;
-    let path = directory.join("scheduler").join(SCHEDULER_CONFIG);
-    json::write_pretty(&path, &scheduler.to_json())?;
-    let index = pipeline(&json!(scheduler.class()), &class);
-    json::write_pretty(&directory.join("model_index.json"), &index)
-}
-
-/// `model_index.json` of a network and a scheduler of these classes.
-pub(crate) fn pipeline(scheduler: &Value, unet: &Value) -> Value {
-    let pipeline = match scheduler.as_str() {
-        Some("DDIMScheduler") => "DDIMPipeline",
-        // For those that it cannot drive it is a way of loading both.
-        _ => "DDPMPipeline",
-    };
-    json!({
-        "_class_name": pipeline,
-        "_diffusers_version": DIFFUSERS_VERSION,
-        "scheduler": ["diffusers", scheduler],
-        "unet": ["diffusers", unet],
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,7 +160,9 @@ mod tests {
     use ddpm_schedule::{Prediction, ProcessConfig, ScheduleConfig, ScheduleKind};
     use std::fs;
 
-    use crate::diffusers::{NetworkSettings, Written};
+    use crate::diffusers::weights::WEIGHTS;
+    use crate::diffusers::{NetworkSettings, Written, write_pipeline};
+    use crate::tensors::NamedTensor;
 
     fn weights(names: &[&str]) -> Vec<NamedTensor> {
         let tensor = |(index, name): (usize, &&str)| NamedTensor {

@@ -1,12 +1,12 @@
-//! Little-endian numbers of a safetensors file as f32.
+//! Little-endian numbers of a file as f32.
 
 use half::{bf16, f16};
 use safetensors::Dtype;
 
 /// Bytes of one number of a type that [`extend`] knows.
-pub(super) fn element_bytes(dtype: Dtype) -> Option<usize> {
+pub(crate) fn element_bytes(dtype: Dtype) -> Option<usize> {
     match dtype {
-        Dtype::U8 | Dtype::I8 => Some(1),
+        Dtype::BOOL | Dtype::U8 | Dtype::I8 | Dtype::F8_E4M3 | Dtype::F8_E5M2 => Some(1),
         Dtype::I16 | Dtype::U16 | Dtype::F16 | Dtype::BF16 => Some(2),
         Dtype::I32 | Dtype::U32 | Dtype::F32 => Some(4),
         Dtype::I64 | Dtype::U64 | Dtype::F64 => Some(8),
@@ -15,9 +15,12 @@ pub(super) fn element_bytes(dtype: Dtype) -> Option<usize> {
 }
 
 /// Appends `bytes` (a whole number of elements of a type with [`element_bytes`]) to `data`.
-pub(super) fn extend(dtype: Dtype, bytes: &[u8], data: &mut Vec<f32>) {
+pub(crate) fn extend(dtype: Dtype, bytes: &[u8], data: &mut Vec<f32>) {
     match dtype {
-        Dtype::U8 => data.extend(bytes.iter().map(|&byte| f32::from(byte))),
+        Dtype::BOOL | Dtype::U8 => data.extend(bytes.iter().map(|&byte| f32::from(byte))),
+        Dtype::F8_E4M3 => data.extend(bytes.iter().map(|&byte| e4m3(byte))),
+        // The upper half of an f16.
+        Dtype::F8_E5M2 => push(bytes, data, |[b]| f16::from_le_bytes([0, b]).to_f32()),
         Dtype::I8 => push(bytes, data, |b| f32::from(i8::from_le_bytes(b))),
         Dtype::I16 => push(bytes, data, |b| f32::from(i16::from_le_bytes(b))),
         Dtype::U16 => push(bytes, data, |b| f32::from(u16::from_le_bytes(b))),
@@ -37,4 +40,19 @@ pub(super) fn extend(dtype: Dtype, bytes: &[u8], data: &mut Vec<f32>) {
 fn push<const N: usize>(bytes: &[u8], data: &mut Vec<f32>, number: impl Fn([u8; N]) -> f32) {
     let (elements, _) = bytes.as_chunks::<N>();
     data.extend(elements.iter().map(|&element| number(element)));
+}
+
+/// A sign, four bits of exponent with bias 7 and three of mantissa, no infinities (Micikevicius et al. 2022, table 1).
+fn e4m3(byte: u8) -> f32 {
+    let mantissa = f32::from(byte & 7) / 8.0;
+    let magnitude = match byte >> 3 & 15 {
+        _ if byte & 0x7f == 0x7f => f32::NAN,
+        0 => mantissa * 2f32.powi(-6),
+        exponent => (1.0 + mantissa) * 2f32.powi(i32::from(exponent) - 7),
+    };
+    if byte & 0x80 == 0 {
+        magnitude
+    } else {
+        -magnitude
+    }
 }

@@ -39,7 +39,9 @@ pub(super) fn read(path: &Path, file_bytes: u64, input: &mut impl Read) -> Resul
     input
         .read_exact(&mut length)
         .map_err(StoreError::io(path, "read"))?;
-    if length.starts_with(b"PK\x03\x04") || length.starts_with(b"\x80\x02") {
+    // A header of 640 bytes begins as a pickle does.
+    let is_pickle = length.starts_with(b"\x80\x02") && length[4..] != [0; 4];
+    if length.starts_with(b"PK\x03\x04") || is_pickle {
         return Err(malformed(super::PICKLE.to_owned()));
     }
     if json::LFS_MARK.starts_with(&length) {

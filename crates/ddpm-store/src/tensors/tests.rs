@@ -101,7 +101,7 @@ fn a_large_tensor_crosses_the_chunks() {
 
 #[test]
 fn every_number_type_becomes_f32() {
-    let cases: [(&str, Vec<u8>, f32); 12] = [
+    let cases: [(&str, Vec<u8>, f32); 19] = [
         ("F32", 1.5_f32.to_le_bytes().to_vec(), 1.5),
         ("F64", 1e-3_f64.to_le_bytes().to_vec(), 1e-3),
         (
@@ -110,6 +110,13 @@ fn every_number_type_becomes_f32() {
             0.099_975_586,
         ),
         ("BF16", bf16::from_f32(-3.25).to_le_bytes().to_vec(), -3.25),
+        ("BOOL", vec![1], 1.0),
+        ("F8_E4M3", vec![0x38], 1.0),
+        ("F8_E4M3", vec![0xFE], -448.0),
+        ("F8_E4M3", vec![0x01], 1.0 / 512.0),
+        ("F8_E5M2", vec![0x3E], 1.5),
+        ("F8_E5M2", vec![0xFB], -57_344.0),
+        ("F8_E5M2", vec![0x01], 1.0 / 65_536.0),
         ("I8", vec![0xFE], -2.0),
         ("U8", vec![0xFE], 254.0),
         ("I16", (-300_i16).to_le_bytes().to_vec(), -300.0),
@@ -136,11 +143,22 @@ fn every_number_type_becomes_f32() {
 }
 
 #[test]
+fn a_header_of_640_bytes_is_no_pickle() {
+    let mut header = r#"{"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#.to_owned();
+    header += &" ".repeat(640 - header.len());
+    let place = place();
+    fs::write(&place.path, raw(header, &[7])).unwrap();
+    assert!(!crate::torch::TorchFile::looks_like(&place.path));
+    let read = TensorFile::read(&place.path).unwrap();
+    assert_eq!(read.tensors, [tensor("t", &[1], &[7.0])]);
+}
+
+#[test]
 fn the_listing_reads_no_numbers() {
     let place = place();
-    let header = r#"{"b":{"dtype":"BOOL","shape":[3],"data_offsets":[4,7]},
+    let header = r#"{"b":{"dtype":"C64","shape":[1],"data_offsets":[4,12]},
         "a":{"dtype":"F16","shape":[1,2],"data_offsets":[0,4]},"__metadata__":{"k":"v"}}"#;
-    fs::write(&place.path, raw(header, &[0; 7])).unwrap();
+    fs::write(&place.path, raw(header, &[0; 12])).unwrap();
     let listing = list_tensors(&place.path).unwrap();
     let entry = |name: &str, dtype: &str, shape: &[usize]| TensorEntry {
         name: name.into(),
@@ -149,12 +167,12 @@ fn the_listing_reads_no_numbers() {
     };
     assert_eq!(
         listing.entries,
-        [entry("a", "F16", &[1, 2]), entry("b", "BOOL", &[3])]
+        [entry("a", "F16", &[1, 2]), entry("b", "C64", &[1])]
     );
     assert_eq!(listing.metadata["k"], "v");
     let message = TensorFile::read(&place.path).unwrap_err().to_string();
     assert!(
-        message.contains("`b`") && message.contains("BOOL"),
+        message.contains("`b`") && message.contains("C64"),
         "{message}"
     );
 }
@@ -264,7 +282,7 @@ fn hostile_headers_are_named_errors() {
         ),
         (
             "unsupported type",
-            raw(one(&f32_at(0, 4, "[4]")).replace("F32", "F8_E4M3"), &[0; 4]),
+            raw(one(&f32_at(0, 4, "[4]")).replace("F32", "F8_E8M0"), &[0; 4]),
             "not supported",
         ),
         (

@@ -263,6 +263,7 @@ fn stretched(factor: f32) -> TrainState {
         learned_variance: false,
         self_condition: false,
         steps: 1000,
+        condition: Default::default(),
     };
     let device = Device::flex().autodiff();
     let model = config.model.build(shape, 0, &device).unwrap();

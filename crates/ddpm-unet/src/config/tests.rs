@@ -32,6 +32,9 @@ fn round_trips() {
         class_embed_type: Some(ClassEmbedKind::Timestep),
         mid_block_scale_factor: std::f64::consts::SQRT_2,
         mid_block_type: None,
+        attention_head_dim: None,
+        num_attention_heads: Some(2),
+        time_features: Some(6),
         ..tiny_config()
     };
     let (read, unknown) = UNet2DConfig::from_json(&config.to_json()).unwrap();
@@ -43,7 +46,7 @@ fn round_trips() {
 fn unsupported_values_name_their_key() {
     for (key, value) in [
         ("act_fn", json!("elu")),
-        ("down_block_types", json!(["SkipDownBlock2D"])),
+        ("down_block_types", json!(["KDownBlock2D"])),
         ("up_block_types", json!("UpBlock2D")),
         ("mid_block_type", json!("UNetMidBlock2DCrossAttn")),
         ("time_embedding_type", json!("other")),
@@ -92,6 +95,24 @@ fn impossible_values_name_their_key() {
         (
             json!({"time_embedding_type": "learned"}),
             "num_train_timesteps",
+        ),
+        (json!({"_num_attention_heads": 4}), "_num_attention_heads"),
+        (json!({"_time_features": 0}), "_time_features"),
+        (
+            json!({"down_block_types": ["DownBlock2D", "DownBlock2D", "SkipDownBlock2D", "DownBlock2D"]}),
+            "down_block_types",
+        ),
+        (
+            json!({"up_block_types": ["UpBlock2D", "SkipUpBlock2D", "AttnSkipUpBlock2D", "UpBlock2D"]}),
+            "up_block_types",
+        ),
+        (
+            json!({"in_channels": 1, "down_block_types": ["SkipDownBlock2D", "DownBlock2D", "DownBlock2D", "SkipDownBlock2D"]}),
+            "in_channels",
+        ),
+        (
+            json!({"out_channels": 1, "up_block_types": ["UpBlock2D", "UpBlock2D", "SkipUpBlock2D", "SkipUpBlock2D"]}),
+            "out_channels",
         ),
     ] {
         match read(json).unwrap_err() {

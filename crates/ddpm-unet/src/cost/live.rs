@@ -8,14 +8,14 @@ use crate::config::{DownBlockKind, ResampleStyle, UNet2DConfig, UpBlockKind};
 
 /// Maps that wait to be concatenated, and the most that existed at once.
 #[derive(Debug, Default)]
-struct Live {
-    skips: Vec<u128>,
-    peak: u128,
+pub(super) struct Live {
+    pub(super) skips: Vec<u128>,
+    pub(super) peak: u128,
 }
 
 impl Live {
     /// There are so many numbers besides the skips.
-    fn with(&mut self, numbers: u128) {
+    pub(super) fn with(&mut self, numbers: u128) {
         let skips = self
             .skips
             .iter()
@@ -25,13 +25,13 @@ impl Live {
 
     /// Inside a residual block: its input (0 if that is a skip), the result of the first convolution, the projected
     /// input if it is another one, and the result.
-    fn residual(&mut self, input: u128, projected: bool, output: u128) {
+    pub(super) fn residual(&mut self, input: u128, projected: bool, output: u128) {
         let maps = if projected { 3 } else { 2 };
         self.with(input.saturating_add(product(&[maps, output])));
     }
 
     /// Inside attention: input, queries, keys, values, and result.
-    fn attention(&mut self, map: u128, inner: u128) {
+    pub(super) fn attention(&mut self, map: u128, inner: u128) {
         self.with(map.saturating_add(product(&[4, inner])));
     }
 }
@@ -44,7 +44,7 @@ fn numbers(channels: usize, plane: Plane) -> u128 {
 pub(super) fn of_unet(config: &UNet2DConfig, planes: &[Plane]) -> u128 {
     let channels = &config.block_out_channels;
     let inner = |channels: usize, plane| {
-        let dim = config.attention_head_dim.unwrap_or(channels).max(1);
+        let dim = config.head_dim(channels).map_or(1, |dim| dim.max(1));
         numbers(channels / dim * dim, plane)
     };
     let mut live = Live::default();
@@ -57,7 +57,7 @@ pub(super) fn of_unet(config: &UNet2DConfig, planes: &[Plane]) -> u128 {
         let map = numbers(output, plane);
         for layer in 0..config.layers_per_block {
             live.residual(0, layer == 0 && entering != output, map);
-            if *kind == DownBlockKind::AttnDownBlock2D {
+            if kind.attends() {
                 live.attention(map, inner(output, plane));
             }
             live.skips.push(map);
@@ -68,9 +68,11 @@ pub(super) fn of_unet(config: &UNet2DConfig, planes: &[Plane]) -> u128 {
                     && config.downsample_type == ResampleStyle::Resnet);
             let halved = numbers(output, plane.halved());
             // A residual block normalises before it halves.
-            live.with(match by_residual {
-                true => map.saturating_add(product(&[3, halved])),
-                false => halved,
+            live.with(match (kind.skips(), by_residual) {
+                // The filter copies what it reads twice.
+                (true, _) => product(&[3, map]).saturating_add(product(&[3, halved])),
+                (_, true) => map.saturating_add(product(&[3, halved])),
+                (_, false) => halved,
             });
             live.skips.push(halved);
         }
@@ -98,7 +100,7 @@ pub(super) fn of_unet(config: &UNet2DConfig, planes: &[Plane]) -> u128 {
             live.with(x.saturating_add(both));
             live.skips.pop();
             live.residual(both, true, map);
-            if *kind == UpBlockKind::AttnUpBlock2D {
+            if kind.attends() {
                 live.attention(map, inner(output, plane));
             }
             x = map;
@@ -109,6 +111,7 @@ pub(super) fn of_unet(config: &UNet2DConfig, planes: &[Plane]) -> u128 {
         let doubled = numbers(output, plane.doubled());
         live.with(match (live.skips.is_empty(), by_residual) {
             (true, _) => product(&[2, map]),
+            (false, _) if kind.skips() => map.saturating_add(product(&[4, doubled])),
             (false, true) => map.saturating_add(product(&[3, doubled])),
             (false, false) => map.saturating_add(doubled),
         });
@@ -163,6 +166,7 @@ mod tests {
             learned_variance: false,
             self_condition: false,
             steps: 10,
+            condition: Default::default(),
         };
         Cost::of(model, shape).unwrap().live
     }

@@ -8,6 +8,8 @@ use crate::config::{
     ClassEmbedKind, DownBlockKind, MidBlockKind, ResampleStyle, TimeEmbeddingKind, TimeScaleShift,
     UpBlockKind,
 };
+use crate::edm::{EdmArchitecture, EdmConfig, EdmDecoder, EdmEmbedding, EdmEncoder, EdmUNet};
+use crate::edm2::{Edm2Config, Edm2UNet};
 use crate::init::{Init, InitKind};
 use crate::model::{Model, PlainSection, UnetSection};
 use crate::plain::PlainUNet;
@@ -21,6 +23,7 @@ fn shape(channels: usize, height: usize, width: usize) -> ModelShape {
         learned_variance: false,
         self_condition: false,
         steps: 1000,
+        condition: Default::default(),
     }
 }
 
@@ -45,7 +48,7 @@ impl Choices {
 fn any_unet(choices: &mut Choices) -> UNet2DConfig {
     let levels = 1 + choices.below(4);
     let width = choices.of(&[4, 8, 12]);
-    UNet2DConfig {
+    let config = UNet2DConfig {
         in_channels: 1 + choices.below(4),
         out_channels: 1 + choices.below(4),
         time_embedding_type: choices.of(&[
@@ -94,7 +97,34 @@ fn any_unet(choices: &mut Choices) -> UNet2DConfig {
             Some(ClassEmbedKind::Identity),
         ]),
         num_class_embeds: choices.of(&[None, Some(7)]),
+        time_features: choices.of(&[None, Some(10)]),
         ..UNet2DConfig::default()
+    };
+    match choices.below(3) {
+        // Their attention has 32 groups.
+        0 => UNet2DConfig {
+            in_channels: 3,
+            out_channels: 3,
+            down_block_types: (0..levels)
+                .map(|_| {
+                    choices.of(&[
+                        DownBlockKind::SkipDownBlock2D,
+                        DownBlockKind::AttnSkipDownBlock2D,
+                    ])
+                })
+                .collect(),
+            up_block_types: (0..levels)
+                .map(|_| choices.of(&[UpBlockKind::SkipUpBlock2D, UpBlockKind::AttnSkipUpBlock2D]))
+                .collect(),
+            block_out_channels: (0..levels).map(|_| 32 * (1 + choices.below(2))).collect(),
+            ..config
+        },
+        1 => UNet2DConfig {
+            attention_head_dim: None,
+            num_attention_heads: choices.of(&[Some(1), Some(2), Some(5)]),
+            ..config
+        },
+        _ => config,
     }
 }
 
@@ -310,4 +340,133 @@ fn a_recomputed_network_by_hand() {
     let dropped = large * 2 * (8 + 8);
     assert_eq!(of(0.1).recomputed, skips + left + inside + dropped);
     assert!(of(0.0).kept > of(0.0).recomputed);
+}
+
+#[test]
+fn parameters_of_networks_of_edm() {
+    let device = Device::flex();
+    let mut built = 0;
+    for case in 0..200 {
+        let choices = &mut Choices { case, next: 0 };
+        let levels = 1 + choices.below(3);
+        let base = EdmConfig {
+            img_resolution: 16,
+            in_channels: 1 + choices.below(3),
+            out_channels: 1 + choices.below(3),
+            label_dim: choices.of(&[0, 5]),
+            augment_dim: choices.of(&[0, 3]),
+            model_channels: choices.of(&[4, 6, 32, 68]),
+            channel_mult: (0..levels).map(|_| 1 + choices.below(3)).collect(),
+            channel_mult_emb: 1 + choices.below(4),
+            num_blocks: 1 + choices.below(3),
+            attn_resolutions: vec![choices.of(&[16, 8, 5])],
+            ..EdmConfig::of(EdmArchitecture::SongUNet)
+        };
+        let config = match choices.below(3) {
+            0 => EdmConfig {
+                model_type: EdmArchitecture::DhariwalUNet,
+                ..base
+            },
+            _ => EdmConfig {
+                embedding_type: choices.of(&[EdmEmbedding::Positional, EdmEmbedding::Fourier]),
+                channel_mult_noise: 1 + choices.below(2),
+                encoder_type: choices.of(&[
+                    EdmEncoder::Standard,
+                    EdmEncoder::Skip,
+                    EdmEncoder::Residual,
+                ]),
+                decoder_type: choices.of(&[EdmDecoder::Standard, EdmDecoder::Skip]),
+                resample_filter: choices
+                    .of(&[&[1.0, 1.0][..], &[1.0, 3.0, 3.0, 1.0]])
+                    .to_vec(),
+                ..base
+            },
+        };
+        let mut init = Init::new(0, InitKind::Default, &device);
+        let figures = Cost::of_edm(&config, [16, 16]);
+        match EdmUNet::new(&config, &mut init) {
+            Ok(network) => {
+                built += 1;
+                let figures = figures.unwrap();
+                assert_eq!(
+                    figures.parameters,
+                    network.num_params() as u128,
+                    "{config:?}"
+                );
+                assert!(figures.multiplications > figures.parameters);
+                let json = Model::Edm(network).to_json();
+                assert_eq!(parameters_of_json(&json).unwrap(), figures.parameters);
+            }
+            Err(error) => assert_eq!(key(&figures.unwrap_err()), key(&error), "{config:?}"),
+        }
+    }
+    assert!((100..200).contains(&built), "{built}");
+}
+
+#[test]
+fn parameters_of_networks_of_edm2() {
+    let device = Device::flex();
+    for case in 0..100 {
+        let choices = &mut Choices { case, next: 0 };
+        let levels = 1 + choices.below(3);
+        let config = Edm2Config {
+            img_resolution: 16,
+            in_channels: 1 + choices.below(3),
+            out_channels: 1 + choices.below(3),
+            label_dim: choices.of(&[0, 5]),
+            model_channels: choices.of(&[6, 8, 12]),
+            channel_mult: (0..levels).map(|_| 1 + choices.below(3)).collect(),
+            channel_mult_noise: choices.of(&[None, Some(2)]),
+            channel_mult_emb: choices.of(&[None, Some(3)]),
+            num_blocks: 1 + choices.below(3),
+            attn_resolutions: vec![choices.of(&[16, 8, 5])],
+            channels_per_head: choices.of(&[6, 8, 64]),
+            ..Edm2Config::default()
+        };
+        let mut init = Init::new(0, InitKind::Default, &device);
+        match Edm2UNet::new(&config, &mut init) {
+            Ok(network) => {
+                let figures = Cost::of_edm2(&config, [16, 16]).unwrap();
+                assert_eq!(
+                    figures.parameters,
+                    network.num_params() as u128,
+                    "{config:?}"
+                );
+                let json = Model::Edm2(network).to_json();
+                assert_eq!(parameters_of_json(&json).unwrap(), figures.parameters);
+            }
+            Err(error) => assert_eq!(Cost::of_edm2(&config, [16, 16]).unwrap_err(), error),
+        }
+    }
+}
+
+/// 55.7 M for DDPM++ on CIFAR-10 and 295.9 M for ADM on ImageNet-64 (Karras et al. 2022, table 2 and its networks), 280.2 M
+/// for EDM2-S without its uncertainty (Karras et al. 2024, table 2).
+#[test]
+fn networks_of_karras_et_al_have_the_published_figures() {
+    let ddpmpp = EdmConfig {
+        augment_dim: 9,
+        channel_mult: vec![2, 2, 2],
+        ..EdmConfig::of(EdmArchitecture::SongUNet)
+    };
+    let adm = EdmConfig {
+        img_resolution: 64,
+        label_dim: 1000,
+        ..EdmConfig::of(EdmArchitecture::DhariwalUNet)
+    };
+    let edm2 = Edm2Config {
+        in_channels: 4,
+        out_channels: 4,
+        label_dim: 1000,
+        ..Edm2Config::default()
+    };
+    let parameters = [
+        Cost::of_edm(&ddpmpp, [32, 32]).unwrap().parameters,
+        Cost::of_edm(&adm, [64, 64]).unwrap().parameters,
+        Cost::of_edm2(&edm2, [64, 64]).unwrap().parameters,
+    ];
+    for (got, millions) in parameters.iter().zip([55.7, 295.9, 280.2]) {
+        let got = *got as f64 * 1e-6;
+        assert!((got - millions).abs() < 0.1, "{parameters:?}");
+    }
 }

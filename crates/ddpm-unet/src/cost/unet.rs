@@ -10,14 +10,14 @@ use crate::config::{
 use crate::error::UnetError;
 use crate::layers::Activation;
 use crate::resnet::{ResnetOptions, ResnetResample, TimeShift};
+use crate::skip_blocks::{self, ATTENTION_GROUPS, PICTURE_CHANNELS};
 
 pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Cost, UnetError> {
     config.validate()?;
     let channels = &config.block_out_channels;
     let final_level = channels.len() - 1;
-    let planes = planes(config, size);
+    let planes = planes(channels.len(), size);
     let resnet = config.resnet_options();
-    let head_dim = |level: usize| config.attention_head_dim.unwrap_or(level);
     let (first, last) = (channels[0], channels[final_level]);
     let layers = config.layers_per_block as u128;
 
@@ -29,12 +29,8 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Cost, U
     let mut attended = vec![(0u128, LayerCost::default()); channels.len()];
     // What it adds is returned too.
     let mut attend = |level: usize, blocks: u128, groups: Option<usize>| {
-        let cost = attention(
-            channels[level],
-            head_dim(channels[level]),
-            groups,
-            planes[level],
-        )?;
+        let head_dim = config.head_dim(channels[level])?;
+        let cost = attention(channels[level], head_dim, groups, planes[level])?;
         let cost = cost.times(blocks);
         let (count, sum) = attended[level];
         attended[level] = (count.saturating_add(blocks), sum.and(cost));
@@ -47,22 +43,39 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Cost, U
     let mut entering = first;
     for (i, kind) in config.down_block_types.iter().enumerate() {
         let (output, plane) = (channels[i], planes[i]);
+        let resnet = match kind.skips() {
+            true => skip_blocks::options(resnet),
+            false => resnet,
+        };
         let others = residual(output, output, ResnetResample::Keep, resnet, plane)?;
         let mut block = residual(entering, output, ResnetResample::Keep, resnet, plane)?
             .and(others.times(layers - 1));
         between = between.saturating_add(product(&[layers, numbers(output, plane)]));
-        let attended = match kind {
-            DownBlockKind::AttnDownBlock2D => attend(i, layers, Some(resnet.groups_for(output)))?,
-            _ => LayerCost::default(),
+        let groups = match kind.skips() {
+            true => ATTENTION_GROUPS,
+            false => resnet.groups_for(output),
+        };
+        let attended = match kind.attends() {
+            true => attend(i, layers, Some(groups))?,
+            false => LayerCost::default(),
         };
         if i != final_level {
             between = between.saturating_add(numbers(output, plane.halved()));
             let by_residual = *kind == DownBlockKind::ResnetDownsampleBlock2D
                 || (*kind == DownBlockKind::AttnDownBlock2D
                     && config.downsample_type == ResampleStyle::Resnet);
-            block = block.and(match by_residual {
-                true => residual(output, output, ResnetResample::Halve, resnet, plane)?,
-                false => conv(output, output, 3, Stride::Two, plane.halved())
+            block = block.and(match (kind.skips(), by_residual) {
+                (true, _) => residual(output, output, ResnetResample::FirHalve, resnet, plane)?
+                    .and(conv(
+                        PICTURE_CHANNELS,
+                        output,
+                        1,
+                        Stride::One,
+                        plane.halved(),
+                    ))
+                    .keeping(numbers(PICTURE_CHANNELS, plane.halved())),
+                (_, true) => residual(output, output, ResnetResample::Halve, resnet, plane)?,
+                (_, false) => conv(output, output, 3, Stride::Two, plane.halved())
                     .keeping(numbers(output, plane)),
             });
         }
@@ -93,15 +106,27 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Cost, U
         let (output, plane) = (channels[level], planes[level]);
         // The skips of a level: its own blocks', then what entered it on the way down.
         let entered = channels[level.saturating_sub(1)];
-        let part = |input| residual(input, output, ResnetResample::Keep, resnet, plane);
-        let mut block = part(entering + output)?
-            .and(part(output + output)?.times(layers - 1))
-            .and(part(output + entered)?);
-        let attended = match kind {
-            UpBlockKind::AttnUpBlock2D => {
-                attend(level, layers + 1, Some(resnet.groups_for(output)))?
-            }
-            _ => LayerCost::default(),
+        let resnet = match kind.skips() {
+            true => skip_blocks::options(resnet),
+            false => resnet,
+        };
+        let part = |x: usize, skip: usize| {
+            let options = ResnetOptions {
+                first_groups: match kind.skips() {
+                    true => skip_blocks::first_groups(x, skip, kind.attends()),
+                    false => None,
+                },
+                ..resnet
+            };
+            residual(x + skip, output, ResnetResample::Keep, options, plane)
+        };
+        let mut block = part(entering, output)?
+            .and(part(output, output)?.times(layers - 1))
+            .and(part(output, entered)?);
+        let attended = match (kind.attends(), kind.skips()) {
+            (true, false) => attend(level, layers + 1, Some(resnet.groups_for(output)))?,
+            (true, true) => attend(level, 1, Some(ATTENTION_GROUPS))?,
+            (false, _) => LayerCost::default(),
         };
         let after = match i == final_level {
             true => plane,
@@ -112,9 +137,13 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Cost, U
             let by_residual = *kind == UpBlockKind::ResnetUpsampleBlock2D
                 || (*kind == UpBlockKind::AttnUpBlock2D
                     && config.upsample_type == ResampleStyle::Resnet);
-            block = block.and(match by_residual {
-                true => residual(output, output, ResnetResample::Double, resnet, plane)?,
-                false => {
+            block = block.and(match (kind.skips(), by_residual) {
+                (true, _) => residual(output, output, ResnetResample::FirDouble, resnet, plane)?
+                    .and(norm(resnet.groups_for(output), output)?)
+                    .and(conv(output, PICTURE_CHANNELS, 3, Stride::One, plane))
+                    .keeping(numbers(output, plane)),
+                (_, true) => residual(output, output, ResnetResample::Double, resnet, plane)?,
+                (_, false) => {
                     conv(output, output, 3, Stride::One, after).keeping(numbers(output, plane))
                 }
             });
@@ -138,7 +167,9 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Cost, U
             attention: (blocks > 0).then(|| AttentionCost {
                 blocks,
                 tokens: planes[level].area(),
-                heads: channels[level] / head_dim(channels[level]).max(1),
+                heads: config
+                    .head_dim(channels[level])
+                    .map_or(0, |dim| channels[level] / dim.max(1)),
                 multiplications: cost.multiplications,
             }),
         }
@@ -156,13 +187,13 @@ pub(super) fn figures(config: &UNet2DConfig, size: [usize; 2]) -> Result<Cost, U
 }
 
 /// Height and width at each level, of images padded to what the levels divide.
-fn planes(config: &UNet2DConfig, size: [usize; 2]) -> Vec<Plane> {
-    let multiple = config.size_multiple();
+pub(super) fn planes(levels: usize, size: [usize; 2]) -> Vec<Plane> {
+    let multiple = 1usize << (levels - 1);
     let [height, width] = size.map(|side| {
         side.checked_next_multiple_of(multiple)
             .unwrap_or(side - side % multiple)
     });
-    (0..config.block_out_channels.len())
+    (0..levels)
         .map(|level| Plane {
             height: height >> level,
             width: width >> level,
@@ -171,13 +202,13 @@ fn planes(config: &UNet2DConfig, size: [usize; 2]) -> Vec<Plane> {
 }
 
 /// Of one image.
-fn numbers(channels: usize, plane: Plane) -> u128 {
+pub(super) fn numbers(channels: usize, plane: Plane) -> u128 {
     product(&[channels as u128, plane.area()])
 }
 
 /// What turns time steps and classes into vectors.
 fn embeddings(config: &UNet2DConfig) -> LayerCost {
-    let first = config.block_out_channels[0];
+    let first = config.time_features();
     let temb = config.temb_channels();
     let (frequencies, features) = match config.time_embedding_type {
         TimeEmbeddingKind::Positional => (LayerCost::default(), first),
@@ -192,13 +223,16 @@ fn embeddings(config: &UNet2DConfig) -> LayerCost {
         (Some(ClassEmbedKind::Timestep), _) => mlp,
         (Some(ClassEmbedKind::Identity), _) | (None, None) => LayerCost::default(),
     };
-    frequencies.and(mlp).and(classes)
+    let vector = config.vector_dim.map_or(LayerCost::default(), |numbers| {
+        linear(numbers, temb).and(linear(temb, temb))
+    });
+    frequencies.and(mlp).and(classes).and(vector)
 }
 
 /// A residual block whose input has `plane`, with its input.
 ///
 /// # Errors   [`UnetError::Config`] if the groups do not divide the channels
-fn residual(
+pub(super) fn residual(
     input: usize,
     output: usize,
     inside: ResnetResample,
@@ -207,21 +241,21 @@ fn residual(
 ) -> Result<LayerCost, UnetError> {
     let after = match inside {
         ResnetResample::Keep => plane,
-        ResnetResample::Halve => plane.halved(),
-        ResnetResample::Double => plane.doubled(),
+        ResnetResample::Halve | ResnetResample::FirHalve => plane.halved(),
+        ResnetResample::Double | ResnetResample::FirDouble => plane.doubled(),
     };
     let projected = match options.time_shift {
         TimeShift::Default => output,
         TimeShift::ScaleShift => 2 * output,
     };
-    let mut cost = norm(options.groups_for(input), input)?
+    let mut cost = norm(options.first_groups_for(input), input)?
         .and(conv(input, output, 3, Stride::One, after))
         .and(linear(options.temb_channels, projected))
         .and(norm(options.groups_for(output), output)?)
         .and(conv(output, output, 3, Stride::One, after))
         .keeping(numbers(input, plane))
         .keeping(numbers(output, after));
-    if input != output {
+    if input != output || inside.is_fir() {
         cost = cost.and(conv(input, output, 1, Stride::One, after));
     }
     let apart = kept_by_activation(options.activation);
@@ -232,6 +266,11 @@ fn residual(
             product(&[apart.max(1), numbers(input, plane)]).saturating_add(numbers(input, after))
         }
         ResnetResample::Keep | ResnetResample::Double => product(&[apart, numbers(input, plane)]),
+        // Both branches are filtered before their convolutions, which keep what they read.
+        ResnetResample::FirHalve | ResnetResample::FirDouble => {
+            product(&[apart, numbers(input, plane)])
+                .saturating_add(product(&[2, numbers(input, after)]))
+        }
     });
     if options.dropout > 0.0 {
         // The mask, and what the convolution reads.
@@ -255,7 +294,7 @@ fn kept_by_activation(activation: Activation) -> u128 {
 /// Attention with its normalisation and its input.
 ///
 /// # Errors   [`UnetError::Config`] if no head fits or the groups do not divide the channels
-fn attention(
+pub(super) fn attention(
     channels: usize,
     head_dim: usize,
     groups: Option<usize>,

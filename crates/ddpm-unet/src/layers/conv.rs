@@ -47,6 +47,17 @@ impl Conv2d {
         }
     }
 
+    /// A convolution of these parameters: `[out, in, k, k]` and `[out]`, with `padding` zeros around.
+    pub fn of(weight: Param<Tensor<4>>, bias: Param<Tensor<1>>, padding: usize) -> Self {
+        Self {
+            weight,
+            bias,
+            stride: 1,
+            padding: (padding, padding),
+            cache: WeightCache::default(),
+        }
+    }
+
     /// The last convolution of a residual branch (zero under [`crate::InitKind::Zero`]).
     pub fn last_of_branch(input: usize, output: usize, init: &mut Init) -> Self {
         let fan_in = input * 9;
@@ -75,6 +86,11 @@ impl Conv2d {
     /// # Shapes   `x`: `[batch, in, height, width]`; returns `[batch, out, height', width']`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         self.forward_around(x, ConvEpilogue::default())
+    }
+
+    /// The weight, `[out, in, k, k]`.
+    pub fn weight(&self) -> Tensor<4> {
+        self.weight.val()
     }
 
     /// The bias, `[out]`.

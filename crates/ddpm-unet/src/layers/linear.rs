@@ -25,6 +25,25 @@ impl Linear {
         }
     }
 
+    /// A layer of these parameters: `[out, in]` and `[out]`.
+    pub fn of(weight: Param<Tensor<2>>, bias: Param<Tensor<1>>) -> Self {
+        Self {
+            weight,
+            bias,
+            cache: WeightCache::default(),
+        }
+    }
+
+    /// The weight, `[out, in]`.
+    pub fn weight(&self) -> Tensor<2> {
+        self.weight.val()
+    }
+
+    /// The bias, `[out]`.
+    pub fn bias(&self) -> Tensor<1> {
+        self.bias.val()
+    }
+
     /// The last layer of a residual branch (zero under [`crate::InitKind::Zero`]).
     pub fn last_of_branch(input: usize, output: usize, init: &mut Init) -> Self {
         Self {

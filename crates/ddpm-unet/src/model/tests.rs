@@ -11,6 +11,7 @@ fn shape(channels: usize, height: usize, width: usize) -> ModelShape {
         learned_variance: false,
         self_condition: false,
         steps: 1000,
+        condition: Default::default(),
     }
 }
 

@@ -3,7 +3,7 @@ use burn::tensor::{Device, Gradients};
 use ddpm_kernels::DropoutKey;
 
 use super::*;
-use crate::config::{ResampleStyle, UNet2DConfig};
+use crate::config::{DownBlockKind, ResampleStyle, UNet2DConfig, UpBlockKind};
 use crate::testing::{largest_difference, network, normal_tensor, tiny_config, values};
 
 /// The gradient of each parameter, taken from whichever container has it; in two of them it must not be.
@@ -25,16 +25,19 @@ fn gradients(net: &UNet2D, grads: &mut [Gradients]) -> Vec<Vec<f32>> {
 fn compare(config: &UNet2DConfig) {
     let device = Device::flex().autodiff();
     let net = network(config, &device);
-    let x = normal_tensor::<4>(0, [2, 1, 8, 8], &device);
-    let w = normal_tensor::<4>(1, [2, 1, 8, 8], &device);
+    let shape = [2, config.in_channels, 8, 8];
+    let x = normal_tensor::<4>(0, shape, &device);
+    let w = normal_tensor::<4>(1, shape, &device);
     let t = || Tensor::from_floats([3.0, 500.0], &device);
     let rng = || DropoutRng::new(DropoutKey::new(5, 3, &device), 0);
-    let plain = net.forward(x.clone(), t(), None, Some(&rng())).unwrap();
+    let plain = net
+        .forward(x.clone(), t(), NetworkCondition::default(), Some(&rng()))
+        .unwrap();
     let loss = (plain.clone() * w.clone()).sum();
     let expected = gradients(&net, &mut [loss.backward()]);
     let mut output = None;
     let mut found = net
-        .recomputed(x, t(), None, Some(&rng()), |y| {
+        .recomputed(x, t(), NetworkCondition::default(), Some(&rng()), |y| {
             output = Some(values(y.clone()));
             Ok::<_, UnetError>((y * w).sum())
         })
@@ -74,6 +77,13 @@ fn gradients_are_those_of_one_pass() {
         center_input_sample: true,
         ..tiny_config()
     });
+    compare(&UNet2DConfig {
+        in_channels: 3,
+        out_channels: 3,
+        down_block_types: vec![DownBlockKind::SkipDownBlock2D; 2],
+        up_block_types: vec![UpBlockKind::SkipUpBlock2D; 2],
+        ..tiny_config()
+    });
 }
 
 #[test]
@@ -82,6 +92,8 @@ fn what_does_not_fit_is_refused() {
     let net = network(&tiny_config(), &device);
     let x = normal_tensor::<4>(0, [2, 3, 8, 8], &device);
     let t = Tensor::from_floats([3.0, 500.0], &device);
-    let refused = net.recomputed(x, t, None, None, |y| Ok::<_, UnetError>(y.sum()));
+    let refused = net.recomputed(x, t, NetworkCondition::default(), None, |y| {
+        Ok::<_, UnetError>(y.sum())
+    });
     assert!(matches!(refused, Err(UnetError::Shape { .. })));
 }

@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 
 use super::UNet2D;
-use crate::class_embedding::ClassLabels;
+use crate::class_embedding::{ClassLabels, NetworkCondition};
 use crate::config::{
     ClassEmbedKind, DownBlockKind, ResampleStyle, TimeScaleShift, UNet2DConfig, UpBlockKind,
 };
@@ -27,7 +27,10 @@ fn output(net: &UNet2D, rows: usize) -> Vec<f32> {
     let device = Device::flex();
     let x = normal_tensor(0, [rows, 1, 8, 8], &device);
     let t = Tensor::from_floats([3.0, 500.0, 999.0], &device).narrow(0, 0, rows);
-    values(net.forward(x, t, None, None).unwrap())
+    values(
+        net.forward(x, t, NetworkCondition::default(), None)
+            .unwrap(),
+    )
 }
 
 #[test]
@@ -61,7 +64,10 @@ fn time_reaches_the_output() {
     let x = normal_tensor::<4>(0, [1, 1, 8, 8], &device);
     let at = |t: f32| {
         let t = Tensor::from_floats([t], &device);
-        values(net.forward(x.clone(), t, None, None).unwrap())
+        values(
+            net.forward(x.clone(), t, NetworkCondition::default(), None)
+                .unwrap(),
+        )
     };
     assert_eq!(at(10.0), at(10.0));
     assert_ne!(at(10.0), at(500.0));
@@ -73,12 +79,16 @@ fn sizes_are_padded_or_refused() {
     let config = tiny_config();
     let x = normal_tensor::<4>(0, [1, 1, 7, 9], &device);
     let t = Tensor::from_floats([3.0], &device);
-    let refused = network(&config, &device).forward(x.clone(), t.clone(), None, None);
+    let refused =
+        network(&config, &device).forward(x.clone(), t.clone(), NetworkCondition::default(), None);
     assert!(matches!(refused, Err(UnetError::Size { .. })));
     let padding =
         UNet2D::new(&config, true, &mut Init::new(3, InitKind::Default, &device)).unwrap();
     assert_eq!(
-        padding.forward(x, t, None, None).unwrap().dims(),
+        padding
+            .forward(x, t, NetworkCondition::default(), None)
+            .unwrap()
+            .dims(),
         [1, 1, 7, 9]
     );
 }
@@ -89,7 +99,9 @@ fn inputs_of_other_shapes_are_refused() {
     let net = network(&tiny_config(), &device);
     for (x, t) in [([2, 3, 8, 8], 2), ([2, 1, 8, 8], 1)] {
         let (x, t) = (normal_tensor(0, x, &device), normal_tensor(1, [t], &device));
-        let error = net.forward(x, t, None, None).unwrap_err();
+        let error = net
+            .forward(x, t, NetworkCondition::default(), None)
+            .unwrap_err();
         assert!(matches!(error, UnetError::Shape { .. }), "{error}");
     }
 }
@@ -138,10 +150,12 @@ fn class_labels_must_be_of_the_networks_kind() {
             normal_tensor(0, [2, 1, 8, 8], &device),
             normal_tensor(1, [2], &device),
         );
-        let error = match network(config, &device).forward(x, t, labels, None) {
-            Ok(_) => String::new(),
-            Err(error) => error.to_string(),
-        };
+        let error =
+            match network(config, &device).forward(x, t, NetworkCondition::of_labels(labels), None)
+            {
+                Ok(_) => String::new(),
+                Err(error) => error.to_string(),
+            };
         assert_eq!(error.is_empty(), expected.is_empty(), "case {i}: {error}");
         assert!(error.starts_with(expected), "case {i}: {error}");
     }
@@ -198,7 +212,10 @@ fn networks_with_dropout_train_the_same_on_split_batches() {
             x.clone().narrow(0, first, rows),
             t.clone().narrow(0, first, rows),
         );
-        values(net.forward(x, t, None, rng.as_ref()).unwrap())
+        values(
+            net.forward(x, t, NetworkCondition::default(), rng.as_ref())
+                .unwrap(),
+        )
     };
     let rng = |row| Some(rng(9, 4, row));
     let whole = part(0, 3, rng(0));
@@ -248,7 +265,9 @@ fn gradients_agree_with_finite_differences() {
     let w = normal_tensor::<4>(1, shape, &device);
     let t = Tensor::<1>::from_floats([3.0, 700.0], &device);
 
-    let y = net.forward(x.clone(), t.clone(), None, None).unwrap();
+    let y = net
+        .forward(x.clone(), t.clone(), NetworkCondition::default(), None)
+        .unwrap();
     let grads = (y * w.clone()).sum().backward();
     let mut visitor = Grads {
         path: ParamPath::default(),
@@ -276,7 +295,10 @@ fn gradients_agree_with_finite_differences() {
         let net = params::load(network(&config, &device), tensors).unwrap();
         let x = TensorData::new(moved("x", &values(x.clone())), shape);
         let x = Tensor::from_data(x, &device);
-        let y = values(net.forward(x, t.clone(), None, None).unwrap());
+        let y = values(
+            net.forward(x, t.clone(), NetworkCondition::default(), None)
+                .unwrap(),
+        );
         y.iter()
             .zip(&weights)
             .map(|(y, w)| f64::from(*y) * f64::from(*w))
@@ -334,13 +356,15 @@ fn an_image_has_the_same_bits_in_any_batch() {
     let net = network(&config, &device);
     let x = normal_tensor(0, [5, 1, 16, 24], &device);
     let t = Tensor::<1>::from_floats([0.0, 10.0, 500.0, 700.0, 999.0], &device);
-    let together = net.forward(x.clone(), t.clone(), None, None).unwrap();
+    let together = net
+        .forward(x.clone(), t.clone(), NetworkCondition::default(), None)
+        .unwrap();
     for i in 0..5 {
         let alone = net
             .forward(
                 x.clone().narrow(0, i, 1),
                 t.clone().narrow(0, i, 1),
-                None,
+                NetworkCondition::default(),
                 None,
             )
             .unwrap();

@@ -12,7 +12,7 @@ use ddpm_diffusion::{
 use ddpm_schedule::{
     GridConfig, GridRules, Prediction, Process, ScheduleConfig, ScheduleKind, Spacing, VarianceKind,
 };
-use ddpm_unet::Model;
+use ddpm_unet::{Model, NetworkCondition};
 use serde_json::{Value, json};
 
 use super::{Kind, networks};
@@ -152,7 +152,9 @@ impl Network for Timed {
         time: Tensor<1>,
         _: &Condition,
     ) -> Result<Tensor<4>, NetworkError> {
-        Ok(self.model.forward(x, time * self.scale, None, None)?)
+        Ok(self
+            .model
+            .forward(x, time * self.scale, NetworkCondition::default(), None)?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! diffusers' schedulers over closed-form networks.
 
-mod run;
+pub(super) mod run;
 
 use std::path::Path;
 

@@ -76,7 +76,7 @@ fn walked(source: &Source, name: &str, case: &mut Keys) -> anyhow::Result<f64> {
     };
     let legs = plan.grid().legs();
     let start = source.tensor("z")?.images(DType::F64)? * legs[0].from.level.noise;
-    let done = trace(&denoiser, &plan, start, noise)?;
+    let done = trace(&denoiser, &plan, start, Default::default(), noise)?;
     // They draw at every step, and multiply by 0.
     let most = needed(case.count("noise_used"), "noise_used")?;
     ensure!(

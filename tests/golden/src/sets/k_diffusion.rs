@@ -106,7 +106,13 @@ fn walked(source: &Source, name: &str, case: &mut Keys) -> anyhow::Result<f64> {
             let grid = through(&process, &sigmas, Told::Exact)?;
             let plan = Plan::new(process, Prediction::Edm.into(), grid, sampler, Hold::Free)?;
             let denoiser = OfSigma(denoiser(&needed(case.text("denoiser"), "denoiser")?)?);
-            let done = trace(&denoiser, &plan, z * plan.start_scale(), noise)?;
+            let done = trace(
+                &denoiser,
+                &plan,
+                z * plan.start_scale(),
+                Default::default(),
+                noise,
+            )?;
             let found = done.difference(plan.grid().legs(), expected, |leg| leg, |_| 1.0)?;
             (larger(worst, found), done.draws)
         }
@@ -160,7 +166,13 @@ fn wrapped(
     let plan = Plan::new(process, prediction.into(), grid, sampler, Hold::Free)?;
     let legs = plan.grid().legs();
     let start = z * legs[0].from.level.noise;
-    let done = trace(&*plan.denoiser(&network), &plan, start, noise)?;
+    let done = trace(
+        &*plan.denoiser(&network, Default::default())?,
+        &plan,
+        start,
+        Condition::default(),
+        noise,
+    )?;
     let found = done.difference(legs, expected, |leg| leg, |leg| leg.to.level.signal)?;
     Ok((larger(worst, found), done.draws))
 }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use ddpm_data::{Dataset, PIXEL_MAX, PIXEL_MIN};
 use ddpm_store::ImageBatch;
+use ddpm_unet::ModelConfig;
 
 use super::finding::{Finding, Level};
 use crate::words;
@@ -82,7 +83,7 @@ pub fn look(dataset: &Dataset, made: bool) -> Result<Option<Look>> {
 }
 
 /// How many images, and which could not be used.
-pub fn set(dataset: &Dataset) -> Vec<Finding> {
+pub fn set(dataset: &Dataset, model: &ModelConfig) -> Vec<Finding> {
     let mut found = vec![Finding::ok("data", dataset.describe())];
     if let Some(first) = dataset.skipped().first() {
         found.push(Finding::warn(
@@ -95,10 +96,11 @@ pub fn set(dataset: &Dataset) -> Vec<Finding> {
             ),
         ));
     }
-    if dataset.labels().is_some() {
+    let untold = matches!(model, ModelConfig::Unet(_)) && model.classes().is_none();
+    if dataset.labels().is_some() && untold {
         found.push(Finding::note(
             "data",
-            "the classes are not used: training is unconditional",
+            "the network is not told the classes of the images; `model.classes = \"auto\"` tells it",
         ));
     }
     found
@@ -153,6 +155,7 @@ mod tests {
     use ddpm_data::DataConfig;
 
     use super::*;
+    use ddpm_unet::{Classes, UnetSection};
 
     #[test]
     fn pictures_span_the_range() {
@@ -186,7 +189,16 @@ mod tests {
         assert_eq!((look.pixels.least, look.pixels.most), (-1.0, 1.0));
         assert!((look.pixels.largest() - 1.0).abs() < f32::EPSILON);
         assert_eq!(pixels(&look.pixels).level, Level::Ok);
-        let found = set(&digits);
+        let model = |classes| {
+            ModelConfig::Unet(UnetSection {
+                classes,
+                ..UnetSection::default()
+            })
+        };
+        let found = set(&digits, &model(None));
         assert!(found[0].text.contains("1797 images of 1×8×8"), "{found:?}");
+        let untold = |found: &[Finding]| found.iter().any(|one| one.text.contains("model.classes"));
+        assert!(untold(&found));
+        assert!(!untold(&set(&digits, &model(Some(Classes::Count(10))))));
     }
 }

@@ -14,7 +14,10 @@ const MUCH_PADDING: f64 = 1.5;
 pub fn check(model: &ModelConfig, figures: &Cost, shape: ModelShape) -> Vec<Finding> {
     let groups = match model {
         ModelConfig::Unet(section) => Some(section.groups),
-        ModelConfig::Plain(_) => None,
+        ModelConfig::Plain(_)
+        | ModelConfig::Given(_)
+        | ModelConfig::Edm(_)
+        | ModelConfig::Edm2(_) => None,
     };
     let mut found = vec![
         size(figures),
@@ -146,6 +149,7 @@ mod tests {
             learned_variance: false,
             self_condition: false,
             steps: 10,
+            condition: Default::default(),
         };
         check(&model, &Cost::of(&model, shape).unwrap(), shape)
     }

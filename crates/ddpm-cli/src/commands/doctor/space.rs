@@ -107,7 +107,9 @@ fn what_to_lower(estimate: &MemoryEstimate, config: &Config, total: u128) -> Str
     } else {
         let lower = "lower `train.batch` or `data.size`, or raise `train.accumulate`";
         match (&config.model, config.train.recompute) {
-            (ModelConfig::Unet(_), false) => format!("{lower}, or set `train.recompute` = true"),
+            (ModelConfig::Unet(_) | ModelConfig::Given(_), false) => {
+                format!("{lower}, or set `train.recompute` = true")
+            }
             _ => lower.to_owned(),
         }
     }

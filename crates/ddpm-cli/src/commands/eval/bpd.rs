@@ -149,7 +149,9 @@ fn data(args: &BpdArgs, path: &Path, opened: &OpenedModel) -> Result<DataConfig>
         .ancestors()
         .take(3)
         .map(|folder| folder.join("config.toml"));
-    let own = own.into_iter().find(|file| file.is_file());
+    let own = own
+        .into_iter()
+        .find(|file| file.is_file() && opened.imported.is_none());
     let mut data = match (&args.data, own) {
         (None, Some(file)) => recipe::read(Some(&file), &set, None)?.config.data,
         (None, None) => {

@@ -1,11 +1,14 @@
 //! What the arguments of `ddpm sample` ask for, checked against the model.
 
+use std::path::Path;
+
 use anyhow::Result;
 use ddpm_diffusion::{Plan, SampleConfig, Sampler};
 use ddpm_model::OpenedModel;
+use ddpm_store::checkpoint::Weights;
 use ddpm_unet::{Conditioning, Cost, Model, UnetError};
 
-use crate::args::SampleArgs;
+use crate::args::SamplingArgs;
 use crate::exit::UsageError;
 use crate::{recipe, words};
 
@@ -18,57 +21,72 @@ const MUCH_SIGNAL: f64 = 0.1;
 /// Numbers of images that no model could mean.
 ///
 /// # Errors   [`UsageError`]
-pub fn check_counts(args: &SampleArgs) -> Result<(), UsageError> {
+pub fn check_counts(n: Option<usize>, batch: Option<usize>) -> Result<(), UsageError> {
     let refuse = |text: String| Err(UsageError(text));
-    if let Some(n) = args.n.filter(|n| !(1..=MAX_IMAGES).contains(n)) {
+    if let Some(n) = n.filter(|n| !(1..=MAX_IMAGES).contains(n)) {
         return refuse(format!("--n {n}: must be between 1 and {MAX_IMAGES}"));
     }
-    if args.batch == Some(0) {
-        return refuse("--batch 0: must be at least 1".into());
+    match batch {
+        Some(0) => refuse("--batch 0: must be at least 1".into()),
+        _ => Ok(()),
     }
-    if args.first > u64::from(u32::MAX) {
-        return refuse(format!(
-            "--first {}: must be at most {}",
-            args.first,
-            u32::MAX
-        ));
-    }
-    Ok(())
 }
 
-/// The size of the images, with a warning if the network has learned quite another one, and its figures.
+/// A number of the first image that no set has.
+///
+/// # Errors   [`UsageError`]
+pub fn check_first(first: u64) -> Result<(), UsageError> {
+    match first > u64::from(u32::MAX) {
+        true => Err(UsageError(format!(
+            "--first {first}: must be at most {}",
+            u32::MAX
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// The size of the images, with a warning if the network has learned quite another one, and its figures. `option` is
+/// what says it.
 ///
 /// # Errors   [`UsageError`] if nobody says the size or the network cannot draw it
 pub fn size(
+    option: &str,
     asked: Option<[usize; 2]>,
     opened: &OpenedModel,
 ) -> Result<([usize; 2], Cost), UsageError> {
     let size = asked.or(opened.size).ok_or_else(|| {
-        UsageError("this model does not say its image size; give it with --size 32".into())
+        UsageError(format!(
+            "this model does not say its image size; give it with {option} 32"
+        ))
     })?;
     let [height, width] = size;
-    let cannot = |why: String| UsageError(format!("--size {height}x{width}: {why}"));
+    let cannot = |why: String| UsageError(format!("{option} {height}x{width}: {why}"));
+    let multiple = match &opened.model {
+        Model::Unet(unet) if !unet.pads() => unet.config().size_multiple(),
+        Model::Edm(edm) if !edm.config().pad => 1 << (edm.config().channel_mult.len() - 1),
+        Model::Edm2(edm2) if !edm2.config().pad => 1 << (edm2.config().channel_mult.len() - 1),
+        _ => 1,
+    };
+    if size.iter().any(|side| side % multiple != 0) {
+        let [up, down] = [true, false].map(|up| near(size, multiple, up));
+        let near = if up == down {
+            up
+        } else {
+            format!("{down} or {up}")
+        };
+        return Err(cannot(format!(
+            "the levels of this network divide sides by {multiple}; take {near}"
+        )));
+    }
     let figures = match &opened.model {
-        Model::Unet(unet) => {
-            let multiple = unet.config().size_multiple();
-            if !unet.pads() && size.iter().any(|side| side % multiple != 0) {
-                let [up, down] = [true, false].map(|up| near(size, multiple, up));
-                let near = if up == down {
-                    up
-                } else {
-                    format!("{down} or {up}")
-                };
-                return Err(cannot(format!(
-                    "the levels of this network divide sides by {multiple}; take {near}"
-                )));
-            }
-            Cost::of_unet(unet.config(), size)
-        }
+        Model::Unet(unet) => Cost::of_unet(unet.config(), size),
         Model::Plain(plain) => Cost::of_plain(plain.channels(), plain.features(), size),
+        Model::Edm(edm) => Cost::of_edm(edm.config(), size),
+        Model::Edm2(edm2) => Cost::of_edm2(edm2.config(), size),
     };
     let figures = figures.map_err(|error: UnetError| cannot(error.to_string()))?;
     if let Some(trained) = opened.size
-        && let Some(warning) = far(size, trained)
+        && let Some(warning) = far(option, size, trained)
     {
         tracing::warn!("{warning}");
     }
@@ -84,54 +102,26 @@ fn near(size: [usize; 2], multiple: usize, up: bool) -> String {
 }
 
 /// What is to be said of a size that is far from the one that was learned.
-fn far(size: [usize; 2], trained: [usize; 2]) -> Option<String> {
+fn far(option: &str, size: [usize; 2], trained: [usize; 2]) -> Option<String> {
     let is_far = |(side, trained): (&usize, &usize)| *side > 2 * trained || 2 * side < *trained;
     size.iter().zip(&trained).any(is_far).then(|| {
         format!(
-            "--size {}x{}: the network was trained on images of {}x{}, and what it draws at more than twice or \
+            "{option} {}x{}: the network was trained on images of {}x{}, and what it draws at more than twice or \
              less than half of a side seldom makes sense",
             size[0], size[1], trained[0], trained[1]
         )
     })
 }
 
-/// The class of all images.
-///
-/// # Errors   [`UsageError`] if the network has none of that number, or takes none
-pub fn class(asked: Option<usize>, conditioning: Conditioning) -> Result<Option<i64>, UsageError> {
-    let refuse = |text: String| Err(UsageError(text));
-    match (conditioning, asked) {
-        (Conditioning::None, None) => Ok(None),
-        (Conditioning::None, Some(class)) => refuse(format!(
-            "--class {class}: this network has no classes; leave --class out"
-        )),
-        (Conditioning::Embedding, _) => refuse(
-            "this network takes ready-made embeddings as classes, which `sample` has no option for"
-                .into(),
-        ),
-        (Conditioning::Classes(count), None) => refuse(format!(
-            "this network is class-conditional; choose with --class 0 to {}",
-            count.saturating_sub(1)
-        )),
-        (Conditioning::Classes(count), Some(class)) if class >= count => refuse(format!(
-            "--class {class}: this network has the classes 0 to {}",
-            count.saturating_sub(1)
-        )),
-        (Conditioning::Number, None) => {
-            refuse("this network is class-conditional; choose with --class".into())
-        }
-        (_, Some(class)) => match i64::try_from(class) {
-            Ok(class) => Ok(Some(class)),
-            Err(_) => refuse(format!("--class {class}: must be at most {}", i64::MAX)),
-        },
-    }
-}
-
 /// What the options make of the model's own way of sampling: `[sample]` of its configuration, with another sampler or
 /// spacing, and what `--set` says.
 ///
 /// # Errors   [`UsageError`] naming the option
-pub fn sampling(args: &SampleArgs, own: &SampleConfig) -> Result<SampleConfig, UsageError> {
+pub fn sampling(
+    args: &SamplingArgs,
+    guidance: Option<f64>,
+    own: &SampleConfig,
+) -> Result<SampleConfig, UsageError> {
     let mut config = own.clone();
     if let Some(name) = &args.sampler
         && name != own.sampler.name()
@@ -155,6 +145,9 @@ pub fn sampling(args: &SampleArgs, own: &SampleConfig) -> Result<SampleConfig, U
     if let Some(name) = &args.spacing {
         set.push(format!("sample.spacing={name}"));
     }
+    if let Some(scale) = guidance {
+        set.push(format!("sample.guidance.scale={scale}"));
+    }
     if let Some(eta) = args.eta {
         check_eta(eta, &config.sampler)?;
         set.push(format!("sample.sampler.eta={eta}"));
@@ -167,6 +160,62 @@ pub fn sampling(args: &SampleArgs, own: &SampleConfig) -> Result<SampleConfig, U
     match set.is_empty() {
         true => Ok(config),
         false => recipe::sampling(&config, &set),
+    }
+}
+
+/// The worse network that guidance leads away from.
+///
+/// # Errors   those of opening it; [`UsageError`] if its output means something else, or its images are of another shape
+pub fn guide(
+    by: Option<&Path>,
+    weights: Option<Weights>,
+    opened: &OpenedModel,
+    config: &SampleConfig,
+) -> Result<Option<OpenedModel>> {
+    let refuse = |text: String| Err(UsageError(text).into());
+    let guided = config.guidance.is_some_and(|guidance| guidance.is_on());
+    let Some(path) = by else {
+        return match (guided, opened.model.conditioning()) {
+            (true, Conditioning::Classes { null: None, .. } | Conditioning::Number) => refuse(
+                "guidance: this network has no class that stands for none; train with condition.dropout above 0, or \
+                 name a worse network with --guide-by"
+                    .into(),
+            ),
+            (true, Conditioning::None) if opened.condition.columns.is_empty() => refuse(
+                "guidance: this network is told no classes, so there is nothing to lead away from; leave --guidance \
+                 out, or name a worse network with --guide-by"
+                    .into(),
+            ),
+            _ => Ok(None),
+        };
+    };
+    if !guided {
+        return refuse(format!(
+            "--guide-by {}: has no effect without --guidance above 1; add --guidance 2",
+            path.display()
+        ));
+    }
+    let guide = OpenedModel::open(path, weights, &opened.device)?;
+    let differs = [
+        (
+            "process",
+            guide.process != opened.process || guide.schedule != opened.schedule,
+        ),
+        ("prediction", guide.meaning != opened.meaning),
+        ("channels", guide.channels != opened.channels),
+        (
+            "classes",
+            guide.model.conditioning() != opened.model.conditioning(),
+        ),
+    ];
+    match differs.iter().find(|(_, differs)| *differs) {
+        None => Ok(Some(guide)),
+        Some((what, _)) => refuse(format!(
+            "--guide-by {}: its {what} is not that of {}; name an earlier checkpoint of the same run, or a smaller \
+             network trained in the same way",
+            path.display(),
+            opened.path.display()
+        )),
     }
 }
 
@@ -219,9 +268,13 @@ mod tests {
             ([32, 15], true),
             ([32, 32], false),
         ] {
-            assert_eq!(far(size, [32, 32]).is_some(), expected, "{size:?}");
+            assert_eq!(
+                far("--size", size, [32, 32]).is_some(),
+                expected,
+                "{size:?}"
+            );
         }
-        let said = far([128, 32], [32, 32]).unwrap();
+        let said = far("--size", [128, 32], [32, 32]).unwrap();
         assert!(
             said.contains("128x32") && said.contains("images of 32x32"),
             "{said}"
@@ -241,7 +294,7 @@ mod tests {
         let Command::Sample(args) = cli.command else {
             unreachable!("it is sample")
         };
-        sampling(&args, own).map_err(|error| error.to_string())
+        sampling(&args.sampling, args.guidance, own).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -279,23 +332,6 @@ mod tests {
         ] {
             let refused = asked(&own, options).unwrap_err();
             assert!(refused.contains(words), "{options:?}: {refused}");
-        }
-    }
-
-    #[test]
-    fn classes_are_checked() {
-        for (asked, conditioning, expected) in [
-            (None, Conditioning::None, Some(None)),
-            (Some(0), Conditioning::None, None),
-            (Some(9), Conditioning::Classes(10), Some(Some(9))),
-            (Some(10), Conditioning::Classes(10), None),
-            (None, Conditioning::Classes(10), None),
-            (Some(7), Conditioning::Number, Some(Some(7))),
-            (Some(usize::MAX), Conditioning::Number, None),
-            (None, Conditioning::Number, None),
-            (Some(1), Conditioning::Embedding, None),
-        ] {
-            assert_eq!(class(asked, conditioning).ok(), expected, "{asked:?}");
         }
     }
 

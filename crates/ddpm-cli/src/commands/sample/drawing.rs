@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Result;
 use burn::tensor::Device;
 use ddpm_diffusion::{Plan, Progress as State};
-use ddpm_model::{OpenedModel, image_batch};
-use ddpm_store::images::{Animation, GridBuilder, Numbered, save_animation};
+use ddpm_model::{OpenedModel, Told, image_batch};
+use ddpm_store::images::{Animation, Grid, GridBuilder, Numbered, save_animation};
 use ddpm_store::{GridOptions, ImageBatch};
-use ddpm_unet::Precision;
+use ddpm_unet::{Model, Precision};
 
 use super::outputs::{FRAMES, Outputs};
 use crate::terminal::{self, Progress, Update};
@@ -24,7 +24,9 @@ pub struct Drawing<'a> {
     pub opened: &'a OpenedModel,
     pub plan: &'a Plan,
     pub size: [usize; 2],
-    pub class: Option<i64>,
+    pub told: &'a Told,
+    /// A worse network that guidance leads away from.
+    pub guide: Option<&'a Model>,
     pub seed: u64,
     /// The number of the first image in the seed's set.
     pub first: u64,
@@ -60,7 +62,8 @@ impl Drawing<'_> {
             model: &self.opened.model,
             plan: self.plan,
             image: [self.opened.channels, self.size[0], self.size[1]],
-            class: self.class,
+            told: self.told,
+            guide: self.guide,
             seed: self.seed,
             first: self.first,
             n: self.n,
@@ -113,23 +116,18 @@ impl Drawing<'_> {
             GridBuilder::new([count, self.opened.channels, height, width], options)
         };
         let frames = match &outputs.animation {
-            Some(file) => vec![builder(file.shown, GridOptions::default())?; frames(steps)],
+            Some(file) => vec![builder(file.shown, outputs.options())?; frames(steps)],
             None => Vec::new(),
-        };
-        let small = GridOptions {
-            min_tile: 1,
-            padding: 1,
-            ..GridOptions::default()
         };
         Ok(Copies {
             grid: match &outputs.grid {
-                Some(file) => Some(builder(file.shown, GridOptions::default())?),
+                Some(file) => Some(builder(file.shown, outputs.options())?),
                 None => None,
             },
             frames,
             // A picture too large to show is no reason to fail: the files are what counts.
             terminal: match show && terminal::colours().is_some() {
-                true => builder(self.n.min(IN_TERMINAL), small).ok(),
+                true => builder(self.n.min(IN_TERMINAL), SMALL).ok(),
                 false => None,
             },
         })
@@ -165,19 +163,34 @@ impl Copies {
 
     fn finish(self, outputs: &Outputs) -> Result<()> {
         if let Some((grid, file)) = self.grid.zip(outputs.grid.as_ref()) {
-            grid.finish().save(&file.path, file.format)?;
+            let grid = grid
+                .finish()
+                .with_row_labels(outputs.row_labels(file.shown))?;
+            grid.save(&file.path, file.format)?;
         }
         if let Some(file) = &outputs.animation {
             let frames: Vec<_> = self.frames.into_iter().map(GridBuilder::finish).collect();
             save_animation(&file.path, &frames, Animation::default(), file.format)?;
         }
-        if let Some(grid) = self.terminal.map(GridBuilder::finish)
-            && let Some(picture) =
-                terminal::Picture::new(&grid.pixels, grid.width, grid.height, grid.channels)
-        {
-            terminal::show(&picture.draw(terminal::colours(), terminal::columns()));
+        if let Some(grid) = self.terminal {
+            show(&grid.finish());
         }
         Ok(())
+    }
+}
+
+/// Images of the picture in the terminal, without enlarging.
+pub const SMALL: GridOptions = GridOptions {
+    columns: None,
+    min_tile: 1,
+    padding: 1,
+};
+
+/// Shows a picture in the terminal.
+pub fn show(grid: &Grid) {
+    let picture = terminal::Picture::new(&grid.pixels, grid.width, grid.height, grid.channels);
+    if let Some(picture) = picture {
+        terminal::show(&picture.draw(terminal::colours(), terminal::columns()));
     }
 }
 

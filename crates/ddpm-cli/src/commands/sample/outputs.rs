@@ -28,6 +28,8 @@ pub struct Outputs {
     pub grid: Option<Picture<PictureFormat>>,
     /// The animation.
     pub animation: Option<Picture<AnimationFormat>>,
+    /// Images a row, and the words beside the rows, where rows mean something.
+    pub rows: Option<(usize, Vec<String>)>,
 }
 
 /// One file that shows images.
@@ -37,6 +39,8 @@ pub struct Picture<Format> {
     pub path: PathBuf,
     /// By its ending.
     pub format: Format,
+    /// The option that names it.
+    pub option: &'static str,
     /// How many of the images it shows.
     pub shown: usize,
 }
@@ -57,26 +61,54 @@ impl Outputs {
             (None, Some(folder)) => beside(folder)?,
             (None, None) => None,
         };
+        let grid = grid.map(|path| ("--grid", path));
+        Self::of(folder, grid, args.animate.clone())
+    }
+
+    /// These places, the grid with the option that names it.
+    ///
+    /// # Errors   as [`Outputs::plan`]
+    pub fn of(
+        folder: Option<PathBuf>,
+        grid: Option<(&'static str, PathBuf)>,
+        animation: Option<PathBuf>,
+    ) -> Result<Self> {
+        let animation = animation.map(|path| picture("--animate", path, animation_format));
         let outputs = Self {
-            grid: grid.map(|path| picture(path, grid_format)).transpose()?,
-            animation: args
-                .animate
-                .clone()
-                .map(|path| picture(path, animation_format))
+            grid: grid
+                .map(|(option, path)| picture(option, path, |path| grid_format(option, path)))
                 .transpose()?,
+            animation: animation.transpose()?,
             folder,
+            rows: None,
         };
         outputs.check_places()?;
         Ok(outputs)
     }
 
+    /// How a grid is laid out.
+    pub fn options(&self) -> GridOptions {
+        GridOptions {
+            columns: self.rows.as_ref().map(|(columns, _)| *columns),
+            ..GridOptions::default()
+        }
+    }
+
+    /// The words beside the rows of a grid that shows so many images.
+    pub fn row_labels(&self, shown: usize) -> &[String] {
+        match &self.rows {
+            Some((columns, words)) => &words[..shown.div_ceil(*columns).min(words.len())],
+            None => &[],
+        }
+    }
+
     fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let grid = self.grid.iter().map(|grid| ("--grid", grid.path.as_path()));
-        let animation = self
-            .animation
+        let grid = self
+            .grid
             .iter()
-            .map(|file| ("--animate", file.path.as_path()));
-        grid.chain(animation)
+            .map(|file| (file.option, file.path.as_path()));
+        let animation = self.animation.iter();
+        grid.chain(animation.map(|file| (file.option, file.path.as_path())))
     }
 
     fn check_places(&self) -> Result<(), UsageError> {
@@ -124,7 +156,7 @@ impl Outputs {
         image: [usize; 3],
         frames: usize,
     ) -> Result<usize, UsageError> {
-        let options = GridOptions::default();
+        let options = self.options();
         let [channels, height, width] = image;
         let shape = |count: usize| [count, channels, height, width];
         let most = |pixels: usize| options.most(shape(MOST_IN_GRID), pixels);
@@ -177,10 +209,11 @@ impl Outputs {
     /// # Errors   [`UsageError`] for sides that a format has not
     pub fn check_sides(&mut self, image: [usize; 3], named: bool) -> Result<(), UsageError> {
         let [channels, height, width] = image;
-        let size = |shown| GridOptions::default().size([shown, channels, height, width]);
+        let options = self.options();
+        let size = |shown| options.size([shown, channels, height, width]);
         if let Some(file) = &self.grid {
             let checked = check_sides(
-                "--grid",
+                file.option,
                 &file.path,
                 size(file.shown),
                 file.format.longest_side(),
@@ -195,7 +228,7 @@ impl Outputs {
         }
         match &self.animation {
             Some(file) => check_sides(
-                "--animate",
+                file.option,
                 &file.path,
                 size(file.shown),
                 file.format.longest_side(),
@@ -251,39 +284,48 @@ impl Outputs {
 /// The grid of a folder lies beside it, so that the folder holds nothing but the images.
 ///
 /// # Errors   [`UsageError`] if something of somebody else has that name
-fn beside(folder: &Path) -> Result<Option<PathBuf>> {
+pub fn beside(folder: &Path) -> Result<Option<PathBuf>> {
     let Some(name) = folder.file_name() else {
         return Ok(None);
     };
     let mut name = name.to_owned();
     name.push(".png");
     let path = folder.with_file_name(name);
-    if path.exists() && !is_ours(&path)? {
-        return Err(UsageError(format!(
-            "{}: the grid would go here, beside the folder, but this file is not of this program; name another with \
-             --grid",
-            path.display()
-        ))
-        .into());
-    }
+    free(&path, "the grid would go here, beside the folder", "--grid")?;
     Ok(Some(path))
 }
 
+/// Makes sure that a place which nobody has named holds nothing of somebody else.
+///
+/// # Errors   [`UsageError`] with `why` something would go there and the `option` that names another place
+pub fn free(path: &Path, why: &str, option: &str) -> Result<()> {
+    match path.exists() && !is_ours(path)? {
+        true => Err(UsageError(format!(
+            "{}: {why}, but this file is not of this program; name another with {option}",
+            path.display()
+        ))
+        .into()),
+        false => Ok(()),
+    }
+}
+
 fn picture<Format>(
+    option: &'static str,
     path: PathBuf,
     format: impl Fn(&Path) -> Result<Format, UsageError>,
 ) -> Result<Picture<Format>, UsageError> {
     Ok(Picture {
         format: format(&path)?,
         path,
+        option,
         shown: 0,
     })
 }
 
-fn grid_format(path: &Path) -> Result<PictureFormat, UsageError> {
+fn grid_format(option: &str, path: &Path) -> Result<PictureFormat, UsageError> {
     PictureFormat::of(path).ok_or_else(|| {
         UsageError(format!(
-            "--grid {}: the ending says the format; write {}",
+            "{option} {}: the ending says the format; write {}",
             path.display(),
             PictureFormat::ENDINGS
         ))

@@ -24,6 +24,14 @@ pub fn find_resumed(args: &TrainArgs) -> Result<Option<RunDir>> {
         ))
         .into());
     }
+    if let Some(init) = &args.config.init {
+        return Err(UsageError(format!(
+            "--init {}: a resumed run goes on with its own weights; leave --init out, or start a new run without \
+             --resume",
+            init.display()
+        ))
+        .into());
+    }
     match &args.run {
         Some(path) => Ok(Some(RunDir::open(path)?)),
         None => {
@@ -47,6 +55,7 @@ pub fn find_resumed(args: &TrainArgs) -> Result<Option<RunDir>> {
 /// its configuration so far.
 pub fn refuse_another_run(run: &RunDir, recipe: &mut Recipe) -> Result<Config> {
     let was = recipe::read(Some(&run.config_toml()), &[], None)?.config;
+    recipe.keep_init_of(&was);
     recipe.keep_attention_of(&was);
     let config = &recipe.config;
     let (identity, rest): (Vec<_>, Vec<_>) = differences(&was, config)

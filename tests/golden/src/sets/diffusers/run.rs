@@ -36,23 +36,8 @@ pub(super) struct Inputs<'a> {
 /// # Errors   for a sampler that refuses the case, and another number of calls than ours are comparable with
 pub(super) fn run(choice: &Choice, inputs: Inputs<'_>) -> anyhow::Result<f64> {
     let plan = choice.sample.plan(&choice.process, choice.meaning)?;
-    let network = |x: Tensor<4>, time: Tensor<1>, _: &Condition| {
-        let time = time
-            .into_data()
-            .iter::<f64>()
-            .next()
-            .context("a batch without images")?;
-        let sign = if choice.negated { -1.0 } else { 1.0 };
-        let output = at_each(&x, |x| sign * (inputs.network)(x, time))?;
-        match choice.meaning.variance {
-            VarianceOutput::None => anyhow::Ok(output),
-            VarianceOutput::Range | VarianceOutput::Log => {
-                let variance = at_each(&x, |x| (inputs.variance)(x, time))?;
-                Ok(Tensor::cat(vec![output, variance], 1))
-            }
-        }
-    };
-    let legs = plan.grid().legs();
+    let network = network(choice, inputs.network, inputs.variance);
+    let legs = plan.legs();
     let first = legs[0].from.level;
     let start_scale = match (explodes(choice), inputs.first_sigma) {
         // Of our own σ: theirs is of float32, and the start must fit the level.
@@ -65,11 +50,9 @@ pub(super) fn run(choice: &Choice, inputs: Inputs<'_>) -> anyhow::Result<f64> {
         series: inputs.noise,
         index: &in_order,
     };
-    let denoiser = Told {
-        inner: &*plan.denoiser(&network),
-        choice,
-    };
-    let done = trace(&denoiser, &plan, start, noise)?;
+    let inner = plan.denoiser(&network, Default::default())?;
+    let denoiser = told(&*inner, choice);
+    let done = trace(&denoiser, &plan, start, Condition::default(), noise)?;
     let call = |leg| call(&plan, leg);
     done.difference(legs, inputs.expected, call, |leg| match explodes(choice) {
         true => leg.to.level.signal,
@@ -77,8 +60,41 @@ pub(super) fn run(choice: &Choice, inputs: Inputs<'_>) -> anyhow::Result<f64> {
     })
 }
 
+/// A network in closed form, as a case's scheduler hands things over.
+pub(in super::super) fn network(
+    choice: &Choice,
+    output: Pixel,
+    variance: Pixel,
+) -> impl Fn(Tensor<4>, Tensor<1>, &Condition) -> anyhow::Result<Tensor<4>> + use<> {
+    let sign = if choice.negated { -1.0 } else { 1.0 };
+    let learned = choice.meaning.variance;
+    move |x, time, _| {
+        let time = time
+            .into_data()
+            .iter::<f64>()
+            .next()
+            .context("a batch without images")?;
+        let output = at_each(&x, |x| sign * output(x, time))?;
+        match learned {
+            VarianceOutput::None => Ok(output),
+            VarianceOutput::Range | VarianceOutput::Log => {
+                let variance = at_each(&x, |x| variance(x, time))?;
+                Ok(Tensor::cat(vec![output, variance], 1))
+            }
+        }
+    }
+}
+
+/// The same denoiser whose network is told what theirs is.
+pub(in super::super) fn told<'a>(
+    inner: &'a dyn Denoiser,
+    choice: &'a Choice,
+) -> impl Denoiser + 'a {
+    Told { inner, choice }
+}
+
 /// Whether their x is ours beside a signal of 1: that of the classes that come from k-diffusion.
-fn explodes(choice: &Choice) -> bool {
+pub(in super::super) fn explodes(choice: &Choice) -> bool {
     let sampler = matches!(
         choice.sample.sampler,
         Sampler::Euler(_)
@@ -90,6 +106,7 @@ fn explodes(choice: &Choice) -> bool {
     );
     sampler && matches!(choice.process, Process::Discrete(_))
 }
+
 /// A level with a trace of signal, if there is none.
 fn traced(level: Level) -> Level {
     match level.signal == 0.0 {
@@ -128,10 +145,10 @@ impl Denoiser for Told<'_> {
 }
 
 /// The call of `step` that ends a leg, from 0.
-fn call(plan: &Plan, leg: usize) -> usize {
+pub(in super::super) fn call(plan: &Plan, leg: usize) -> usize {
     match plan.sampler() {
         Sampler::Heun(_) | Sampler::Dpm2(_) | Sampler::Dpm2Ancestral(_) => {
-            let legs = plan.grid().legs();
+            let legs = plan.legs();
             // One that leads to the image has no second call.
             let once = |leg: &&Leg| leg.to.level.is_clean();
             2 * leg + 1 - legs[..=leg].iter().filter(once).count()

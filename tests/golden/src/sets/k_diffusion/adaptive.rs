@@ -45,7 +45,7 @@ pub(super) fn adaptive(source: &Source, name: &str, case: &mut Keys) -> anyhow::
         index: &in_order,
     };
     let start = source.tensor("z")?.images(DType::F64)? * plan.start_scale();
-    let done = trace(&denoiser, &plan, start, noise)?;
+    let done = trace(&denoiser, &plan, start, Default::default(), noise)?;
     // Every step asks as often as its order says; one that is made again begins where the last one did.
     let begun: Vec<f64> = done.sigmas().into_iter().step_by(adaptive.order).collect();
     let again = begun.windows(2).filter(|pair| pair[0] == pair[1]).count();

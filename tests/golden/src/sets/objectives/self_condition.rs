@@ -149,6 +149,7 @@ pub(super) fn sampled(
         &plan,
         start.images(DType::F32)?,
         Condition::default(),
+        Default::default(),
         &mut no_noise,
         &mut watch,
     )?;

@@ -24,6 +24,10 @@ pub(super) fn check(path: &Path, network: &NetworkSettings) -> Result<()> {
         let supported = "a range between two variances: diffusers has no other learned one";
         return refuse("objective.variance", json!("log"), supported);
     }
+    if let Some(told) = network.schedule.network_steps {
+        let supported = "unset: diffusers tells a network of the steps themselves";
+        return refuse("schedule.network_steps", json!(told), supported);
+    }
     let (known, supported): (&[Prediction], _) = match network.process {
         ProcessConfig::Discrete {} => (
             &[Prediction::Eps, Prediction::X0, Prediction::V],

@@ -7,37 +7,43 @@ use std::path::Path;
 use anyhow::Context;
 
 /// Images of one size, each a row of pixels in [-1, 1].
-pub(super) struct Pixels(Vec<Vec<f64>>);
+pub(crate) struct Pixels(Vec<Vec<f64>>);
 
 /// How near some images are to others.
-pub(super) struct Cost {
+pub(crate) struct Cost {
     /// The unbiased squared discrepancy of the kernel (x·y/d + 1)³ (Bińkowski et al. 2018, section 4), of pixels.
-    pub(super) kernel: f64,
+    pub(crate) kernel: f64,
     /// The root of the mean squared difference of a pixel to the nearest image, averaged.
-    pub(super) nearest: f64,
+    pub(crate) nearest: f64,
 }
 
-/// The digits that the recipes are trained on.
-pub(super) fn digits(root: &Path) -> anyhow::Result<Pixels> {
+/// The digits that the recipes are trained on, and which each is.
+pub(crate) fn digits(root: &Path) -> anyhow::Result<(Pixels, Vec<usize>)> {
     let path = root.join("crates/ddpm-data/data/digits.csv.gz");
     let file = fs::File::open(&path).with_context(|| path.display().to_string())?;
     let mut text = String::new();
     flate2::read::GzDecoder::new(file).read_to_string(&mut text)?;
-    let pixels = |line: &str| {
-        let numbers = line.split(',').take(64);
-        let pixel = |ink: &str| Ok(ink.parse::<f64>()? / 8.0 - 1.0);
-        numbers.map(pixel).collect::<anyhow::Result<Vec<f64>>>()
-    };
-    Ok(Pixels(
-        text.lines().map(pixels).collect::<anyhow::Result<_>>()?,
-    ))
+    let mut images = Vec::new();
+    let mut classes = Vec::new();
+    for line in text.lines() {
+        let mut numbers: Vec<&str> = line.split(',').collect();
+        let class = numbers.pop().context("a digit without its class")?;
+        let pixel = |ink: &&str| Ok(ink.parse::<f64>()? / 8.0 - 1.0);
+        images.push(numbers.iter().map(pixel).collect::<anyhow::Result<_>>()?);
+        classes.push(class.parse()?);
+    }
+    Ok((Pixels(images), classes))
 }
 
-/// All PNGs of a folder.
-pub(super) fn folder(path: &Path) -> anyhow::Result<Pixels> {
+/// All PNGs of a folder, in the order of their names.
+pub(crate) fn folder(path: &Path) -> anyhow::Result<Pixels> {
     let mut images = Vec::new();
-    for entry in fs::read_dir(path).with_context(|| path.display().to_string())? {
-        let path = entry?.path();
+    let entries = fs::read_dir(path).with_context(|| path.display().to_string())?;
+    let mut paths = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    paths.sort();
+    for path in paths {
         if path.extension().is_some_and(|extension| extension == "png") {
             let picture = image::open(&path)?.into_luma8();
             images.push(
@@ -53,13 +59,31 @@ pub(super) fn folder(path: &Path) -> anyhow::Result<Pixels> {
 
 impl Pixels {
     /// Every second image, and the others.
-    pub(super) fn halves(&self) -> (Self, Self) {
+    pub(crate) fn halves(&self) -> (Self, Self) {
         let every_second = |first| Self(self.0.iter().skip(first).step_by(2).cloned().collect());
         (every_second(0), every_second(1))
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Which of `real` each is nearest to.
+    pub(crate) fn nearest(&self, real: &Self) -> Vec<usize> {
+        let distance =
+            |x: &[f64], y: &[f64]| -> f64 { x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum() };
+        let nearest = |x: &Vec<f64>| {
+            let distances = real.0.iter().map(|y| distance(x, y)).enumerate();
+            distances
+                .min_by(|a, b| a.1.total_cmp(&b.1))
+                .map_or(0, |(index, _)| index)
+        };
+        self.0.iter().map(nearest).collect()
+    }
+
     /// How near these are to `real`.
-    pub(super) fn beside(&self, real: &Self) -> Cost {
+    pub(crate) fn beside(&self, real: &Self) -> Cost {
         let squares = |x: &[f64], y: &[f64]| {
             let squares = x.iter().zip(y).map(|(x, y)| (x - y) * (x - y));
             squares.sum::<f64>() / x.len() as f64

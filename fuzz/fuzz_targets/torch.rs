@@ -1,0 +1,3 @@
+#![no_main]
+
+ddpm_fuzz::target!(Torch);
