@@ -39,6 +39,14 @@ pub fn condition_shape(
             expected: "a column of numbers that the images have; these have none".to_owned(),
         });
     }
+    // A run draws samples, which nothing gives pictures to.
+    if config.condition.kind.is_some() {
+        return Err(TrainError::Config {
+            key: "condition.kind",
+            got: "set".to_owned(),
+            expected: "unset: runs and `ddpm sample` draw from no picture".to_owned(),
+        });
+    }
     let numbers = config.condition.numbers();
     Ok(ConditionShape {
         classes,

@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::config::{ConditionConfig, PictureKind};
+use crate::editing::resize_bilinear;
 
 impl ConditionConfig {
     /// The picture of an image that is known, as training has it; none if images are not made from pictures.
@@ -14,7 +15,7 @@ impl ConditionConfig {
         Some(match self.kind? {
             PictureKind::LowResolution => {
                 let small = shrink(x0, self.factor.unwrap_or(1));
-                enlarge(&small, [height, width])
+                resize_bilinear(&small, [height, width])
             }
             PictureKind::Gray => gray(x0),
         })
@@ -34,28 +35,6 @@ pub fn shrink(x: &Tensor<4>, factor: usize) -> Tensor<4> {
         })
     };
     resample(x, means)
-}
-
-/// Brought to another size, linearly between the centres of pixels and without smoothing (guided-diffusion's
-/// `SuperResModel`: `interpolate(mode="bilinear")`, corners not aligned).
-///
-/// # Shapes   `[batch, channels, height, width]` -> `[batch, channels, size]`
-#[must_use]
-pub fn enlarge(x: &Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-    let mut sizes = size.into_iter();
-    resample(x, |side| {
-        let to = sizes.next().unwrap_or(side);
-        Weights::of(to, side, |at| {
-            let centre = (at as f64 + 0.5) * side as f64 / to as f64 - 0.5;
-            let centre = centre.clamp(0.0, (side - 1) as f64);
-            let below = centre.floor();
-            let above = (below as usize + 1).min(side - 1);
-            vec![
-                (below as usize, 1.0 - (centre - below)),
-                (above, centre - below),
-            ]
-        })
-    })
 }
 
 /// Brightness (ITU-R BT.601), and alpha as it is.
@@ -98,7 +77,7 @@ impl Weights {
 }
 
 /// Rows, then columns, as products with the weights that `weights` makes for each side.
-fn resample(x: &Tensor<4>, mut weights: impl FnMut(usize) -> Weights) -> Tensor<4> {
+fn resample(x: &Tensor<4>, weights: impl Fn(usize) -> Weights) -> Tensor<4> {
     let [batch, channels, height, width] = x.dims();
     let device = x.device();
     let (rows, columns) = (weights(height), weights(width));
@@ -132,9 +111,9 @@ mod tests {
     fn means_of_squares_and_what_lies_between_them() {
         let x = images(&[0.0, 2.0, 4.0, 2.0, 4.0, 6.0], [1, 1, 2, 3]);
         assert_eq!(values(shrink(&x, 2)), [2.0, 5.0]);
-        let wide = enlarge(&images(&[0.0, 4.0], [1, 1, 1, 2]), [1, 4]);
+        let wide = resize_bilinear(&images(&[0.0, 4.0], [1, 1, 1, 2]), [1, 4]);
         assert_eq!(values(wide), [0.0, 1.0, 3.0, 4.0]);
-        let tall = enlarge(&images(&[0.0, 4.0], [1, 1, 2, 1]), [4, 1]);
+        let tall = resize_bilinear(&images(&[0.0, 4.0], [1, 1, 2, 1]), [4, 1]);
         assert_eq!(values(tall), [0.0, 1.0, 3.0, 4.0]);
     }
 
