@@ -46,7 +46,7 @@ fn of_ddpm(shown: &Shown) -> Option<Vec<String>> {
 /// A folder as a user of the commands has it: the recipes, photos, a run.
 fn at_home() -> Sandbox {
     let place = Sandbox::new();
-    for folder in ["configs", "configs/data"] {
+    for folder in ["configs", "configs/data", "configs/data/sprites"] {
         fs::create_dir(place.path(folder)).unwrap();
         for entry in fs::read_dir(repository().join(folder)).unwrap() {
             let path = entry.unwrap().path();
@@ -88,6 +88,24 @@ fn at_home() -> Sandbox {
         place
             .train_tiny(run, &["--set", "model.classes=auto"])
             .done();
+    }
+    let size = ["--set", "data.size=4"];
+    place.train_tiny("runs/tiny", &size).done();
+    let enlarges = "condition.kind=low_resolution condition.factor=2 condition.noise=0.5";
+    let photos = "data.kind=folder data.path=photos data.size=8 data.channels=4";
+    let mut table = String::from("file_name,age\n");
+    for (age, entry) in fs::read_dir(place.path("photos")).unwrap().enumerate() {
+        let name = entry.unwrap().file_name();
+        table += &format!("{},{age}\n", name.to_string_lossy());
+    }
+    place.file("photos/labels.csv", table);
+    for (run, sets) in [
+        ("runs/large", enlarges.to_owned()),
+        ("runs/colours", format!("{photos} condition.kind=gray")),
+        ("runs/aged", format!("{photos} condition.columns=['age']")),
+    ] {
+        let sets = sets.split_whitespace().flat_map(|set| ["--set", set]);
+        place.train_tiny(run, &sets.collect::<Vec<_>>()).done();
     }
     // The latest run, which `sample` and `--resume` mean.
     let tracked = ["--set", "ema.power_function=[0.05,0.1]"];

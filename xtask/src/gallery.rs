@@ -1,5 +1,6 @@
 //! The pages of docs/ whose pictures are drawn by one command.
 
+mod editing;
 mod guidance;
 mod page;
 mod samplers;
@@ -17,7 +18,7 @@ use crate::step::say;
 #[command(
     after_help = "Trains the networks of a page below target/gallery, unless they are there from an earlier call, and
 draws its pictures. The page of samplers takes about six minutes of training for each of four processes on two cores, that
-of guidance one minute."
+of editing a quarter of an hour for each of three networks, that of guidance one minute."
 )]
 pub struct Options {
     /// Only these pages
@@ -37,6 +38,8 @@ enum Page {
     Samplers,
     /// docs/guidance.md
     Guidance,
+    /// docs/editing.md
+    Editing,
 }
 
 /// Pixels between two pictures.
@@ -53,6 +56,9 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     if asked(Page::Guidance) {
         guidance::run(&ddpm, &out, options)?;
     }
+    if asked(Page::Editing) {
+        editing::run(&ddpm, &out, options)?;
+    }
     if asked(Page::Samplers) {
         samplers::run(&ddpm, &out, options)?;
     }
@@ -60,15 +66,22 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The run of a recipe, trained now or before.
-fn trained(ddpm: &Ddpm, name: &str, recipe: &str, options: &Options) -> anyhow::Result<PathBuf> {
+/// The run of a recipe with some keys set, trained now or before.
+fn trained(
+    ddpm: &Ddpm,
+    name: &str,
+    recipe: &str,
+    sets: &[&str],
+    options: &Options,
+) -> anyhow::Result<PathBuf> {
     let steps = options.steps.map(|steps| format!("train.steps={steps}"));
+    let sets: Vec<&str> = sets.iter().copied().chain(steps.as_deref()).collect();
     let name = match options.steps {
         None => name.to_owned(),
         Some(steps) => format!("{name}-{steps}"),
     };
     let run = ddpm.target.join("gallery").join(name);
-    ddpm.train(recipe, steps.as_deref(), &run)?;
+    ddpm.train(recipe, &sets, &run)?;
     Ok(run)
 }
 

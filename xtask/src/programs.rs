@@ -55,18 +55,18 @@ impl Ddpm {
         serde_json::from_str(last).with_context(|| format!("ddpm said {last:?}"))
     }
 
-    /// Trains a recipe, perhaps with one key set, or goes on with it where it was begun before.
+    /// Trains a recipe, perhaps with some keys set, or goes on with it where it was begun before.
     ///
     /// # Errors
     /// If training fails.
-    pub fn train(&self, recipe: &str, set: Option<&str>, run: &Path) -> anyhow::Result<()> {
+    pub fn train(&self, recipe: &str, sets: &[&str], run: &Path) -> anyhow::Result<()> {
         let place = run.display().to_string();
         let mut arguments = match run.join("config.toml").is_file() {
             true => vec!["train", "--resume", "--run", &place],
             false => vec!["train", recipe, "--run", &place],
         };
         if !run.join("config.toml").is_file() {
-            arguments.extend(set.into_iter().flat_map(|set| ["--set", set]));
+            arguments.extend(sets.iter().flat_map(|set| ["--set", set]));
         }
         arguments.extend(["--device", "cpu"]);
         say(&format!("== ddpm {}", arguments.join(" ")));

@@ -47,7 +47,7 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
 /// Digits of the class that was asked for: the nearest real digit, pixel by pixel, says which each is.
 fn digits_classes(root: &Path, ddpm: &Ddpm) -> anyhow::Result<()> {
     let run = ddpm.target.join("recipes/digits-classes");
-    ddpm.train("configs/digits-classes.toml", None, &run)?;
+    ddpm.train("configs/digits-classes.toml", &[], &run)?;
     let (run, out) = (
         run.display().to_string(),
         run.join("drawn").display().to_string(),

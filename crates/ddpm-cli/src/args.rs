@@ -17,8 +17,8 @@ use ddpm_store::checkpoint::Weights;
 use ddpm_unet::Precision;
 
 pub use edit::{
-    Edit, EditArgs, EditOptions, FitName, InpaintArgs, InterpolateArgs, InvertArgs, Method,
-    OutpaintArgs, Place, TileArgs, VaryArgs,
+    ColouriseArgs, Edit, EditArgs, EditOptions, EnlargeArgs, FitName, InpaintArgs, InterpolateArgs,
+    InvertArgs, Method, OutpaintArgs, Place, TileArgs, VaryArgs,
 };
 pub use export::ExportArgs;
 pub use import::ImportArgs;
@@ -304,6 +304,10 @@ pub struct SampleArgs {
     /// network draws all of them
     #[arg(long, value_name = "CLASSES")]
     pub class: Option<String>,
+    /// The numbers of a network that was trained with condition.columns, all of them: age=30,width=0.5; without it, the
+    /// network is told none
+    #[arg(long, value_name = "NAME=NUMBER,...")]
+    pub numbers: Option<String>,
     /// How strongly images are led to their class: 1 not at all, 2 to 4 usually; more in --set guidance.rescale=0.7,
     /// guidance.interval.sigma=[0.3,5] and guidance.orthogonal=true
     #[arg(long, value_name = "SCALE")]

@@ -7,6 +7,7 @@ mod transposed;
 
 use std::path::PathBuf;
 
+use crate::columns::{Column, Columns};
 use crate::config::DataConfig;
 use crate::error::{DataError, Fault, Skipped};
 use crate::kinds::PassedOver;
@@ -32,6 +33,7 @@ pub struct Dataset {
     labels: Option<Vec<usize>>,
     num_classes: Option<usize>,
     class_names: Option<Vec<String>>,
+    columns: Columns,
     skipped: Vec<Skipped>,
     passed_over: PassedOver,
 }
@@ -171,6 +173,19 @@ impl Dataset {
     #[must_use]
     pub fn labels(&self) -> Option<&[usize]> {
         self.labels.as_deref()
+    }
+
+    /// The headings of the columns of numbers that a table beside the images has, in its order.
+    #[must_use]
+    pub fn column_names(&self) -> &[String] {
+        &self.columns.names
+    }
+
+    /// A column of numbers by its heading.
+    ///
+    /// # Errors   [`DataError::Column`] if there is none, a number is missing, or all are the same
+    pub fn column(&self, name: &str) -> Result<Column, DataError> {
+        self.columns.column(name)
     }
 
     /// The images that `on_bad = "skip"` skipped, in the order of the source.

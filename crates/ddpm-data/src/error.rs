@@ -52,6 +52,14 @@ pub enum DataError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A column of numbers that the network is to be told cannot be had.
+    #[error("condition.columns: `{name}`: {problem}")]
+    Column {
+        /// Its heading.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// Every image was bad and `on_bad = "skip"` skipped them all.
     #[error("{}: {}, the first ({}) because it {reason}; repair or replace them", path.display(), all_bad(*count), first.display())]
     AllBad {

@@ -26,6 +26,7 @@
 
 mod blob;
 mod classes;
+mod columns;
 mod config;
 mod dataset;
 mod decode;
@@ -44,6 +45,7 @@ mod transform;
 mod words;
 mod zipfile;
 
+pub use columns::Column;
 pub use config::{
     DEFAULT_CACHE_BYTES, DEFAULT_MAX_EXPANSION, DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_FILES,
     DEFAULT_MAX_IMAGE_PIXELS, DEFAULT_SYNTHETIC_CHANNELS, DEFAULT_SYNTHETIC_COUNT,

@@ -16,6 +16,7 @@ mod zip_images;
 use std::path::{Path, PathBuf};
 
 use crate::classes::Classes;
+use crate::columns::Columns;
 use crate::config::{DataConfig, DataKind};
 use crate::detect::explain;
 use crate::error::{DataError, Fault};
@@ -37,6 +38,7 @@ pub(crate) use synthetic::Synthetic;
 pub(crate) struct Listing {
     pub(crate) source: Source,
     pub(crate) classes: Classes,
+    pub(crate) columns: Columns,
 }
 
 /// What a search for images found beside them.
@@ -62,6 +64,7 @@ pub(crate) fn open(config: &DataConfig, seed: u64) -> Result<Listing, DataError>
     let opened = match config.kind {
         DataKind::Digits => digits::open(),
         DataKind::Synthetic => Ok(Listing {
+            columns: Columns::default(),
             source: Source::Synthetic(Synthetic::new(config, seed)),
             classes: Classes::default(),
         }),

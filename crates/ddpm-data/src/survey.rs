@@ -70,7 +70,9 @@ impl Survey {
 /// # Errors   those of opening the source; [`DataError::AllBad`] if no header can be read
 pub fn survey(config: &DataConfig) -> Result<Survey, DataError> {
     config.validate()?;
-    let Listing { source, classes } = source::open(config, 0)?;
+    let Listing {
+        source, classes, ..
+    } = source::open(config, 0)?;
     let images = source.len();
     let passed_over = source.beside().passed_over;
     if let Some([channels, height, width]) = source.shape() {

@@ -9,7 +9,7 @@ use burn::tensor::{Int, Tensor};
 
 use crate::DiffusionError;
 
-pub use config::{ConditionConfig, PictureKind};
+pub use config::{ColumnScale, ConditionConfig, PictureKind};
 
 /// One entry an image, each optional.
 #[derive(Debug, Clone, Default)]

@@ -77,7 +77,7 @@ pub mod threshold;
 mod walk;
 
 pub use bound::BoundRows;
-pub use condition::{Condition, ConditionConfig, PictureKind};
+pub use condition::{ColumnScale, Condition, ConditionConfig, PictureKind};
 pub use config::{SampleConfig, ThresholdConfig};
 pub use denoiser::{Denoiser, Estimate, LearnedVariance, Output};
 pub use error::DiffusionError;

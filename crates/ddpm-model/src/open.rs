@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use ddpm_diffusion::{ConditionConfig, Meaning, SampleConfig};
+use ddpm_diffusion::{ColumnScale, ConditionConfig, Meaning, SampleConfig};
 use ddpm_schedule::{Process, ProcessConfig, ScheduleConfig};
 use ddpm_store::checkpoint::{self, Weights};
 use ddpm_store::diffusers::{Choice, NETWORK_STEPS, Scheduler};
@@ -44,6 +44,8 @@ pub struct OpenedModel {
     pub condition: ConditionConfig,
     /// The names of the classes in the order of their numbers, where there are any.
     pub class_names: Option<Vec<String>>,
+    /// How the columns of `condition.columns` are told, in their order.
+    pub columns: Vec<ColumnScale>,
     /// How samples are drawn by default.
     pub sample: SampleConfig,
     /// Channels of an image.
@@ -116,6 +118,7 @@ impl OpenedModel {
             meaning: saved.config.meaning()?,
             condition: saved.config.condition.clone(),
             class_names: saved.class_names,
+            columns: saved.columns,
             sample: saved.config.sample.clone(),
             channels: saved.channels,
             size: Some([saved.height, saved.width]),
@@ -185,6 +188,7 @@ impl OpenedModel {
             step: None,
             condition: ConditionConfig::default(),
             class_names: None,
+            columns: Vec::new(),
             averaged: None,
             trained: None,
             imported: None,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ddpm_diffusion::{ConditionConfig, Meaning, ObjectiveConfig, SampleConfig};
+use ddpm_diffusion::{ColumnScale, ConditionConfig, Meaning, ObjectiveConfig, SampleConfig};
 use ddpm_schedule::{Process, ProcessConfig, ScheduleConfig, named};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,6 +26,9 @@ pub struct SavedSettings {
     /// The names of the classes in the order of their numbers.
     #[serde(default)]
     pub class_names: Option<Vec<String>>,
+    /// How the columns of `condition.columns` are told, in their order.
+    #[serde(default)]
+    pub columns: Vec<ColumnScale>,
     /// What it was imported from, if it was not trained here.
     #[serde(default)]
     pub imported: Option<ImportedFrom>,

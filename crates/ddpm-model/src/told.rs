@@ -13,10 +13,10 @@ pub struct Told {
     pub classes: Vec<i64>,
     /// The class that stands for none, where the network has one.
     pub null_class: Option<i64>,
-    /// Numbers that are told of every image; empty for none.
-    pub numbers: Vec<f32>,
-    /// The same where nothing is to be told.
-    pub null_numbers: Vec<f32>,
+    /// The numbers of each image; empty for a network that is told none.
+    pub numbers: Vec<Vec<f32>>,
+    /// The numbers that stand for none, where the network has learned any.
+    pub null_numbers: Option<Vec<f32>>,
     /// What the images are made from, `[n, channels of the picture, height, width]`.
     pub picture: Option<Tensor<4>>,
 }
@@ -41,7 +41,7 @@ impl Told {
         let classes = self.classes.get(rows.clone()).filter(|of| !of.is_empty());
         Condition {
             labels: classes.map(|classes| Tensor::<1, Int>::from_data(classes, device)),
-            vector: vector(&self.numbers, rows.len(), device),
+            vector: vector(self.numbers.get(rows.clone()).unwrap_or_default(), device),
             picture: self.picture.clone().map(|of| of.slice([rows])),
             x0: None,
         }
@@ -54,22 +54,23 @@ impl Told {
             (true, _) => None,
             (false, null) => Some(Tensor::<1, Int>::full([rows.len()], null?, device)),
         };
-        let vector = match (self.numbers.is_empty(), self.null_numbers.is_empty()) {
+        let vector = match (self.numbers.is_empty(), &self.null_numbers) {
             (true, _) => None,
-            (false, true) => return None,
-            (false, false) => vector(&self.null_numbers, rows.len(), device),
+            (false, null) => vector(&vec![null.clone()?; rows.len()], device),
         };
-        (labels.is_some() || vector.is_some()).then_some(Condition {
+        (labels.is_some() || vector.is_some()).then(|| Condition {
             labels,
             vector,
-            ..Condition::default()
+            // Guidance leads away from the same picture without a class.
+            picture: self.picture.clone().map(|of| of.slice([rows.clone()])),
+            x0: None,
         })
     }
 }
 
-/// The same numbers for each of `count` images, `[count, numbers]`.
-fn vector(numbers: &[f32], count: usize, device: &Device) -> Option<Tensor<2>> {
-    let shape = [count, numbers.len()];
-    let data = || TensorData::new(numbers.repeat(count), shape);
-    (!numbers.is_empty()).then(|| Tensor::from_data(data(), device))
+/// The numbers of some images, `[images, numbers]`.
+fn vector(rows: &[Vec<f32>], device: &Device) -> Option<Tensor<2>> {
+    let shape = [rows.len(), rows.first()?.len()];
+    let data = TensorData::new(rows.concat(), shape);
+    Some(Tensor::from_data(data, device))
 }

@@ -196,7 +196,7 @@ impl TrainError {
 impl From<&DataError> for Fault {
     fn from(error: &DataError) -> Self {
         match error {
-            DataError::Config { .. } => Self::Configuration,
+            DataError::Config { .. } | DataError::Column { .. } => Self::Configuration,
             _ => Self::Data,
         }
     }

@@ -164,6 +164,7 @@ impl Trainer {
             learned: &state.learned,
             conditioning: state.model.conditioning(),
             condition: &self.config.condition,
+            numbers: &self.numbers,
         };
         let device = self.device.clone().autodiff();
         let inputs = step_inputs(

@@ -114,6 +114,8 @@ pub(crate) struct Laws<'a> {
     pub(crate) conditioning: Conditioning,
     /// What else it is told.
     pub(crate) condition: &'a ConditionConfig,
+    /// The numbers of all images of the set, as they are told; empty if there are none.
+    pub(crate) numbers: &'a [Vec<f32>],
 }
 
 /// A rank's images of step `step` (from 0) with their noise and times.
@@ -163,11 +165,17 @@ pub(crate) fn step_inputs(
             let x0 = tensor(pixels.to_vec());
             let of_rank = i - rank_rows.own.start;
             let own = of_rank * rank_rows.images..(of_rank + 1) * rank_rows.images;
+            let numbers: Vec<Vec<f32>> = match laws.numbers.is_empty() {
+                true => Vec::new(),
+                false => rows_of(i)
+                    .map(|row| laws.numbers[batch.indices[row as usize]].clone())
+                    .collect(),
+            };
             let told = told::condition(&Known {
                 conditioning: laws.conditioning,
                 config: laws.condition,
                 labels: batch.labels.as_deref().map(|labels| &labels[own]),
-                numbers: None,
+                numbers: &numbers,
                 x0: &x0,
                 seed,
                 step,

@@ -8,11 +8,14 @@ use crate::error::TrainError;
 
 /// What the network reads, is told and writes.
 ///
-/// # Errors   [`TrainError::Config`] for classes that the images have not, [`TrainError::Diffusion`] for a picture that they
-/// have not
+/// # Errors   [`TrainError::Config`] for classes that the images have not, [`TrainError::Data`] for a column and
+/// [`TrainError::Diffusion`] for a picture that they have not
 pub fn model_shape(config: &Config, dataset: &Dataset) -> Result<ModelShape, TrainError> {
     let channels = dataset.channels();
     let classes = classes(config, dataset)?;
+    for name in &config.condition.columns {
+        dataset.column(name)?;
+    }
     Ok(ModelShape {
         channels,
         height: dataset.height(),
@@ -32,21 +35,6 @@ pub fn condition_shape(
     channels: usize,
     classes: Option<usize>,
 ) -> Result<ConditionShape, TrainError> {
-    if let Some(column) = config.condition.columns.first() {
-        return Err(TrainError::Config {
-            key: "condition.columns",
-            got: column.clone(),
-            expected: "a column of numbers that the images have; these have none".to_owned(),
-        });
-    }
-    // A run draws samples, which nothing gives pictures to.
-    if config.condition.kind.is_some() {
-        return Err(TrainError::Config {
-            key: "condition.kind",
-            got: "set".to_owned(),
-            expected: "unset: runs and `ddpm sample` draw from no picture".to_owned(),
-        });
-    }
     let numbers = config.condition.numbers();
     Ok(ConditionShape {
         classes,

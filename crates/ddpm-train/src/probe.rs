@@ -114,7 +114,10 @@ pub fn probe(
     let network = SamplingNetwork::new(&model, config.train.precision);
     let picture = shape.condition.picture_channels;
     let told = Told {
-        numbers: vec![0.0; shape.condition.vector.unwrap_or(0)],
+        numbers: match shape.condition.vector {
+            Some(numbers) => vec![vec![0.0; numbers]; config.sample.count],
+            None => Vec::new(),
+        },
         picture: (picture > 0).then(|| {
             let shape = [config.sample.count, picture, image[1], image[2]];
             Tensor::zeros(shape, &device)

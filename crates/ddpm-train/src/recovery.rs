@@ -5,6 +5,7 @@ use crate::collective::{agree, on_first, replicas};
 use crate::error::TrainError;
 use crate::events::Event;
 use crate::guard::Cause;
+use crate::samples::{self, Samples};
 use crate::snapshot::{Progress, SavedState};
 use crate::step::{StepReport, TrainState};
 use crate::trainer::{Trainer, due};
@@ -214,13 +215,34 @@ impl Trainer {
             config,
             plan,
             saved,
+            dataset,
+            numbers,
             device,
             stop,
             ..
         } = self;
         let image = [saved.channels, saved.height, saved.width];
         on_first(ranks.as_mut(), || match output {
-            Some(output) => output.sample(state, config, plan, image, (device, stop), observe),
+            Some(output) => {
+                if let Some(warning) = config.ema_warning(state.updates) {
+                    tracing::warn!("these samples: {warning}");
+                }
+                let model = state.ema_model();
+                let told = samples::told(config, (dataset, numbers), &model, device)?;
+                output.sample(
+                    state.step,
+                    &model,
+                    &Samples {
+                        config,
+                        plan,
+                        image,
+                        told: &told,
+                        device,
+                        stop,
+                    },
+                    observe,
+                )
+            }
             None => Ok(()),
         })
     }

@@ -3,24 +3,24 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use ddpm_data::Dataset;
-use ddpm_diffusion::Plan;
-use ddpm_model::{Drawing, Told};
+use ddpm_diffusion::condition::picture::as_image;
+use ddpm_model::{Drawing, image_batch};
 use ddpm_store::checkpoint::{self, Retention};
-use ddpm_store::{GridOptions, MetricsLog, RunWriter, averages};
+use ddpm_store::images::Grid;
+use ddpm_store::{GridOptions, ImageBatch, MetricsLog, RunWriter, averages};
 use ddpm_unet::Model;
 use serde::Serialize;
 
 use crate::autotune_cache::{self, AutotuneCache};
-use crate::config::Config;
 use crate::error::TrainError;
 use crate::events::Event;
 use crate::guard::Cause;
 use crate::recovery::StepFailure;
+use crate::samples::Samples;
 use crate::snapshot::{self, Progress, SavedState};
 use crate::step::TrainState;
-use crate::stop::Stop;
 use crate::trainer::Start;
 
 /// The files of a run.
@@ -188,22 +188,24 @@ impl RunOutput {
     /// Draws `sample.count` images and writes their grid.
     pub(crate) fn sample(
         &mut self,
-        state: &TrainState,
-        config: &Config,
-        plan: &Plan,
-        image: [usize; 3],
-        (device, stop): (&Device, &Stop),
+        step: u64,
+        model: &Model,
+        samples: &Samples<'_>,
         observe: &mut dyn FnMut(Event),
     ) -> Result<(), TrainError> {
-        if let Some(warning) = config.ema_warning(state.updates) {
-            tracing::warn!("these samples: {warning}");
-        }
-        let model = state.ema_model();
-        let drawing = Drawing {
-            model: &model,
+        let &Samples {
+            config,
             plan,
             image,
-            told: &Told::of_classes(model.conditioning(), config.sample.count),
+            told,
+            device,
+            stop,
+        } = samples;
+        let drawing = Drawing {
+            model,
+            plan,
+            image,
+            told,
             guide: None,
             seed: config.seed,
             first: 0,
@@ -233,8 +235,12 @@ impl RunOutput {
             // The run is to end: the state counts, not the samples.
             return Ok(());
         };
-        let path = self.run.sample_png(state.step);
-        images.grid(GridOptions::default())?.save_png(&path)?;
+        let path = self.run.sample_png(step);
+        let grid = match &told.picture {
+            Some(picture) => pairs(picture, &images)?,
+            None => images.grid(GridOptions::default())?,
+        };
+        grid.save_png(&path)?;
         observe(Event::Sampled {
             images: &images,
             path: &path,
@@ -247,4 +253,19 @@ impl RunOutput {
     pub(crate) fn last_files(&mut self) -> (Option<PathBuf>, Option<PathBuf>) {
         (self.last_checkpoint.take(), self.last_grid.take())
     }
+}
+
+/// A grid in which each image stands behind the picture that it was made from.
+fn pairs(picture: &Tensor<4>, images: &ImageBatch) -> Result<Grid, TrainError> {
+    let [count, channels, height, width] = images.shape();
+    let (pictures, _) = image_batch(as_image(picture.clone(), channels))?.into_parts();
+    let (images, _) = images.clone().into_parts();
+    let image = channels * height * width;
+    let both = pictures.chunks(image).zip(images.chunks(image));
+    let both = both.flat_map(|(picture, image)| [picture, image].concat());
+    let both = ImageBatch::new(both.collect(), [2 * count, channels, height, width])?;
+    Ok(both.grid(GridOptions {
+        columns: Some(2 * count.div_ceil(count.isqrt().max(1))),
+        ..GridOptions::default()
+    })?)
 }

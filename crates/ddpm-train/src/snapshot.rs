@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ddpm_diffusion::Learned;
+use ddpm_diffusion::{ColumnScale, Learned};
 use ddpm_model::load_weights;
 use ddpm_store::{Checkpoint, NamedTensor};
 use ddpm_unet::{Model, params};
@@ -42,6 +42,9 @@ pub struct SavedState {
     /// The names of the classes that the network is told, in the order of their numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_names: Option<Vec<String>>,
+    /// How the columns of `condition.columns` are told, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<ColumnScale>,
     /// What else is needed to go on exactly.
     #[serde(default)]
     pub progress: Progress,

@@ -14,8 +14,8 @@ pub(crate) struct Known<'a> {
     pub(crate) config: &'a ConditionConfig,
     /// The class of each.
     pub(crate) labels: Option<&'a [usize]>,
-    /// The numbers of each, one after the other.
-    pub(crate) numbers: Option<&'a [f32]>,
+    /// The numbers of each, as they are told; empty if there are none.
+    pub(crate) numbers: &'a [Vec<f32>],
     /// `[batch, channels, height, width]`
     pub(crate) x0: &'a Tensor<4>,
     pub(crate) seed: u64,
@@ -46,35 +46,20 @@ pub(crate) fn condition(known: &Known<'_>) -> Condition {
         _ => None,
     };
     let (picture, noises) = picture(known);
-    let columns = known.config.columns.len();
     let vector = (known.config.numbers() > 0).then(|| {
-        let mut vector = Vec::new();
-        for (i, &dropped) in dropped.iter().enumerate() {
-            let numbers = known
-                .numbers
-                .and_then(|all| all.get(i * columns..(i + 1) * columns));
-            vector.extend(vector_of(numbers.filter(|_| columns > 0), dropped));
-            vector.extend(noises.get(i));
-        }
+        let of_image = dropped.iter().enumerate().flat_map(|(i, &dropped)| {
+            let numbers = known.numbers.get(i).filter(|_| !dropped);
+            let noise = noises.get(i).copied().unwrap_or_default();
+            known.config.vector(numbers.map(Vec::as_slice), noise)
+        });
         let shape = [dropped.len(), known.config.numbers()];
-        Tensor::from_data(TensorData::new(vector, shape), &device)
+        Tensor::from_data(TensorData::new(of_image.collect(), shape), &device)
     });
     Condition {
         labels,
         vector,
         picture,
         x0: None,
-    }
-}
-
-/// The numbers of an image and a 1, or zeros where they are not told.
-fn vector_of(numbers: Option<&[f32]>, dropped: bool) -> Vec<f32> {
-    let Some(numbers) = numbers else {
-        return Vec::new();
-    };
-    match dropped {
-        true => vec![0.0; numbers.len() + 1],
-        false => numbers.iter().copied().chain([1.0]).collect(),
     }
 }
 
@@ -140,7 +125,7 @@ mod tests {
             },
             config,
             labels: Some(labels),
-            numbers: None,
+            numbers: &[],
             x0,
             seed: 4,
             step: 2,
@@ -189,7 +174,9 @@ mod tests {
 
     #[test]
     fn numbers_are_told_with_a_one_and_dropped_with_zeros() {
-        let numbers: Vec<f32> = (0..200).map(|i| i as f32 + 1.0).collect();
+        let numbers: Vec<Vec<f32>> = (0..100)
+            .map(|i| vec![2.0 * i as f32 + 1.0, 2.0 * i as f32 + 2.0])
+            .collect();
         let x0 = Tensor::zeros([100, 1, 1, 1], &Device::flex());
         let config = ConditionConfig {
             dropout: 0.5,
@@ -199,7 +186,7 @@ mod tests {
         let labels = vec![0; 100];
         let known = Known {
             conditioning: Conditioning::None,
-            numbers: Some(&numbers),
+            numbers: &numbers,
             ..known(&config, &x0, &labels)
         };
         let told = condition(&known);

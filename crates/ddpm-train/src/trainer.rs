@@ -21,6 +21,7 @@ use crate::guard::{Guard, SpikePolicy};
 use crate::metric_averager::MetricAverager;
 use crate::micro_batch::RankRows;
 use crate::model_shape::model_shape;
+use crate::numbers;
 use crate::pipeline::{PIPELINE_DEPTH, Pipeline};
 use crate::prefetch::NoisePrefetch;
 use crate::ranks::check_ranks;
@@ -159,6 +160,8 @@ pub(crate) struct Trainer {
     /// How samples are drawn.
     pub(crate) plan: Plan,
     pub(crate) dataset: Arc<Dataset>,
+    /// The numbers of each of its images, as the network is told them; empty if there are none.
+    pub(crate) numbers: Vec<Vec<f32>>,
     pub(crate) device: Device,
     pub(crate) ranks: Box<dyn Collective>,
     /// This rank's rows of a batch.
@@ -203,6 +206,7 @@ impl Trainer {
         };
         let Validated { config, plan, .. } = validated;
         let shape = model_shape(&config, &dataset)?;
+        let (columns, numbers) = numbers::told(&config.condition, &dataset)?;
         let first = on_first(ranks.as_mut(), || Ok(fingerprint.clone()))?;
         let own = || {
             if first != fingerprint {
@@ -276,8 +280,10 @@ impl Trainer {
                     .condition
                     .classes
                     .and_then(|_| Some(dataset.class_names()?.to_vec())),
+                columns,
                 progress: Progress::default(),
             },
+            numbers,
             saved_step: None,
             checkpoint_due: false,
             output,

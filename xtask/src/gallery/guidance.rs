@@ -18,6 +18,7 @@ pub(super) fn run(ddpm: &Ddpm, out: &Path, options: &Options) -> anyhow::Result<
         ddpm,
         "digits-classes",
         "configs/digits-classes.toml",
+        &[],
         options,
     )?;
     let pictures = out.join("guidance");

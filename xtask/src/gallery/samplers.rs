@@ -72,7 +72,7 @@ pub(super) fn run(ddpm: &Ddpm, out: &Path, options: &Options) -> anyhow::Result<
     let known = known["samplers"].as_array().context("no samplers")?;
     let mut sections = Vec::new();
     for network in &NETWORKS {
-        let run = trained(ddpm, network.process, network.recipe, options)?;
+        let run = trained(ddpm, network.process, network.recipe, &[], options)?;
         let mut rows = Vec::new();
         for sampler in known {
             say(&format!("== {}: {}", network.process, sampler["kind"]));

@@ -18,6 +18,9 @@ use super::{NetworkArgs, SamplingArgs};
   ddpm edit invert face.png --steps 50
   ddpm edit outpaint face.png --size 64x96
   ddpm edit tile --size 64x128 --model runs/sprites-001
+  ddpm edit enlarge small.png --model runs/x4-001
+  ddpm edit enlarge --from runs/small-001 --n 16 --noise 0.2 --model runs/x4-001
+  ddpm edit colourise grey.png --model runs/colours-001
 
 Each writes one picture: what was given, then the results. Result i of a seed is the same whatever --n and --batch are.")]
 pub struct EditArgs {
@@ -41,6 +44,11 @@ pub enum Edit {
     Outpaint(OutpaintArgs),
     /// Draw images larger than those that the network was trained on
     Tile(TileArgs),
+    /// Enlarge small images by a network that was trained to (condition.kind = "low_resolution"), those of files or of
+    /// another network
+    Enlarge(EnlargeArgs),
+    /// Give grey images colours by a network that was trained to (condition.kind = "gray")
+    Colourise(ColouriseArgs),
 }
 
 /// What all edits have.
@@ -65,6 +73,9 @@ pub struct EditOptions {
     /// Without it, the class that stands for none
     #[arg(long, value_name = "CLASSES")]
     pub class: Option<String>,
+    /// The numbers of a network that was trained with condition.columns, all of them: age=30,width=0.5
+    #[arg(long, value_name = "NAME=NUMBER,...")]
+    pub numbers: Option<String>,
     /// How strongly images are led to their class: 1 not at all, 2 to 4 usually
     #[arg(long, value_name = "SCALE")]
     pub guidance: Option<f64>,
@@ -288,6 +299,48 @@ pub struct TileArgs {
     /// How many images; without it, 1
     #[arg(long, short = 'n')]
     pub n: Option<usize>,
+    /// What all edits have.
+    #[command(flatten)]
+    pub options: EditOptions,
+}
+
+/// `ddpm edit enlarge`.
+#[derive(Debug, Args)]
+pub struct EnlargeArgs {
+    /// Images, each brought to the size that the network takes: its own images' by condition.factor
+    #[arg(value_name = "IMAGE", required_unless_present = "from")]
+    pub images: Vec<PathBuf>,
+    /// A network that draws the small images instead (a cascade, Ho et al. 2021): a run, checkpoint or diffusers
+    /// directory
+    #[arg(long, value_name = "RUN|DIR", conflicts_with = "images")]
+    pub from: Option<PathBuf>,
+    /// How much of the small images is drowned in noise before they are enlarged, up to condition.noise; hides what
+    /// another network did wrong; without it, nothing
+    #[arg(long, value_name = "SHARE")]
+    pub noise: Option<f64>,
+    /// How many results of each image, 1 without it; with --from, how many images, 8 without it
+    #[arg(long, short = 'n')]
+    pub n: Option<usize>,
+    /// How an image of another shape is made to fit the network
+    #[arg(long, value_enum, default_value_t)]
+    pub fit: FitName,
+    /// What all edits have.
+    #[command(flatten)]
+    pub options: EditOptions,
+}
+
+/// `ddpm edit colourise`.
+#[derive(Debug, Args)]
+pub struct ColouriseArgs {
+    /// Images; their colours, if they have any, are not looked at
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<PathBuf>,
+    /// How many results of each image; without it, 1
+    #[arg(long, short = 'n')]
+    pub n: Option<usize>,
+    /// How an image of another size is made to fit the network
+    #[arg(long, value_enum, default_value_t)]
+    pub fit: FitName,
     /// What all edits have.
     #[command(flatten)]
     pub options: EditOptions,

@@ -1,5 +1,8 @@
 //! `ddpm edit`: one file a subcommand, and what they share.
 
+mod colourise;
+mod enlarge;
+mod from_pictures;
 mod inpaint;
 mod interpolate;
 mod invert;
@@ -27,5 +30,7 @@ pub fn edit(args: &EditArgs, common: Common) -> Result<Report> {
         Edit::Invert(args) => invert::invert(args, common),
         Edit::Outpaint(args) => outpaint::outpaint(args, common),
         Edit::Tile(args) => tile::tile(args, common),
+        Edit::Enlarge(args) => enlarge::enlarge(args, common),
+        Edit::Colourise(args) => colourise::colourise(args, common),
     }
 }

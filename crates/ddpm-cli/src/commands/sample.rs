@@ -3,6 +3,7 @@
 pub(super) mod asked;
 pub(super) mod classes;
 pub(super) mod drawing;
+pub(super) mod numbers;
 pub(super) mod outputs;
 pub(super) mod room;
 
@@ -16,6 +17,7 @@ use serde_json::json;
 pub use self::asked::sampling;
 use self::classes::{Classes, Known};
 use self::drawing::{Drawing, frames};
+use self::numbers::{Numbers, check_no_picture};
 use self::outputs::Outputs;
 use self::room::Need;
 use super::{Report, shown};
@@ -43,6 +45,8 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
     if let Some(warning) = &opened.warning {
         tracing::warn!("{warning}");
     }
+    check_no_picture(&opened)?;
+    let numbers = Numbers::asked(args.numbers.as_deref(), &opened, 0.0)?;
     let size = size.map(|size| [size.height, size.width]);
     let (size, figures) = asked::size("--size", size, &opened)?;
     let known = Known {
@@ -88,7 +92,7 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
         opened: &opened,
         plan: &plan,
         size,
-        told: &told.unwrap_or_default(),
+        told: &numbers.with(told.unwrap_or_default(), n),
         guide: guide.as_ref().map(|guide| &guide.model),
         seed: args.seed,
         first: args.first,

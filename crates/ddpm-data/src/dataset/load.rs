@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use super::decode_all::{Trouble, decode_all};
 use super::{Dataset, Decoder, Store};
 use crate::classes::Classes;
+use crate::columns::Columns;
 use crate::config::{DataConfig, DataKind, OnBad};
 use crate::error::{DataError, Fault, Skipped};
 use crate::kinds::PassedOver;
@@ -18,7 +19,11 @@ pub(super) fn load(
     progress: Progress<'_>,
 ) -> Result<Dataset, DataError> {
     config.validate()?;
-    let Listing { source, classes } = source::open(config, seed)?;
+    let Listing {
+        source,
+        classes,
+        columns,
+    } = source::open(config, seed)?;
     if source.len() == 0 {
         return Err(DataError::Empty {
             path: path_of(config),
@@ -35,7 +40,7 @@ pub(super) fn load(
                 fitting,
             };
             say_beside(config, &decoder.source);
-            decoded(config, decoder, classes, progress)
+            decoded(config, decoder, (classes, columns), progress)
         }
     }
 }
@@ -84,6 +89,7 @@ fn made(config: &DataConfig, synthetic: Synthetic, progress: Progress<'_>) -> Da
         labels: None,
         num_classes: None,
         class_names: None,
+        columns: Columns::default(),
         skipped: Vec::new(),
         passed_over: PassedOver::default(),
     }
@@ -92,7 +98,7 @@ fn made(config: &DataConfig, synthetic: Synthetic, progress: Progress<'_>) -> Da
 fn decoded(
     config: &DataConfig,
     decoder: Decoder,
-    classes: Classes,
+    (classes, columns): (Classes, Columns),
     progress: Progress<'_>,
 ) -> Result<Dataset, DataError> {
     let total = decoder.source.len();
@@ -154,6 +160,7 @@ fn decoded(
         labels,
         num_classes: classes.count,
         class_names: classes.names,
+        columns: columns.rows(&kept),
         skipped,
         passed_over,
     })

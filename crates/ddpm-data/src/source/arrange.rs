@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::metadata::{Label, Metadata};
 use crate::classes::Classes;
+use crate::columns::Columns;
 use crate::config::Split;
 use crate::error::{DataError, excerpt};
 
@@ -13,6 +14,7 @@ use crate::error::{DataError, excerpt};
 pub(super) struct Arranged {
     pub(super) chosen: Vec<usize>,
     pub(super) classes: Classes,
+    pub(super) columns: Columns,
     /// What a person should know of how it was read.
     pub(super) notes: Vec<String>,
 }
@@ -165,6 +167,7 @@ fn finish(
         Classes::named(&folders, first)
     };
     Ok(Arranged {
+        columns: metadata.columns(&chosen_names),
         chosen,
         classes,
         notes,

@@ -7,6 +7,7 @@ use super::walk::folders_in;
 use super::{Listing, Source};
 use crate::blob::{Blob, open_file, read_head};
 use crate::classes::Classes;
+use crate::columns::Columns;
 use crate::config::{DataConfig, DataKind, Split};
 use crate::error::DataError;
 use crate::kinds::is_pickle;
@@ -108,6 +109,7 @@ pub(super) fn open(config: &DataConfig, form: Form) -> Result<Listing, DataError
         parts.push(part);
     }
     Ok(Listing {
+        columns: Columns::default(),
         source: Source::Arrays(Arrays {
             parts,
             height: SIDE,

@@ -5,6 +5,7 @@ use flate2::read::GzDecoder;
 
 use super::{Listing, Source};
 use crate::classes::Classes;
+use crate::columns::Columns;
 use crate::error::DataError;
 use crate::raster::{Raster, Samples};
 
@@ -50,6 +51,7 @@ pub(super) fn open() -> Result<Listing, DataError> {
         }
     }
     Ok(Listing {
+        columns: Columns::default(),
         source: Source::Digits(Digits { units }),
         classes: Classes {
             labels: Some(labels),

@@ -58,6 +58,7 @@ pub(super) fn open(config: &DataConfig) -> Result<Listing, DataError> {
     let Arranged {
         chosen,
         classes,
+        columns,
         notes,
     } = arrange(root, &names, &metadata, config.split)?;
     let mut images: Vec<Option<PathBuf>> = images.into_iter().map(Some).collect();
@@ -74,6 +75,7 @@ pub(super) fn open(config: &DataConfig) -> Result<Listing, DataError> {
             beside: Beside { passed_over, notes },
         }),
         classes,
+        columns,
     })
 }
 

@@ -10,6 +10,7 @@ use super::arrays::{Arrays, Encoding, Layout, Part, check_pixels};
 use super::{Listing, Source};
 use crate::blob::{Blob, open_file, read_head};
 use crate::classes::Classes;
+use crate::columns::Columns;
 use crate::config::{DataConfig, DataKind, Split};
 use crate::error::DataError;
 use crate::words::some;
@@ -96,6 +97,7 @@ fn read_pairs(
     }
     let [height, width] = shape.unwrap_or_default();
     Ok(Listing {
+        columns: Columns::default(),
         source: Source::Arrays(Arrays {
             parts,
             // both at most max_image_pixels and backed by bytes of the file

@@ -1,5 +1,6 @@
-//! Files beside images that say what class each is: StyleGAN's and EDM's `dataset.json`, and `metadata.jsonl` or
-//! `metadata.csv` as Hugging Face's `imagefolder` has them. Where one lies, folders are no classes.
+//! Files beside images that say what class each is, and give it numbers: StyleGAN's and EDM's `dataset.json`,
+//! `metadata.jsonl` or `metadata.csv` as Hugging Face's `imagefolder` has them, and `labels.csv`. Where one names classes,
+//! folders are none.
 //!
 //! A file applies to the images in its folder and below, the nearest to each. What is not of one of these forms is said
 //! and has no effect; what is of one of them and broken is an error.
@@ -11,13 +12,15 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use crate::columns::Columns;
 use crate::error::{DataError, Fault, excerpt};
 
 /// In the order in which they count where a folder has several.
-const NAMES: [&str; 4] = [
+const NAMES: [&str; 5] = [
     "dataset.json",
     "metadata.jsonl",
     "metadata.csv",
+    "labels.csv",
     "metadata.parquet",
 ];
 /// The columns that may hold the class, the first that is there.
@@ -33,6 +36,8 @@ const COLUMNS: [&str; 10] = [
     "target",
     "y",
 ];
+/// The columns of a table of values that may hold the image's name, the first that is there.
+const IMAGES: [&str; 5] = ["file_name", "filename", "file", "image", "path"];
 /// A class number above this is a mistake: embedding tables of that size do not fit anywhere.
 const MAX_CLASS: u64 = 1 << 20;
 
@@ -56,6 +61,15 @@ pub(super) struct Table {
     folder: String,
     /// By name relative to the folder; none if it names no classes.
     labels: Option<HashMap<String, Label>>,
+    numbers: Numbers,
+}
+
+/// Columns of numbers.
+#[derive(Debug, Default, PartialEq)]
+struct Numbers {
+    names: Vec<String>,
+    /// By name relative to the folder; NaN where there is no number, shorter than `names` where the last are missing.
+    rows: HashMap<String, Vec<f64>>,
 }
 
 /// All that such files say of a set.
@@ -116,26 +130,58 @@ impl Metadata {
                 reason,
             })?;
             let said = |text: &str| format!("{} {text}", file.path.display());
-            match parsed {
-                Parsed::Another(why) => all.notes.push(said(why)),
+            let (classes, numbers) = parsed;
+            let labels = match classes {
+                Parsed::Another(why) => {
+                    all.notes.push(said(why));
+                    continue;
+                }
+                // Numbers may be what is meant.
                 Parsed::NoClasses(why) => {
                     all.notes.push(said(why));
-                    all.add(file, folder, None);
+                    None
                 }
-                Parsed::Unlabelled => all.add(file, folder, None),
-                Parsed::Labels(labels) => all.add(file, folder, Some(labels)),
-            }
+                Parsed::Unlabelled => None,
+                Parsed::Labels(labels) => Some(labels),
+            };
+            let table = Table {
+                path: file.path.clone(),
+                folder: folder.to_owned(),
+                labels,
+                numbers,
+            };
+            all.tables.insert(folder.to_owned(), table);
         }
         Ok(all)
     }
 
-    fn add(&mut self, file: &Found, folder: &str, labels: Option<HashMap<String, Label>>) {
-        let table = Table {
-            path: file.path.clone(),
-            folder: folder.to_owned(),
-            labels,
+    /// The numbers of images, in the columns of all files that apply to them.
+    pub(super) fn columns(&self, images: &[&str]) -> Columns {
+        let mut names: Vec<&String> = Vec::new();
+        for image in images {
+            for name in self.of(image).iter().flat_map(|table| &table.numbers.names) {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        let mut values = Vec::with_capacity(images.len() * names.len());
+        for image in images {
+            let table = self.of(image);
+            values.extend(names.iter().map(|name| {
+                let number = table.and_then(|table| table.number(image, name));
+                number.unwrap_or(f64::NAN)
+            }));
+        }
+        let images = match names.is_empty() {
+            true => Vec::new(),
+            false => images.iter().map(|&image| image.to_owned()).collect(),
         };
-        self.tables.insert(folder.to_owned(), table);
+        Columns {
+            names: names.into_iter().cloned().collect(),
+            images,
+            values,
+        }
     }
 
     /// The file that applies to an image.
@@ -159,6 +205,12 @@ impl Table {
         self.labels.as_ref()?.get(name)
     }
 
+    fn number(&self, image: &str, column: &str) -> Option<f64> {
+        let name = image.strip_prefix(&self.folder)?;
+        let place = self.numbers.names.iter().position(|name| name == column)?;
+        self.numbers.rows.get(name)?.get(place).copied()
+    }
+
     /// One more than the largest class number.
     pub(super) fn count(&self) -> usize {
         let labels = self.labels.iter().flat_map(HashMap::values);
@@ -171,6 +223,26 @@ impl Table {
             .unwrap_or_default()
     }
 }
+
+impl Numbers {
+    /// Notes a number of an image; the table's rows come one after the other.
+    fn add(&mut self, image: &str, column: &str, number: Option<f64>) {
+        let Some(number) = number.filter(|number| number.is_finite()) else {
+            return;
+        };
+        let known = self.names.iter().position(|name| name == column);
+        let place = known.unwrap_or_else(|| {
+            self.names.push(column.to_owned());
+            self.names.len() - 1
+        });
+        let row = self.rows.entry(plain(image)).or_default();
+        row.resize(row.len().max(place + 1), f64::NAN);
+        row[place] = number;
+    }
+}
+
+/// What a file turned out to be, and the numbers that it has.
+type Read = Result<(Parsed, Numbers), String>;
 
 /// What a file turned out to be.
 enum Parsed {
@@ -234,7 +306,9 @@ fn plain(name: &str) -> String {
 
 /// StyleGAN's: `{"labels": [["00000/img00000000.png", 6], …]}`, or null for a set without (Karras et al. 2020,
 /// `dataset_tool.py`).
-fn dataset_json(bytes: &[u8]) -> Result<Parsed, String> {
+///
+/// The columns of vectors that are no classes are called 0, 1 and so on.
+fn dataset_json(bytes: &[u8]) -> Read {
     #[derive(Deserialize)]
     struct File {
         #[serde(default, deserialize_with = "present")]
@@ -250,22 +324,29 @@ fn dataset_json(bytes: &[u8]) -> Result<Parsed, String> {
     }
     let another = Parsed::Another("has no labels as StyleGAN's has: it has no effect");
     match serde_json::from_slice::<File>(bytes) {
-        Ok(File { labels: None }) => Ok(another),
-        Ok(File { labels: Some(None) }) => Ok(Parsed::Unlabelled),
+        Ok(File { labels: None }) => Ok((another, Numbers::default())),
+        Ok(File { labels: Some(None) }) => Ok((Parsed::Unlabelled, Numbers::default())),
         Ok(File {
             labels: Some(Some(labels)),
         }) => {
             let mut rows = Rows::with_capacity(labels.len());
+            let is_class = |value: &Value| match value {
+                Value::Array(vector) => one_hot(vector).is_some(),
+                _ => true,
+            };
+            if !labels.iter().all(|(_, value)| is_class(value)) {
+                let why = "has vectors for labels, which are no classes: the set has none";
+                let mut numbers = Numbers::default();
+                for (image, value) in &labels {
+                    for (place, value) in value.as_array().into_iter().flatten().enumerate() {
+                        numbers.add(image, &place.to_string(), value.as_f64());
+                    }
+                }
+                return Ok((Parsed::NoClasses(why), numbers));
+            }
             for (image, value) in labels {
                 let value = match value {
-                    Value::Array(vector) => match one_hot(&vector) {
-                        Some(class) => Some(Raw::Number(class)),
-                        None => {
-                            return Ok(Parsed::NoClasses(
-                                "has vectors for labels, which are no classes: the set has none",
-                            ));
-                        }
-                    },
+                    Value::Array(vector) => one_hot(&vector).map(Raw::Number),
                     value => match raw(&value) {
                         Ok(value) => value,
                         Err(()) => return Err(no_class(&image, &value)),
@@ -273,7 +354,7 @@ fn dataset_json(bytes: &[u8]) -> Result<Parsed, String> {
                 };
                 rows.push((image, value));
             }
-            to_labels(rows)
+            Ok((to_labels(rows)?, Numbers::default()))
         }
         Err(error) if error.is_data() => {
             let keys: Result<HashMap<String, IgnoredAny>, _> = serde_json::from_slice(bytes);
@@ -281,7 +362,7 @@ fn dataset_json(bytes: &[u8]) -> Result<Parsed, String> {
                 Ok(keys) if keys.contains_key("labels") => Err(format!(
                     "does not list labels as [[\"image.png\", 0], …] ({error})"
                 )),
-                _ => Ok(another),
+                _ => Ok((another, Numbers::default())),
             }
         }
         Err(error) => Err(format!("is not JSON ({error})")),
@@ -330,11 +411,15 @@ fn no_class(image: &str, value: &Value) -> String {
     )
 }
 
-const NOT_IMAGEFOLDERS: Parsed = Parsed::Another("has no column file_name: it has no effect");
+fn not_imagefolders() -> Read {
+    let why = "has no column file_name: it has no effect";
+    Ok((Parsed::Another(why), Numbers::default()))
+}
 
 /// One JSON object a line, of which `file_name` is the image.
-fn jsonl(bytes: &[u8]) -> Result<Parsed, String> {
-    let mut rows = Rows::new();
+fn jsonl(bytes: &[u8]) -> Read {
+    let (mut rows, mut numbers) = (Rows::new(), Numbers::default());
+    let mut several = false;
     let mut column = None;
     for (number, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
         if line.iter().all(u8::is_ascii_whitespace) {
@@ -346,7 +431,7 @@ fn jsonl(bytes: &[u8]) -> Result<Parsed, String> {
             .map_err(|error| format!("has no JSON object in line {number} ({error})"))?;
         let Some(Value::String(image)) = row.get("file_name") else {
             match rows.is_empty() {
-                true => return Ok(NOT_IMAGEFOLDERS),
+                true => return not_imagefolders(),
                 false => return Err(format!("has no file_name in line {number}")),
             }
         };
@@ -354,19 +439,31 @@ fn jsonl(bytes: &[u8]) -> Result<Parsed, String> {
         let class = match column.and_then(|column| row.get(column)) {
             None => None,
             Some(Value::Array(_) | Value::Object(_)) => {
-                return Ok(Parsed::NoClasses(
-                    "has more than one label an image, which are no classes: the set has none",
-                ));
+                several = true;
+                None
             }
             Some(value) => raw(value).map_err(|()| no_class(image, value))?,
         };
+        for (heading, value) in &row {
+            let number = match value {
+                Value::Bool(flag) => Some(f64::from(u8::from(*flag))),
+                value => value.as_f64(),
+            };
+            numbers.add(image, heading, number);
+        }
         rows.push((image.clone(), class));
     }
-    to_labels(rows)
+    let classes = match several {
+        true => Parsed::NoClasses(
+            "has more than one label an image, which are no classes: the set has none",
+        ),
+        false => to_labels(rows)?,
+    };
+    Ok((classes, numbers))
 }
 
-/// A table with a heading, whose column `file_name` is the image.
-fn csv(bytes: &[u8]) -> Result<Parsed, String> {
+/// A table with headings, whose column [`IMAGES`] is the image.
+fn csv(bytes: &[u8]) -> Read {
     let broken = |error: csv::Error| format!("is not a table of comma-separated values ({error})");
     let mut reader = csv::ReaderBuilder::new()
         .trim(csv::Trim::Headers)
@@ -377,19 +474,28 @@ fn csv(bytes: &[u8]) -> Result<Parsed, String> {
             .iter()
             .position(|heading| heading.trim_start_matches('\u{feff}') == name)
     };
-    let Some(images) = place("file_name") else {
-        return Ok(NOT_IMAGEFOLDERS);
+    let Some(images) = IMAGES.into_iter().find_map(place) else {
+        return not_imagefolders();
     };
     let classes = COLUMNS.into_iter().find_map(place);
-    let mut rows = Rows::new();
+    let (mut rows, mut numbers) = (Rows::new(), Numbers::default());
     for record in reader.records() {
         let record = record.map_err(broken)?;
         let image = record.get(images).unwrap_or_default();
         let class = classes.and_then(|column| record.get(column));
         let class = class.and_then(text);
+        for (place, (heading, value)) in headings.iter().zip(&record).enumerate() {
+            if place != images {
+                numbers.add(
+                    image,
+                    heading.trim_start_matches('\u{feff}'),
+                    value.trim().parse().ok(),
+                );
+            }
+        }
         rows.push((image.to_owned(), class));
     }
-    to_labels(rows)
+    Ok((to_labels(rows)?, numbers))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::npy_header::{self, Header, PRELUDE_BYTES};
 use super::{Listing, Source};
 use crate::blob::{Blob, open_file, read_head};
 use crate::classes::Classes;
+use crate::columns::Columns;
 use crate::config::{DataConfig, FloatRange, Split};
 use crate::error::{DataError, excerpt};
 use crate::zipfile::{self, Entry};
@@ -46,6 +47,7 @@ pub(super) fn open(config: &DataConfig) -> Result<Listing, DataError> {
         None => Classes::default(),
     };
     Ok(Listing {
+        columns: Columns::default(),
         source: Source::Arrays(arrays),
         classes,
     })
@@ -119,6 +121,7 @@ fn open_npz(path: &Path, config: &DataConfig) -> Result<Listing, DataError> {
         None => Classes::default(),
     };
     Ok(Listing {
+        columns: Columns::default(),
         source: Source::Arrays(arrays),
         classes,
     })

@@ -70,6 +70,7 @@ pub(super) fn open(config: &DataConfig) -> Result<Listing, DataError> {
     let Arranged {
         chosen,
         classes,
+        columns,
         notes,
     } = arrange(path, &names, &metadata, config.split)?;
     let mut all: Vec<Option<Entry>> = entries.into_iter().map(Some).collect();
@@ -86,6 +87,7 @@ pub(super) fn open(config: &DataConfig) -> Result<Listing, DataError> {
             beside: Beside { passed_over, notes },
         })),
         classes,
+        columns,
     })
 }
 

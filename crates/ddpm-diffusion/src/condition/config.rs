@@ -36,6 +36,25 @@ pub enum PictureKind {
     Gray,
 }
 
+/// How a column's numbers are told: (number - mean) / deviation, which networks learn from at once whatever the unit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ColumnScale {
+    /// The column's heading.
+    pub name: String,
+    /// The mean over the images of training.
+    pub mean: f64,
+    /// The standard deviation over them.
+    pub deviation: f64,
+}
+
+impl ColumnScale {
+    /// The number as a network is told it.
+    #[must_use]
+    pub fn told(&self, number: f64) -> f32 {
+        ((number - self.mean) / self.deviation) as f32
+    }
+}
+
 fn is_zero(x: &f64) -> bool {
     *x == 0.0
 }
@@ -109,6 +128,22 @@ impl ConditionConfig {
             columns => columns + 1,
         };
         columns + usize::from(self.noise > 0.0)
+    }
+
+    /// The numbers that the network is told of one image: those of its columns and a 1, or zeros and a 0 where they are
+    /// not told, then how much noise its picture got. As many as [`ConditionConfig::numbers`].
+    #[must_use]
+    pub fn vector(&self, columns: Option<&[f32]>, noise: f32) -> Vec<f32> {
+        let mut vector = Vec::with_capacity(self.numbers());
+        if !self.columns.is_empty() {
+            let told = columns.unwrap_or_default().iter().copied();
+            vector.extend(told.chain(std::iter::repeat(0.0)).take(self.columns.len()));
+            vector.push(f32::from(columns.is_some()));
+        }
+        if self.noise > 0.0 {
+            vector.push(noise);
+        }
+        vector
     }
 }
 

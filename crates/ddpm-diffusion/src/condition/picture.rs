@@ -50,6 +50,29 @@ pub fn gray(x: &Tensor<4>) -> Tensor<4> {
     }
 }
 
+/// A picture as an image of so many channels: grey as colours, and without alpha all opaque.
+///
+/// # Shapes   `[batch, channels of the picture, height, width]` -> `[batch, channels, height, width]`
+#[must_use]
+pub fn as_image(picture: Tensor<4>, channels: usize) -> Tensor<4> {
+    let [batch, own, height, width] = picture.dims();
+    if own == channels {
+        return picture;
+    }
+    let colours = |x: Tensor<4>, count: usize| x.expand([batch, count, height, width]);
+    let gray = picture.clone().narrow(1, 0, 1);
+    match channels {
+        2 | 4 => {
+            let alpha = match own {
+                2 => picture.narrow(1, 1, 1),
+                _ => gray.ones_like(),
+            };
+            Tensor::cat(vec![colours(gray, channels - 1), alpha], 1)
+        }
+        _ => colours(gray, channels),
+    }
+}
+
 /// How the pixels of a side are made of those of another: `[to, from]`.
 struct Weights {
     values: Vec<f32>,
@@ -146,6 +169,13 @@ mod tests {
         assert!(
             (found[0] - (0.299 - 0.114)).abs() < 1e-6 && found[1] == 0.5,
             "{found:?}"
+        );
+        let shown = |channels| values(as_image(gray(&x), channels));
+        assert_eq!(shown(4), [found[0], found[0], found[0], 0.5]);
+        assert_eq!(shown(3), [found[0]; 3]);
+        assert_eq!(
+            values(as_image(gray(&x).narrow(1, 0, 1), 2)),
+            [found[0], 1.0]
         );
     }
 }

@@ -36,6 +36,7 @@ fn opened(config: ModelConfig, shape: ModelShape) -> OpenedModel {
     OpenedModel {
         condition: Default::default(),
         class_names: None,
+        columns: Vec::new(),
         imported: None,
         model: config.build(shape, 0, &device).unwrap(),
         device,

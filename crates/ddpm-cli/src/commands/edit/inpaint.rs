@@ -64,6 +64,7 @@ pub fn inpaint(args: &InpaintArgs, common: Common) -> Result<Report> {
         n,
         batch,
         steps: steps_of(n, batch, steps),
+        columns: None,
     };
     session.draw(&job, &mut |numbers, observer| {
         let count = numbers.len();

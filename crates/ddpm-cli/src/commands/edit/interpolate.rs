@@ -51,6 +51,7 @@ pub fn interpolate(args: &InterpolateArgs, common: Common) -> Result<Report> {
         n,
         batch,
         steps: there + steps_of(n, batch, plan.steps()),
+        columns: None,
     };
     // Both noises, found with the first batch.
     let mut ends: Option<[Tensor<4>; 2]> = None;

@@ -45,6 +45,7 @@ pub fn invert(args: &InvertArgs, common: Common) -> Result<Report> {
         n,
         batch: n,
         steps: 2 * plan.steps(),
+        columns: None,
     };
     let mut errors = None;
     let mut report = session.draw(&job, &mut |_, observer| {

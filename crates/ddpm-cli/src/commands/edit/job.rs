@@ -36,6 +36,8 @@ pub struct Job {
     pub batch: usize,
     /// Steps of all batches.
     pub steps: usize,
+    /// Images a row, where it matters.
+    pub columns: Option<usize>,
 }
 
 /// Makes the results of some numbers: `[numbers, channels, height, width]`.
@@ -127,7 +129,8 @@ impl Session<'_> {
         let count = job.shown.iter().map(Vec::len).sum::<usize>() + self.seen(job.n);
         let shape = [count, self.channels(), job.canvas[0], job.canvas[1]];
         // A few in one row or two, as they are read; many in a square.
-        let columns = (count <= 2 * COLUMNS).then(|| count.min(COLUMNS));
+        let few = (count <= 2 * COLUMNS).then(|| count.min(COLUMNS));
+        let columns = job.columns.or(few);
         let with = |options| GridOptions { columns, ..options };
         let mut pictures = vec![GridBuilder::new(shape, with(GridOptions::default()))?];
         // A picture too large to show is no reason to fail: the files are what counts.
@@ -137,7 +140,7 @@ impl Session<'_> {
         Ok(pictures)
     }
 
-    fn report(&self, done: usize, n: usize, seconds: f64) -> Report {
+    pub fn report(&self, done: usize, n: usize, seconds: f64) -> Report {
         let Self {
             outputs, opened, ..
         } = self;

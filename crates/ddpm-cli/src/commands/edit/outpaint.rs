@@ -58,6 +58,7 @@ pub fn outpaint(args: &OutpaintArgs, common: Common) -> Result<Report> {
         n,
         batch: at_a_time,
         steps: steps_of(n, at_a_time, plan.steps()),
+        columns: None,
     };
     session.draw(&job, &mut |numbers, observer| {
         let kept = Kept::new(repeated(&given, numbers.len()), mask.clone())?;

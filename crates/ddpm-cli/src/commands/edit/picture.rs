@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use burn::tensor::{Device, Tensor, TensorData};
 use ddpm_data::{DataConfig, Fit, Picture, Size, read_picture};
+use ddpm_diffusion::condition::picture::as_image;
 
 use crate::args::Place;
 use crate::exit::UsageError;
@@ -102,16 +103,7 @@ pub fn kept_around(
 ///
 /// # Shapes   `kept`: `[1, 1, height, width]`; returns `[1, channels, height, width]`
 pub fn shown(kept: &Tensor<4>, channels: usize) -> Tensor<4> {
-    let grey = kept.clone() * -2.0 + 1.0;
-    let colours = |count: usize| {
-        grey.clone()
-            .expand([1, count, grey.dims()[2], grey.dims()[3]])
-    };
-    match channels % 2 {
-        // The last channel is alpha, and all is opaque.
-        0 => Tensor::cat(vec![colours(channels - 1), grey.ones_like()], 1),
-        _ => colours(channels),
-    }
+    as_image(kept.clone() * -2.0 + 1.0, channels)
 }
 
 fn tensor(picture: Picture, device: &Device) -> Tensor<4> {

@@ -10,13 +10,15 @@ use burn::tensor::{Device, Tensor};
 use ddpm_device::Picked;
 use ddpm_diffusion::editing::{Tile, Tiling};
 use ddpm_diffusion::{
-    Condition, Denoiser, DiffusionError, Guide, Network, NoiseAt, Plan, SampleConfig, noise_of,
+    Condition, Denoiser, DiffusionError, Guide, Network, NoiseAt, Observer, Plan, SampleBatch,
+    SampleConfig, noise_of, sample,
 };
 use ddpm_model::{OpenedModel, SamplingNetwork, Told};
 use ddpm_schedule::noise::Stream;
 use ddpm_unet::{Conditioning, Cost};
 
 use super::super::sample::classes::{Classes, Known};
+use super::super::sample::numbers::{Numbers, check_no_picture};
 use super::super::sample::outputs::Outputs;
 use super::super::sample::room::{Need, batch};
 use super::super::sample::{asked, name_of};
@@ -43,8 +45,10 @@ pub struct Session<'a> {
     figures: Cost,
     /// A worse network that guidance leads away from.
     guide: Option<OpenedModel>,
+    /// How much noise the pictures have that images are made from.
+    pub noise: f32,
     /// What is told of each result, once their number is known.
-    told: Told,
+    pub told: Told,
     pub outputs: Outputs,
     /// Raised by a signal.
     pub stop: Arc<AtomicBool>,
@@ -74,6 +78,9 @@ impl<'a> Session<'a> {
         options.network.precision.choose(&picked.device)?;
         let weights = options.network.weights.map(Into::into);
         let mut opened = OpenedModel::open(&path, weights, &picked.device)?;
+        if !matches!(edit, "enlarge" | "colourise") {
+            check_no_picture(&opened)?;
+        }
         if let Some(warning) = &opened.warning {
             tracing::warn!("{warning}");
         }
@@ -96,6 +103,7 @@ impl<'a> Session<'a> {
             size,
             figures,
             guide,
+            noise: 0.0,
             told: Told::default(),
             outputs,
             stop: stop.flag(),
@@ -172,7 +180,8 @@ impl<'a> Session<'a> {
         asked::check_counts(asked, None)?;
         let image = [self.channels(), canvas[0], canvas[1]];
         let n = self.outputs.fit(asked, default, image, 0)?;
-        self.told = told(self.options.class.as_deref(), n, &self.opened)?;
+        let numbers = Numbers::asked(self.options.numbers.as_deref(), &self.opened, self.noise)?;
+        self.told = numbers.with(self.told_of_class(n, &self.opened)?, n);
         self.outputs.check_sides(image, true)?;
         let need = Need {
             figures: &self.figures,
@@ -187,6 +196,13 @@ impl<'a> Session<'a> {
             true => Ok((n, 1)),
             false => Ok((n, batch)),
         }
+    }
+
+    /// What `--class` says of n images of a model.
+    ///
+    /// # Errors   [`UsageError`] for classes that there are not
+    pub fn told_of_class(&self, n: usize, opened: &OpenedModel) -> Result<Told, UsageError> {
+        told(self.options.class.as_deref(), n, opened)
     }
 }
 
@@ -207,6 +223,28 @@ impl Networks<'_> {
         numbers: &Range<usize>,
     ) -> Result<Box<dyn Denoiser + 'a>, DiffusionError> {
         plan.denoiser(&self.network, self.guide(numbers))
+    }
+
+    /// Results from noise alone, of a seed.
+    ///
+    /// # Errors   as [`ddpm_diffusion::sample`]
+    pub fn sample(
+        &self,
+        seed: u64,
+        numbers: &Range<usize>,
+        observer: Observer<'_>,
+    ) -> Result<Tensor<4>, DiffusionError> {
+        let Self { session, .. } = self;
+        let [height, width] = session.size;
+        let batch = SampleBatch {
+            shape: [numbers.len(), session.channels(), height, width],
+            seed,
+            first_index: numbers.start as u64,
+            condition: session.condition(numbers.clone()),
+            guide: self.guide(numbers),
+            device: session.device().clone(),
+        };
+        sample(&self.network, &session.plan, batch, observer)
     }
 
     /// The same of canvases, of which at most `batch` windows are looked at together.

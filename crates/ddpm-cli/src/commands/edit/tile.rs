@@ -35,6 +35,7 @@ pub fn tile(args: &TileArgs, common: Common) -> Result<Report> {
         n,
         batch: at_a_time,
         steps: steps_of(n, at_a_time, plan.steps()),
+        columns: None,
     };
     session.draw(&job, &mut |numbers, observer| {
         let start =

@@ -45,6 +45,7 @@ pub fn vary(args: &VaryArgs, common: Common) -> Result<Report> {
         n,
         batch,
         steps: steps_of(n, batch, steps),
+        columns: None,
     };
     session.draw(&job, &mut |numbers, observer| {
         let x0 = repeated(&image, numbers.len());

@@ -4,13 +4,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use ddpm_data::{DataConfig, Dataset};
-use ddpm_diffusion::{BitsPerDim, Condition, DiffusionError, Hold, Likelihood, randn_images};
-use ddpm_model::{OpenedModel, SamplingNetwork};
+use ddpm_diffusion::{BitsPerDim, DiffusionError, Hold, Likelihood, randn_images};
+use ddpm_model::{OpenedModel, SamplingNetwork, Told};
 use ddpm_schedule::VarianceKind;
 use ddpm_schedule::noise::Stream;
 use ddpm_train::TrainError;
+use ddpm_unet::Conditioning;
 use serde_json::json;
 
 use super::super::{Report, shown};
@@ -75,6 +76,7 @@ pub fn bpd(args: &BpdArgs, common: Common) -> Result<Report> {
     let clock = Instant::now();
     let network = SamplingNetwork::new(&opened.model, args.precision);
     let image = [dataset.channels(), dataset.height(), dataset.width()];
+    let numbers = numbers(&opened, &dataset)?;
     let mut progress: Option<Progress> = None;
     let mut all = BitsPerDim::default();
     for from in (0..n).step_by(batch) {
@@ -85,12 +87,16 @@ pub fn bpd(args: &BpdArgs, common: Common) -> Result<Report> {
         let labels: Option<Vec<i64>> = items.iter().map(|item| Some(item.label? as i64)).collect();
         let pixels: Vec<f32> = items.into_iter().flat_map(|item| item.pixels).collect();
         let x0 = Tensor::<4>::from_data(TensorData::new(pixels, shape), &picked.device);
-        let condition = Condition::of_labels(match opened.model.conditioning() {
-            ddpm_unet::Conditioning::None => None,
-            _ => {
-                labels.map(|labels| Tensor::<1, Int>::from_data(labels.as_slice(), &picked.device))
-            }
-        });
+        let told = Told {
+            classes: match opened.model.conditioning() {
+                Conditioning::None => Vec::new(),
+                _ => labels.unwrap_or_default(),
+            },
+            numbers: numbers.get(rows.clone()).unwrap_or_default().to_vec(),
+            picture: opened.condition.picture(&x0),
+            ..Told::default()
+        };
+        let condition = told.condition(0..rows.len(), &picked.device);
         let indices = rows.start as u64..rows.end as u64;
         let mut noise = |t: usize| {
             let step = t as u64;
@@ -166,6 +172,24 @@ fn data(args: &BpdArgs, path: &Path, opened: &OpenedModel) -> Result<DataConfig>
         data.size = Some(ddpm_data::Size { height, width });
     }
     Ok(data)
+}
+
+/// The numbers that the network is told of each image; empty if it is told none.
+///
+/// # Errors   [`ddpm_data::DataError`] for a column that these images have not
+fn numbers(opened: &OpenedModel, dataset: &Dataset) -> Result<Vec<Vec<f32>>> {
+    if opened.condition.numbers() == 0 {
+        return Ok(Vec::new());
+    }
+    let mut rows = vec![Vec::new(); dataset.len()];
+    for scale in &opened.columns {
+        let column = dataset.column(&scale.name)?;
+        for (row, &number) in rows.iter_mut().zip(&column.values) {
+            row.push(scale.told(number));
+        }
+    }
+    let told = |row: Vec<f32>| opened.condition.vector(Some(&row), 0.0);
+    Ok(rows.into_iter().map(told).collect())
 }
 
 fn join(all: &mut BitsPerDim, found: BitsPerDim) {

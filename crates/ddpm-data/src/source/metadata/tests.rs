@@ -1,7 +1,7 @@
 use super::*;
 
-fn labels(parsed: Result<Parsed, String>) -> Vec<(String, Label)> {
-    match parsed {
+fn labels(read: Read) -> Vec<(String, Label)> {
+    match read.map(|(parsed, _)| parsed) {
         Ok(Parsed::Labels(labels)) => {
             let mut labels: Vec<_> = labels.into_iter().collect();
             labels.sort_by(|a, b| a.0.cmp(&b.0));
@@ -29,7 +29,7 @@ fn one_hot_vectors_are_classes_and_others_are_not() {
         r#"{"labels": [["a", []]]}"#,
     ] {
         let parsed = dataset_json(text.as_bytes());
-        assert!(matches!(parsed, Ok(Parsed::NoClasses(_))), "{text}");
+        assert!(matches!(parsed, Ok((Parsed::NoClasses(_), _))), "{text}");
     }
 }
 
@@ -51,7 +51,39 @@ fn classes_may_be_written_in_many_ways() {
         [("a".to_owned(), name("7")), ("b".to_owned(), name("cat"))]
     );
     let parsed = jsonl(b"{\"file_name\": \"a\", \"label\": [1, 2]}");
-    assert!(matches!(parsed, Ok(Parsed::NoClasses(_))));
+    assert!(matches!(parsed, Ok((Parsed::NoClasses(_), _))));
+}
+
+#[test]
+fn columns_of_numbers_are_those_of_all_files_that_apply() {
+    let files = ["labels.csv", "a/metadata.jsonl", "b/dataset.json"].map(|name| Found {
+        name: name.to_owned(),
+        path: PathBuf::from(name),
+    });
+    let texts = [
+        "image,age,name,width\n1,30,Ada,0.5\n2,,Bob,1e-1\n",
+        "{\"file_name\": \"3\", \"age\": 4, \"smiles\": true}\n",
+        r#"{"labels": [["4", [0.25, -1]]]}"#,
+    ];
+    let all = Metadata::read(&files, |index| Ok(texts[index].into())).unwrap();
+    let columns = all.columns(&["1", "2", "a/3", "b/4", "5"]);
+    assert_eq!(columns.names, ["age", "width", "smiles", "0", "1"]);
+    let none = f64::NAN;
+    let expected = [
+        [30.0, 0.5, none, none, none],
+        [none, 0.1, none, none, none],
+        [4.0, none, 1.0, none, none],
+        [none, none, none, 0.25, -1.0],
+        [none; 5],
+    ];
+    let same = |a: &f64, b: &f64| a == b || (a.is_nan() && b.is_nan());
+    assert!(
+        columns
+            .values
+            .iter()
+            .zip(expected.as_flattened())
+            .all(|(a, b)| same(a, b))
+    );
 }
 
 #[test]
