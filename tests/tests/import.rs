@@ -181,7 +181,8 @@ fn what_a_file_does_not_say_is_asked_for_or_refused() {
         2,
         &["schedule.steps is 0"],
     );
-    fs::copy(fixture("plain.pt"), place.path("plain.pt")).unwrap();
+    let plain = repository().join("tests/golden/data/unet2/pt_files/plain.pt");
+    fs::copy(plain, place.path("plain.pt")).unwrap();
     import(&place, "plain.pt", &[]).failed(4, &["plain.pt", "conv.weight", "no program"]);
     import(&place, "missing.pt", &[]).failed(4, &["missing.pt"]);
 

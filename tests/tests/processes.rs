@@ -53,6 +53,41 @@ fn every_objective_goes_on_with_the_same_bits_and_samples() {
 }
 
 #[test]
+fn networks_of_edm_go_on_with_the_same_bits_and_sample() {
+    let place = Sandbox::new();
+    let kinds = [
+        ("ddpmpp", "kind = 'edm'"),
+        ("ncsnpp", "kind = 'edm'\narch = 'ncsnpp'"),
+        ("adm", "kind = 'edm'\narch = 'adm'"),
+        ("edm2", "kind = 'edm2'"),
+    ];
+    for (name, kind) in kinds {
+        let recipe = format!(
+            "[process]\nkind = 'edm'\nsigma_data = 0.75\n[model]\n{kind}\nchannels = 8\nmultipliers = [1, 2]\n\
+             blocks = 1\ndropout = 0.1\nclasses = 'auto'\n[train]\nsteps = 6\nbatch = 4\ncheckpoint_every = 2\n\
+             sample_every = 0\n[sample]\nsampler = 'heun'\nsteps = 2\ncount = 4\n"
+        );
+        place.file("recipe.toml", recipe);
+        let parts = format!("{name}-parts");
+        for run in [name, &parts] {
+            let args = ["train", "recipe.toml", "--run", run, "--device", "cpu"];
+            place.ddpm(args).done();
+        }
+        fs::remove_dir_all(place.path(&parts).join("checkpoints/step-6")).unwrap();
+        place
+            .ddpm(["train", "--resume", "--run", &parts, "--device", "cpu"])
+            .done();
+        for kind in ["unet", "ema"] {
+            let [whole, parts] = [name, &*parts].map(|run| weights(&place.path(run), kind));
+            assert!(whole == parts, "{name}: {kind} differs after a resume");
+        }
+        let guided = ["--class", "3,7", "--guidance", "2", "--grid", "g.png"];
+        let sample = ["sample", "--model", name, "-n", "2", "--device", "cpu"];
+        place.ddpm(sample.iter().chain(&guided)).done();
+    }
+}
+
+#[test]
 fn every_sampler_samples_from_every_process() {
     let place = Sandbox::new();
     let listed = place.ddpm(["samplers", "--json"]).done().json();

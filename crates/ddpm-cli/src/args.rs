@@ -3,6 +3,7 @@
 mod edit;
 mod export;
 mod import;
+mod told;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -22,6 +23,7 @@ pub use edit::{
 };
 pub use export::ExportArgs;
 pub use import::ImportArgs;
+pub use told::ToldArgs;
 
 /// Train diffusion models (DDPM) and sample from them.
 #[derive(Debug, Parser)]
@@ -300,21 +302,9 @@ pub struct SampleArgs {
     /// Image size, for models that do not say theirs: 32 or 24x32 (height x width)
     #[arg(long, value_name = "SIZE")]
     pub size: Option<String>,
-    /// Classes by name or number, or all, with how many images of each: cat,dog:4,7; without it, a class-conditional
-    /// network draws all of them
-    #[arg(long, value_name = "CLASSES")]
-    pub class: Option<String>,
-    /// The numbers of a network that was trained with condition.columns, all of them: age=30,width=0.5; without it, the
-    /// network is told none
-    #[arg(long, value_name = "NAME=NUMBER,...")]
-    pub numbers: Option<String>,
-    /// How strongly images are led to their class: 1 not at all, 2 to 4 usually; more in --set guidance.rescale=0.7,
-    /// guidance.interval.sigma=[0.3,5] and guidance.orthogonal=true
-    #[arg(long, value_name = "SCALE")]
-    pub guidance: Option<f64>,
-    /// A worse network to lead away from, instead of the class (autoguidance): a smaller one, or an earlier checkpoint
-    #[arg(long, value_name = "RUN|DIR")]
-    pub guide_by: Option<PathBuf>,
+    /// What the network is told.
+    #[command(flatten)]
+    pub told: ToldArgs,
     /// Folder for one PNG an image, with a grid of them beside it (DIR.png); those of an earlier call are cleared, and
     /// nothing else. Without --out, --grid and --animate, samples/NAME
     #[arg(long, value_name = "DIR")]

@@ -128,9 +128,10 @@ impl<'a, N: TrainNetwork> Passes<'a, N> {
         &self.images
     }
 
-    /// Whether they are a GPU's, and all that they read is in their inputs.
+    /// Whether they are a GPU's, and all that they read is in their inputs or stays where it is.
     pub(crate) fn can_be_captured(&self) -> bool {
-        let same_each_step = !self.config.objective.meaning().self_condition;
+        let same_each_step =
+            !self.config.objective.meaning().self_condition && !self.model.moves_after_update();
         self.key.on_gpu().is_some() && same_each_step
     }
 

@@ -289,6 +289,7 @@ impl<N: TrainNetwork> TrainState<N> {
         let grads = grads.grads;
         let (model, params) = optim::update(self.model, self.params, grads, &config.optim, update);
         let tracked = ema::keep_all(self.tracked, &model, moment, None);
+        let model = model.after_update();
         let mut learned = self.learned;
         learned.note(&config.process, &report.per_image);
         Self::of(model, params, tracked, position, self.graph).learning(learned)
@@ -321,6 +322,7 @@ impl<N: TrainNetwork> TrainState<N> {
             found_inf,
         );
         let tracked = ema::keep_all(self.tracked, &model, moment, Some(found_inf));
+        let model = model.after_update();
         let state = Self::of(model, params, tracked, position, self.graph);
         (state, report(stats))
     }

@@ -48,6 +48,17 @@ pub trait TrainNetwork: Module + std::fmt::Debug {
         dropout: Option<&DropoutRng>,
     ) -> Result<Tensor<4>, NetworkError>;
 
+    /// What becomes of the network after an update of its weights; unless a network says otherwise, nothing.
+    #[must_use]
+    fn after_update(self) -> Self {
+        self
+    }
+
+    /// Whether [`TrainNetwork::after_update`] moves weights to another place in memory, which no captured graph follows.
+    fn moves_after_update(&self) -> bool {
+        false
+    }
+
     /// The gradients of `loss` of the output; of several backward passes if the network is computed in pieces, which
     /// `recompute` asks for to save memory.
     ///
@@ -87,6 +98,17 @@ impl TrainNetwork for Model {
         dropout: Option<&DropoutRng>,
     ) -> Result<Tensor<4>, NetworkError> {
         Ok(self.forward(x, t, told(condition), dropout)?)
+    }
+
+    fn after_update(self) -> Self {
+        match self {
+            Self::Edm2(network) => Self::Edm2(network.with_unit_weights()),
+            other => other,
+        }
+    }
+
+    fn moves_after_update(&self) -> bool {
+        matches!(self, Self::Edm2(_))
     }
 
     fn gradients(

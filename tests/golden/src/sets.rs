@@ -10,6 +10,7 @@ mod guidance;
 mod k_diffusion;
 mod networks;
 mod objectives;
+mod pt_files;
 mod schedules;
 mod train;
 mod trajectories;
@@ -45,6 +46,7 @@ pub const KINDS: &[Kind] = &[
     train::SECOND,
     unet::KIND,
     unet2::KIND,
+    pt_files::KIND,
 ];
 
 impl Kind {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{NetworkArgs, SamplingArgs};
+use super::{NetworkArgs, SamplingArgs, ToldArgs};
 
 /// `ddpm edit`.
 #[derive(Debug, Args)]
@@ -69,19 +69,9 @@ pub struct EditOptions {
     /// Size of the network's own images, for models that do not say theirs: 32 or 24x32 (height x width)
     #[arg(long, value_name = "SIZE")]
     pub window: Option<String>,
-    /// Class of the results, by name or number, for a class-conditional network; several share them, as in `ddpm sample`.
-    /// Without it, the class that stands for none
-    #[arg(long, value_name = "CLASSES")]
-    pub class: Option<String>,
-    /// The numbers of a network that was trained with condition.columns, all of them: age=30,width=0.5
-    #[arg(long, value_name = "NAME=NUMBER,...")]
-    pub numbers: Option<String>,
-    /// How strongly images are led to their class: 1 not at all, 2 to 4 usually
-    #[arg(long, value_name = "SCALE")]
-    pub guidance: Option<f64>,
-    /// A worse network to lead away from, instead of the class (autoguidance): a smaller one, or an earlier checkpoint
-    #[arg(long, value_name = "RUN|DIR")]
-    pub guide_by: Option<PathBuf>,
+    /// What the network is told.
+    #[command(flatten)]
+    pub told: ToldArgs,
     /// The picture that is written (.png, .jpg or .webp), or a folder for one PNG a result, with the picture beside it
     /// (DIR.png); without --out and --grid, samples/NAME-EDIT.png
     #[arg(long, short, value_name = "FILE|DIR")]

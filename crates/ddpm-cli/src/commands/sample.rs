@@ -46,18 +46,18 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
         tracing::warn!("{warning}");
     }
     check_no_picture(&opened)?;
-    let numbers = Numbers::asked(args.numbers.as_deref(), &opened, 0.0)?;
+    let numbers = Numbers::asked(args.told.numbers.as_deref(), &opened, 0.0)?;
     let size = size.map(|size| [size.height, size.width]);
     let (size, figures) = asked::size("--size", size, &opened)?;
     let known = Known {
         conditioning: opened.model.conditioning(),
         names: opened.class_names.as_deref(),
     };
-    let classes = Classes::asked(args.class.as_deref(), args.n, known)?;
+    let classes = Classes::asked(args.told.class.as_deref(), args.n, known)?;
     opened.prepare(args.sampling.sampler.as_deref(), args.sampling.steps)?;
     let process = opened.process()?;
-    let config = asked::sampling(&args.sampling, args.guidance, &opened.sample)?;
-    let guide = asked::guide(args.guide_by.as_deref(), weights, &opened, &config)?;
+    let config = asked::sampling(&args.sampling, args.told.guidance, &opened.sample)?;
+    let guide = asked::guide(args.told.guide_by.as_deref(), weights, &opened, &config)?;
     let plan = config.plan(&process, opened.meaning)?;
     if let Some(warning) = asked::start_warning(&plan) {
         tracing::warn!("{warning}");
@@ -66,7 +66,7 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
     let image = [opened.channels, size[0], size[1]];
     let shots = frames(plan.steps());
     let (asked, usual) = match &classes {
-        Some(classes) if args.class.is_some() => (Some(classes.total()), IMAGES),
+        Some(classes) if args.told.class.is_some() => (Some(classes.total()), IMAGES),
         Some(classes) => (args.n, classes.total()),
         None => (args.n, IMAGES),
     };

@@ -7,8 +7,12 @@ use crate::TensorFile;
 use crate::tensors::NamedTensor;
 
 fn fixture(name: &str) -> PathBuf {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/torch");
-    Path::new(folder).join(name)
+    let folder = match name {
+        "edm.pkl" => "fixtures/torch",
+        _ => "golden/data/unet2/pt_files",
+    };
+    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests");
+    Path::new(tests).join(folder).join(name)
 }
 
 /// All tensors of bytes in a file.

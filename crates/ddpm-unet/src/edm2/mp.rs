@@ -1,7 +1,7 @@
 //! Operations that keep magnitudes: of numbers with mean square 1 they make such numbers (Karras et al. 2024, appendix
 //! B).
 
-use burn::module::{Module, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::activation::silu;
 use burn::tensor::{FloatDType, Tensor};
 use ddpm_kernels::{Conv2dOptions, Convolution, concat_channels, linear};
@@ -38,6 +38,26 @@ pub(super) fn normalize<const D: usize>(x: Tensor<D>, dim: usize) -> Tensor<D> {
     let wide = x.clone().cast(FloatDType::F32);
     let root = root_of_sum((wide.clone() * wide).mean_dim(dim));
     x / (root + EPS).cast(dtype)
+}
+
+/// A network whose weights have a mean square of 1 for each output, as training brings them there after each update, so
+/// that the learning rate says how far directions turn (Karras et al. 2024, section 2.3, "forced weight normalization").
+pub(super) fn with_unit_weights<M: Module>(network: M) -> M {
+    struct Normalize;
+    impl ModuleMapper for Normalize {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            // Gains, frequencies and phases have one dimension.
+            if D < 2 {
+                return param;
+            }
+            let (id, weight, mapper) = param.consume();
+            let (shape, require_grad) = (weight.shape(), weight.is_require_grad());
+            let rows = weight.without_autodiff().flatten::<2>(1, D - 1);
+            let weight = Tensor::from_inner(normalize(rows, 1).reshape(shape));
+            Param::from_mapped_value(id, weight.set_require_grad(require_grad), mapper)
+        }
+    }
+    network.map(&mut Normalize)
 }
 
 /// √s, whose gradient at 0 is 0 instead of infinite.

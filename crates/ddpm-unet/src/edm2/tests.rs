@@ -216,3 +216,34 @@ fn sections_build_networks_for_their_images() {
         assert!(error.contains(words), "{error}");
     }
 }
+
+#[test]
+fn unit_weights_draw_the_same_and_have_magnitude_one() {
+    let device = Device::flex();
+    let net = network(&tiny(), &device);
+    // Of other magnitudes, as updates leave them.
+    let scaled: Vec<_> = params::export(&net)
+        .into_iter()
+        .map(|(name, data)| {
+            let shape = data.shape.to_vec();
+            let factor = if shape.len() > 1 { 3.0 } else { 1.0 };
+            let numbers: Vec<f32> = data.to_vec().unwrap();
+            (name, shape, numbers.iter().map(|x| factor * x).collect())
+        })
+        .collect();
+    let net = params::load(net, scaled).unwrap();
+    let x = normal_tensor(5, [2, 2, 8, 8], &device);
+    let t = Tensor::from_floats([0.3, -0.4], &device);
+    let run = |net: &Edm2UNet| {
+        net.forward(x.clone(), t.clone(), told(&[0, 2], &device), None)
+            .unwrap()
+    };
+    let (before, unit) = (run(&net), net.with_unit_weights());
+    assert!(largest_difference(before, run(&unit)) < 1e-5);
+    for (name, data) in params::export(&unit) {
+        if data.shape.len() > 1 {
+            let numbers: Vec<f32> = data.to_vec().unwrap();
+            assert!((magnitude(&numbers) - 1.0).abs() < 1e-3, "{name}");
+        }
+    }
+}

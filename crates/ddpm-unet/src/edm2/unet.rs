@@ -6,7 +6,7 @@ use ddpm_kernels::concat_channels;
 
 use super::block::Edm2Block;
 use super::config::{Edm2Config, Planned};
-use super::mp::{MpConv, MpFourier, MpLinear, mp_cat, mp_silu, mp_sum};
+use super::mp::{MpConv, MpFourier, MpLinear, mp_cat, mp_silu, mp_sum, with_unit_weights};
 use crate::class_embedding::NetworkCondition;
 use crate::dict::Dict;
 use crate::edm::{columns, indices};
@@ -75,6 +75,12 @@ impl Edm2UNet {
     /// The configuration the network was built from.
     pub fn config(&self) -> &Edm2Config {
         &self.config
+    }
+
+    /// The network after an update of its weights: each output's have a mean square of 1 again.
+    #[must_use]
+    pub fn with_unit_weights(self) -> Self {
+        with_unit_weights(self)
     }
 
     /// F_θ(x; c_noise). `rng` switches dropout on (training).

@@ -99,7 +99,7 @@ fn drawn(
         .into());
     }
     let n = args.n.unwrap_or(RESULTS);
-    let told = match options.class.is_some() {
+    let told = match options.told.class.is_some() {
         true => session.told_of_class(n, &opened)?,
         false => Told::of_classes(opened.model.conditioning(), n),
     };

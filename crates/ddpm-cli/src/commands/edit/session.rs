@@ -88,8 +88,8 @@ impl<'a> Session<'a> {
         let (size, figures) = asked::size("--window", size, &opened)?;
         let by = by(&opened.sample);
         opened.prepare(by.sampler.as_deref(), by.steps)?;
-        let config = asked::sampling(&by, options.guidance, &opened.sample)?;
-        let guide = asked::guide(options.guide_by.as_deref(), weights, &opened, &config)?;
+        let config = asked::sampling(&by, options.told.guidance, &opened.sample)?;
+        let guide = asked::guide(options.told.guide_by.as_deref(), weights, &opened, &config)?;
         let plan = config.plan(&opened.process()?, opened.meaning)?;
         let stop = signals::listen().context("signals cannot be handled")?;
         Ok(Self {
@@ -180,7 +180,11 @@ impl<'a> Session<'a> {
         asked::check_counts(asked, None)?;
         let image = [self.channels(), canvas[0], canvas[1]];
         let n = self.outputs.fit(asked, default, image, 0)?;
-        let numbers = Numbers::asked(self.options.numbers.as_deref(), &self.opened, self.noise)?;
+        let numbers = Numbers::asked(
+            self.options.told.numbers.as_deref(),
+            &self.opened,
+            self.noise,
+        )?;
         self.told = numbers.with(self.told_of_class(n, &self.opened)?, n);
         self.outputs.check_sides(image, true)?;
         let need = Need {
@@ -202,7 +206,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors   [`UsageError`] for classes that there are not
     pub fn told_of_class(&self, n: usize, opened: &OpenedModel) -> Result<Told, UsageError> {
-        told(self.options.class.as_deref(), n, opened)
+        told(self.options.told.class.as_deref(), n, opened)
     }
 }
 

@@ -294,7 +294,7 @@ mod tests {
         let Command::Sample(args) = cli.command else {
             unreachable!("it is sample")
         };
-        sampling(&args.sampling, args.guidance, own).map_err(|error| error.to_string())
+        sampling(&args.sampling, args.told.guidance, own).map_err(|error| error.to_string())
     }
 
     #[test]
