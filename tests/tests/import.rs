@@ -5,9 +5,10 @@
 use std::fs;
 
 use ddpm_store::{NamedTensor, TensorFile};
-use ddpm_tests::torch_file::{listed, save};
+use ddpm_tests::torch_file::{archive, listed, save, text};
 use ddpm_tests::{Ended, Sandbox, repository};
 use serde_json::Value;
+use zip::CompressionMethod;
 
 fn fixture(name: &str) -> std::path::PathBuf {
     repository().join("tests/fixtures/torch").join(name)
@@ -265,4 +266,75 @@ fn a_snapshot_of_edm_predicts_and_draws() {
     place
         .ddpm(["import", "edm.pkl", "other", "--schedule", "linear"])
         .failed(2, &["--schedule", "EDM"]);
+}
+
+#[test]
+fn a_checkpoint_of_lucidrains_predicts_draws_and_is_trained_on() {
+    let place = Sandbox::new();
+    fs::copy(fixture("lucidrains.pt"), place.path("model-1.pt")).unwrap();
+    import(&place, "model-1.pt", &[]).failed(2, &["--size", "model-1.pt"]);
+    let given = ["--size", "8", "--schedule", "linear"];
+    import(&place, "model-1.pt", &given).failed(2, &["--schedule", "denoising-diffusion-pytorch"]);
+    let said = import(&place, "model-1.pt", &["--size", "8"]).done().json();
+    assert_eq!(said["program"], "denoising-diffusion-pytorch");
+    for (what, expected) in [
+        ("version", ("2.3.4", "read")),
+        ("image size", ("8x8", "given")),
+        ("variance", ("fixed, small", "taken")),
+        ("self-condition", ("true", "read")),
+        ("diffusion steps", ("20", "read")),
+        ("schedule", ("sigmoid_alpha_bar", "read")),
+        ("prediction", ("v", "read")),
+        ("weights", ("model and ema", "read")),
+    ] {
+        assert_eq!(setting(&said, what), expected);
+    }
+    // The self-condition stands before the image.
+    let names = [("x", "x"), ("t", "t")];
+    predicts(&place, "lucidrains-io.safetensors", &names, &[], "y", 1e-5);
+    let said = draws(&place, &["--steps", "1"]);
+    assert_eq!(said["sample"]["sampler"]["kind"], "ddpm");
+    let seen = place.ddpm(["inspect", "run", "--json"]).done().json();
+    assert_eq!(seen["model"]["step"], 10);
+    let sets = [
+        "train.batch=2",
+        "train.steps=1",
+        "train.sample_every=0",
+        "sample.count=1",
+        "objective.self_condition=0.5",
+    ];
+    let sets = sets.iter().flat_map(|set| ["--set", *set]);
+    let train = ["train", "--device", "cpu", "--init", "run", "--run", "on"];
+    let train = train.into_iter().chain(sets);
+    place.ddpm(train).done();
+    let config = fs::read_to_string(place.path("on/config.toml")).unwrap();
+    assert!(config.contains("kind = \"lucidrains\""), "{config}");
+}
+
+#[test]
+fn other_files_of_lucidrains_are_refused_in_a_sentence() {
+    let place = Sandbox::new();
+    // {"version": …, "model": {"model.init_conv.weight": None}}
+    let older = |version: &str| {
+        let parts = [
+            b"\x80\x02}(".to_vec(),
+            text("version"),
+            text(version),
+            text("model"),
+            b"}(".to_vec(),
+            text("model.init_conv.weight"),
+            b"Nuu.".to_vec(),
+        ];
+        archive(&parts.concat(), &[], CompressionMethod::Stored).unwrap()
+    };
+    place.file("older.pt", older("1.11.0"));
+    let words = ["older.pt", "1.11.0", "version 2"];
+    import(&place, "older.pt", &["--size", "8"]).failed(4, &words);
+    place.file("empty.pt", older("2.0.0"));
+    let words = ["empty.pt", "`init_conv.weight` is missing"];
+    import(&place, "empty.pt", &["--size", "8"]).failed(4, &words);
+    let whole = fs::read(fixture("lucidrains.pt")).unwrap();
+    place.file("cut.pt", &whole[..whole.len() / 2]);
+    import(&place, "cut.pt", &["--size", "8"]).failed(4, &["cut.pt"]);
+    assert!(!place.path("run").exists());
 }

@@ -88,7 +88,8 @@ pub enum Command {
     Samplers,
     /// Make a model with another average of the weights, after training
     Ema(EmaArgs),
-    /// Take over a trained network of another program: diffusers, guided-diffusion, improved-diffusion, EDM
+    /// Take over a trained network of another program: diffusers, guided-diffusion, improved-diffusion, EDM,
+    /// denoising-diffusion-pytorch
     Import(ImportArgs),
     /// Say what a run, checkpoint, model directory, safetensors or PyTorch file holds
     Inspect(InspectArgs),

@@ -1,12 +1,13 @@
 //! A network's levels drawn as text.
 
-use ddpm_unet::{DownBlockKind, Model, PlainUNet, UNet2DConfig, UpBlockKind};
+use ddpm_unet::{DownBlockKind, LucidrainsConfig, Model, PlainUNet, UNet2DConfig, UpBlockKind};
 
 /// The way down on the left, the way up on the right, the middle at the bottom.
 pub fn levels(model: &Model, size: Option<[usize; 2]>) -> String {
     match model {
         Model::Unet(unet) => unet_levels(unet.config(), size),
         Model::Plain(plain) => plain_levels(plain, size),
+        Model::Lucidrains(network) => lucidrains_levels(network.config(), size),
         Model::Edm(edm) => {
             let config = edm.config();
             let network = Edm {
@@ -105,6 +106,33 @@ fn edm_levels(network: &Edm<'_>, size: Option<[usize; 2]>) -> String {
     let last = channels(count - 1);
     draw(
         levels,
+        &format!("middle {last}: residual, attention, residual"),
+    )
+}
+
+fn lucidrains_levels(config: &LucidrainsConfig, size: Option<[usize; 2]>) -> String {
+    let widths = config
+        .dim_mults
+        .iter()
+        .map(|multiple| multiple.saturating_mul(config.dim));
+    let entering = std::iter::once(config.init_dim).chain(widths.clone());
+    let levels = entering.zip(widths).zip(&config.full_attn).enumerate();
+    let levels = levels.map(|(level, ((input, output), full))| {
+        let attention = if *full {
+            "attention"
+        } else {
+            "linear attention"
+        };
+        Level {
+            down: format!("2 x residual {input} + {attention}"),
+            size: side(size, level),
+            up: format!("2 x residual {output} + {attention}"),
+        }
+    });
+    let last = config.dim_mults.last().copied().unwrap_or_default();
+    let last = last.saturating_mul(config.dim);
+    draw(
+        levels.collect(),
         &format!("middle {last}: residual, attention, residual"),
     )
 }

@@ -182,6 +182,7 @@ pub fn keys_of_size(model: &ModelConfig) -> &'static str {
         ModelConfig::Unet(_) | ModelConfig::Edm(_) | ModelConfig::Edm2(_) => {
             "`model.channels`, `model.multipliers` or `model.blocks`"
         }
+        ModelConfig::Lucidrains(_) => "`model.channels` or `model.multipliers`",
         ModelConfig::Plain(_) => "`model.features`",
         ModelConfig::Given(_) => "`block_out_channels` of `model.config`",
     }

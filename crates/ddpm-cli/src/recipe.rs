@@ -8,8 +8,8 @@ use ddpm_device::Picked;
 use ddpm_diffusion::SampleConfig;
 use ddpm_train::Config;
 use ddpm_unet::{
-    ATTENTION_KEY, Edm2Section, EdmSection, GivenSection, Model, ModelConfig, ModelShape,
-    PlainSection, UnetError, UnetSection,
+    ATTENTION_KEY, Edm2Section, EdmSection, GivenSection, LucidrainsSection, Model, ModelConfig,
+    ModelShape, PlainSection, UnetError, UnetSection,
 };
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -285,6 +285,9 @@ impl Recipe {
             ModelConfig::Unet(section) => (section.resolve(shape).err(), &mut section.attention_at),
             ModelConfig::Edm(section) => (section.resolve(shape).err(), &mut section.attention_at),
             ModelConfig::Edm2(section) => (section.resolve(shape).err(), &mut section.attention_at),
+            ModelConfig::Lucidrains(section) => {
+                (section.resolve(shape).err(), &mut section.attention_at)
+            }
             ModelConfig::Plain(_) | ModelConfig::Given(_) => return,
         };
         let fits_no_level =
@@ -330,6 +333,9 @@ impl Recipe {
             (ModelConfig::Edm2(now), ModelConfig::Edm2(was)) => {
                 (&mut now.attention_at, &was.attention_at)
             }
+            (ModelConfig::Lucidrains(now), ModelConfig::Lucidrains(was)) => {
+                (&mut now.attention_at, &was.attention_at)
+            }
             _ => return,
         };
         if self.attention_gives_way || now.is_none() {
@@ -357,6 +363,7 @@ fn defaults(kind: &str) -> Result<Table, UsageError> {
             "given" => ModelConfig::Given(GivenSection::default()),
             "edm" => ModelConfig::Edm(EdmSection::default()),
             "edm2" => ModelConfig::Edm2(Edm2Section::default()),
+            "lucidrains" => ModelConfig::Lucidrains(LucidrainsSection::default()),
             // Another kind is refused with the rest.
             _ => ModelConfig::Unet(UnetSection::default()),
         },
@@ -375,6 +382,7 @@ fn optional(kind: &str) -> Vec<&'static str> {
         "plain" => {}
         "given" => optional.push("model.classes"),
         "edm" | "edm2" => optional.extend(["model.classes", ATTENTION_KEY]),
+        "lucidrains" => optional.extend(["model.init_channels", ATTENTION_KEY]),
         _ => optional.extend(["model.classes", "model.head_dim", ATTENTION_KEY]),
     }
     optional

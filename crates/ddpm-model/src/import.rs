@@ -5,6 +5,7 @@
 
 mod diffusers;
 mod edm;
+mod lucidrains;
 mod openai;
 mod write;
 
@@ -129,7 +130,8 @@ struct Network {
 }
 
 impl Imported {
-    /// Reads a diffusers directory, or a file of OpenAI's improved-diffusion and guided-diffusion (`.pt`) or of EDM (`.pkl`).
+    /// Reads a diffusers directory, or a file of OpenAI's improved-diffusion and guided-diffusion (`.pt`), of EDM (`.pkl`) or
+    /// of denoising-diffusion-pytorch (`.pt`).
     ///
     /// # Errors   [`ModelError::Store`] for what is damaged or hostile, [`ModelError::Format`] for a network that this
     /// program does not have, [`ModelError::Option`] for an option that is missing or says nothing here
@@ -167,13 +169,10 @@ impl Imported {
         if let Some(model) = root.get("model")
             && model.keys().contains(&"model.init_conv.weight")
         {
-            return refuse(
-                "this is a U-Net of denoising-diffusion-pytorch (lucidrains), with norms and attention that no network \
-                 here has; train one here instead, `ddpm train --data IMAGES`"
-                    .into(),
-            );
+            return lucidrains::read(file, model, options);
         }
-        let known = "improved-diffusion and guided-diffusion (a bare state dict), EDM (a snapshot with `ema`)";
+        let known = "improved-diffusion and guided-diffusion (a bare state dict), EDM (a snapshot with `ema`), \
+                     denoising-diffusion-pytorch (a checkpoint with `model`)";
         let shown: Vec<&str> = keys.iter().take(5).copied().collect();
         let more = if keys.len() > shown.len() {
             ", …"

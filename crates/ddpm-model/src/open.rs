@@ -171,6 +171,7 @@ impl OpenedModel {
                 )
             }
             Model::Plain(plain) => (plain.channels(), None),
+            Model::Lucidrains(network) => (network.config().in_channels, None),
             Model::Edm(edm) => {
                 let side = edm.config().img_resolution;
                 (edm.config().in_channels, Some([side; 2]))

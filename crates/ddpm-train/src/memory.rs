@@ -114,7 +114,8 @@ impl MemoryEstimate {
                     ModelConfig::Unet(_)
                     | ModelConfig::Given(_)
                     | ModelConfig::Edm(_)
-                    | ModelConfig::Edm2(_) => activations / 2,
+                    | ModelConfig::Edm2(_)
+                    | ModelConfig::Lucidrains(_) => activations / 2,
                     // Its transposed convolutions, maxima and ReLU are burn's own operations.
                     ModelConfig::Plain(_) => activations.saturating_mul(2),
                 }),

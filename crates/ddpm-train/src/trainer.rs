@@ -451,6 +451,7 @@ fn describe(model: &Model) -> String {
         Model::Plain(_) => "plain U-Net",
         Model::Edm(_) => "U-Net of EDM",
         Model::Edm2(_) => "U-Net of EDM2",
+        Model::Lucidrains(_) => "U-Net of denoising-diffusion-pytorch",
     };
     let parameters = burn::module::Module::num_params(model);
     format!("{kind}, {parameters} parameters")

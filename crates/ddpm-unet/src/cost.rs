@@ -14,6 +14,7 @@ mod edm;
 mod edm2;
 mod layer;
 mod live;
+mod lucidrains;
 mod plain;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use crate::config::UNet2DConfig;
 use crate::edm::EdmConfig;
 use crate::edm2::Edm2Config;
 use crate::error::UnetError;
+use crate::lucidrains::LucidrainsConfig;
 use crate::model::{ModelConfig, ModelShape};
 use crate::model_json::Described;
 
@@ -89,6 +91,7 @@ impl Cost {
             ModelConfig::Plain(section) => Self::of_plain(shape.channels, &section.features, size),
             ModelConfig::Edm(section) => Self::of_edm(&section.resolve(shape)?, size),
             ModelConfig::Edm2(section) => Self::of_edm2(&section.resolve(shape)?, size),
+            ModelConfig::Lucidrains(section) => Self::of_lucidrains(&section.resolve(shape)?, size),
         }
     }
 
@@ -111,6 +114,13 @@ impl Cost {
     /// # Errors   [`UnetError::Config`] for a configuration that no network can have
     pub fn of_edm2(config: &Edm2Config, size: [usize; 2]) -> Result<Self, UnetError> {
         edm2::figures(config, size)
+    }
+
+    /// The figures of a [`crate::LucidrainsUNet`] over images of `[height, width]`, padded to what its levels divide.
+    ///
+    /// # Errors   [`UnetError::Config`] for a configuration that no network can have
+    pub fn of_lucidrains(config: &LucidrainsConfig, size: [usize; 2]) -> Result<Self, UnetError> {
+        lucidrains::figures(config, size)
     }
 
     /// The figures of a [`crate::PlainUNet`] over images of `[height, width]`.
@@ -149,6 +159,7 @@ pub fn parameters_of_json(json: &Map<String, Value>) -> Result<u128, UnetError> 
         }
         Described::Edm { config, .. } => Cost::of_edm(&config, [1, 1])?,
         Described::Edm2 { config, .. } => Cost::of_edm2(&config, [1, 1])?,
+        Described::Lucidrains { config, .. } => Cost::of_lucidrains(&config, [1, 1])?,
     };
     Ok(figures.parameters)
 }

@@ -1,6 +1,7 @@
 //! Networks of other programs as networks of this crate: pure functions on named tensors, which know no files.
 
 pub mod edm;
+pub mod lucidrains;
 pub mod openai;
 
 use std::collections::BTreeMap;

@@ -8,6 +8,7 @@ use crate::edm::EdmSection;
 use crate::edm2::Edm2Section;
 use crate::error::{UnetError, excerpt};
 use crate::init::{Init, InitKind};
+use crate::lucidrains::LucidrainsSection;
 use crate::model::{Classes, Model, ModelConfig, ModelShape, PlainSection, UnetSection};
 use crate::model_json::Described;
 use crate::padding;
@@ -99,6 +100,9 @@ impl ModelConfig {
             Model::Edm(network) => return Self::Edm(EdmSection::like(network.config(), shape)),
             Model::Edm2(network) => {
                 return Self::Edm2(Edm2Section::like(network.config(), shape));
+            }
+            Model::Lucidrains(network) => {
+                return Self::Lucidrains(LucidrainsSection::like(network.config(), shape));
             }
             Model::Unet(unet) => unet,
         };

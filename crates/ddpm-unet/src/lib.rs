@@ -1,5 +1,5 @@
-//! U-Nets that predict noise: one weight-compatible with diffusers' `UNet2DModel`, those of EDM and EDM2, and the plain
-//! tutorial network.
+//! U-Nets that predict noise: one weight-compatible with diffusers' `UNet2DModel`, those of EDM and EDM2, that of
+//! denoising-diffusion-pytorch, and the plain tutorial network.
 //!
 //! This crate knows no files, no schedules and no samplers: it turns a configuration into a burn
 //! module, and named tensors into its parameters. Nothing here panics on what a user can give:
@@ -49,6 +49,7 @@ pub mod foreign;
 mod given;
 mod init;
 mod layers;
+mod lucidrains;
 mod model;
 mod model_json;
 mod padding;
@@ -79,6 +80,7 @@ pub use error::UnetError;
 pub use given::GivenSection;
 pub use init::{Init, InitKind};
 pub use layers::{Activation, DropoutRng};
+pub use lucidrains::{LucidrainsConfig, LucidrainsSection, LucidrainsUNet};
 pub use model::{
     ATTENTION_KEY, Auto, Classes, ConditionShape, Conditioning, Model, ModelConfig, ModelShape,
     PlainSection, UnetSection,

@@ -15,6 +15,7 @@ use crate::error::{UnetError, excerpt};
 use crate::given::GivenSection;
 use crate::init::{Init, InitKind};
 use crate::layers::{Activation, DropoutRng};
+use crate::lucidrains::{LucidrainsSection, LucidrainsUNet};
 use crate::plain::PlainUNet;
 use crate::unet::UNet2D;
 
@@ -36,6 +37,8 @@ pub enum ModelConfig {
     Edm(EdmSection),
     /// [`Edm2UNet`].
     Edm2(Edm2Section),
+    /// [`LucidrainsUNet`].
+    Lucidrains(LucidrainsSection),
 }
 
 /// `[model]` with `kind = "unet"`.
@@ -309,6 +312,8 @@ pub enum Model {
     Edm(EdmUNet),
     /// [`Edm2UNet`].
     Edm2(Edm2UNet),
+    /// [`LucidrainsUNet`].
+    Lucidrains(LucidrainsUNet),
 }
 
 impl ModelConfig {
@@ -319,11 +324,11 @@ impl ModelConfig {
             Self::Given(section) => section.classes,
             Self::Edm(section) => section.classes,
             Self::Edm2(section) => section.classes,
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::Lucidrains(_) => None,
         }
     }
 
-    /// The same network, told of other classes; one of kind `plain` is told of none.
+    /// The same network, told of other classes; those of kind `plain` and `lucidrains` are told of none.
     #[must_use]
     pub fn with_classes(mut self, classes: Option<Classes>) -> Self {
         match &mut self {
@@ -331,7 +336,7 @@ impl ModelConfig {
             Self::Given(section) => section.classes = classes,
             Self::Edm(section) => section.classes = classes,
             Self::Edm2(section) => section.classes = classes,
-            Self::Plain(_) => {}
+            Self::Plain(_) | Self::Lucidrains(_) => {}
         }
         self
     }
@@ -371,13 +376,18 @@ impl ModelConfig {
                 let mut init = Init::new(seed, InitKind::Default, device);
                 Ok(Model::Edm2(Edm2UNet::new(&config, &mut init)?))
             }
+            Self::Lucidrains(section) => {
+                let config = section.resolve(shape)?;
+                let mut init = Init::new(seed, InitKind::Default, device);
+                Ok(Model::Lucidrains(LucidrainsUNet::new(&config, &mut init)?))
+            }
         }
     }
 }
 
 impl Model {
-    /// One network evaluation; see [`UNet2D::forward`], [`PlainUNet::forward`], [`EdmUNet::forward`] and
-    /// [`Edm2UNet::forward`].
+    /// One network evaluation; see [`UNet2D::forward`], [`PlainUNet::forward`], [`EdmUNet::forward`],
+    /// [`Edm2UNet::forward`] and [`LucidrainsUNet::forward`].
     ///
     /// # Shapes   `x`: `[batch, channels, height, width]`, `t`: `[batch]`; returns as `x`
     /// # Errors   [`UnetError`] for inputs that do not fit the network
@@ -398,6 +408,7 @@ impl Model {
             Self::Plain(plain) => plain.forward(x, t),
             Self::Edm(edm) => edm.forward(x, t, condition, rng),
             Self::Edm2(edm2) => edm2.forward(x, t, condition, rng),
+            Self::Lucidrains(network) => network.forward(x, t, condition, rng),
         }
     }
 
@@ -408,14 +419,14 @@ impl Model {
                 TimeEmbeddingKind::Learned => unet.config().num_train_timesteps,
                 TimeEmbeddingKind::Positional | TimeEmbeddingKind::Fourier => None,
             },
-            Self::Plain(_) | Self::Edm(_) | Self::Edm2(_) => None,
+            Self::Plain(_) | Self::Edm(_) | Self::Edm2(_) | Self::Lucidrains(_) => None,
         }
     }
 
     /// How the network takes class labels.
     pub fn conditioning(&self) -> Conditioning {
         match self {
-            Self::Plain(_) => Conditioning::None,
+            Self::Plain(_) | Self::Lucidrains(_) => Conditioning::None,
             Self::Edm(edm) => one_hot(edm.config().label_dim, edm.config().null_class),
             Self::Edm2(edm2) => one_hot(edm2.config().label_dim, edm2.config().null_class),
             Self::Unet(unet) => {

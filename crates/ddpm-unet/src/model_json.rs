@@ -8,6 +8,7 @@ use crate::edm::{EdmConfig, EdmUNet};
 use crate::edm2::{Edm2Config, Edm2UNet};
 use crate::error::{UnetError, excerpt};
 use crate::init::{Init, InitKind};
+use crate::lucidrains::{LucidrainsConfig, LucidrainsUNet};
 use crate::model::Model;
 use crate::plain::PlainUNet;
 use crate::unet::UNet2D;
@@ -16,6 +17,7 @@ const CLASS: &str = "_class_name";
 const PLAIN: &str = "PlainUNet";
 const EDM: &str = "EdmUNet";
 const EDM2: &str = "Edm2UNet";
+const LUCIDRAINS: &str = "LucidrainsUNet";
 /// Private to this program: Python's diffusers passes over keys with an underscore.
 const PAD: &str = "_pad";
 
@@ -44,6 +46,11 @@ impl Model {
             Self::Edm2(edm2) => {
                 let mut json = edm2.config().to_json();
                 json.insert(CLASS.into(), EDM2.into());
+                json
+            }
+            Self::Lucidrains(network) => {
+                let mut json = network.config().to_json();
+                json.insert(CLASS.into(), LUCIDRAINS.into());
                 json
             }
         }
@@ -78,6 +85,10 @@ impl Model {
             Described::Edm2 { config, unknown } => {
                 Ok((Self::Edm2(Edm2UNet::new(&config, init)?), unknown))
             }
+            Described::Lucidrains { config, unknown } => {
+                let network = LucidrainsUNet::new(&config, init)?;
+                Ok((Self::Lucidrains(network), unknown))
+            }
         }
     }
 }
@@ -106,6 +117,12 @@ pub(crate) enum Described {
     /// [`Edm2UNet`].
     Edm2 {
         config: Box<Edm2Config>,
+        /// Keys that have no effect.
+        unknown: Vec<String>,
+    },
+    /// [`LucidrainsUNet`].
+    Lucidrains {
+        config: Box<LucidrainsConfig>,
         /// Keys that have no effect.
         unknown: Vec<String>,
     },
@@ -144,6 +161,13 @@ impl Described {
                     unknown,
                 })
             }
+            Some(LUCIDRAINS) => {
+                let (config, unknown) = LucidrainsConfig::from_json(json)?;
+                Ok(Self::Lucidrains {
+                    config: Box::new(config),
+                    unknown,
+                })
+            }
             Some("UNet2DModel") | None => {
                 let (config, unknown) = UNet2DConfig::from_json(json)?;
                 let pad = json.get(PAD).and_then(Value::as_bool).unwrap_or(false);
@@ -156,7 +180,7 @@ impl Described {
             Some(other) => Err(unsupported(
                 CLASS,
                 &Value::from(other),
-                "UNet2DModel, and this program's own PlainUNet, EdmUNet and Edm2UNet",
+                "UNet2DModel, and this program's own PlainUNet, EdmUNet, Edm2UNet and LucidrainsUNet",
             )),
         }
     }
@@ -175,6 +199,7 @@ mod tests {
     use super::*;
     use crate::edm::EdmSection;
     use crate::edm2::Edm2Section;
+    use crate::lucidrains::LucidrainsSection;
     use crate::model::{ModelConfig, ModelShape, PlainSection, UnetSection};
     use crate::params;
 
@@ -214,6 +239,12 @@ mod tests {
             pad: true,
             ..EdmSection::default()
         });
+        let lucidrains = ModelConfig::Lucidrains(LucidrainsSection {
+            channels: 4,
+            head_dim: vec![2],
+            pad: true,
+            ..LucidrainsSection::default()
+        });
         let plain = ModelConfig::Plain(PlainSection {
             features: vec![2, 3],
         });
@@ -223,6 +254,7 @@ mod tests {
             (plain, false),
             (edm, true),
             (edm2, true),
+            (lucidrains, true),
         ] {
             let model = config.build(shape, 1, &device).unwrap();
             let json = model.to_json();
@@ -234,6 +266,7 @@ mod tests {
                 Model::Edm2(edm2) => edm2.config().pad,
                 Model::Unet(unet) => unet.pads(),
                 Model::Edm(edm) => edm.config().pad,
+                Model::Lucidrains(network) => network.config().pad,
                 Model::Plain(_) => false,
             };
             assert_eq!(padded, pads);

@@ -17,7 +17,7 @@ use crate::Sandbox;
 pub fn typos(form: Form) -> Result<Passed> {
     let mut found = Found::default();
     let mut keys = BTreeSet::new();
-    for kind in ["unet", "plain", "edm", "edm2"] {
+    for kind in ["unet", "plain", "edm", "edm2", "lucidrains"] {
         let all: Vec<String> = configuration_keys(kind)?;
         let real: BTreeSet<&str> = all.iter().map(String::as_str).collect();
         for key in &all {

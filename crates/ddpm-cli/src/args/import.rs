@@ -13,14 +13,16 @@ use super::ScheduleName;
   ddpm import 64x64_diffusion.pt runs/imagenet64
   ddpm import ema_0.9999_250000.pt runs/mine --size 32 --diffusion-steps 4000 --schedule cosine
   ddpm import edm-cifar10-32x32-cond-vp.pkl runs/edm
+  ddpm import results/model-10.pt runs/mine --size 128
 
 Nothing in a .pt or .pkl file is run: it is read as data. The run can be sampled from and
 inspected; it has no state of training, so it cannot be resumed. Files of guided-diffusion and
 improved-diffusion do not say how they were trained: the options do, and what they leave open is
-as published for networks of that form, or the program's default.")]
+as published for networks of that form, or the program's default. Those of
+denoising-diffusion-pytorch (version 2, of its Trainer) say all but the size of their images.")]
 pub struct ImportArgs {
     /// A diffusers directory, OWNER/NAME in the Hugging Face cache, or a file: .pt of guided-diffusion or
-    /// improved-diffusion (ema_….pt is the better one), .pkl of EDM
+    /// improved-diffusion (ema_….pt is the better one), .pkl of EDM, .pt of denoising-diffusion-pytorch
     pub source: PathBuf,
     /// The run to make; new or empty
     #[arg(value_name = "RUN_DIR")]

@@ -96,6 +96,7 @@ fn model(path: &Path) -> Result<(String, Value)> {
         Model::Plain(_) => "plain U-Net",
         Model::Edm(_) => "U-Net of EDM",
         Model::Edm2(_) => "U-Net of EDM2",
+        Model::Lucidrains(_) => "U-Net of denoising-diffusion-pytorch",
     };
     line("kind", kind.to_owned());
     line(

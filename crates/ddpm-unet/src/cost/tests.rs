@@ -11,6 +11,7 @@ use crate::config::{
 use crate::edm::{EdmArchitecture, EdmConfig, EdmDecoder, EdmEmbedding, EdmEncoder, EdmUNet};
 use crate::edm2::{Edm2Config, Edm2UNet};
 use crate::init::{Init, InitKind};
+use crate::lucidrains::{LucidrainsConfig, LucidrainsUNet};
 use crate::model::{Model, PlainSection, UnetSection};
 use crate::plain::PlainUNet;
 use crate::unet::UNet2D;
@@ -436,6 +437,40 @@ fn parameters_of_networks_of_edm2() {
                 assert_eq!(parameters_of_json(&json).unwrap(), figures.parameters);
             }
             Err(error) => assert_eq!(Cost::of_edm2(&config, [16, 16]).unwrap_err(), error),
+        }
+    }
+}
+
+#[test]
+fn parameters_of_networks_of_lucidrains() {
+    let device = Device::flex();
+    for case in 0..100 {
+        let choices = &mut Choices { case, next: 0 };
+        let levels = 1 + choices.below(3);
+        let config = LucidrainsConfig {
+            in_channels: 1 + choices.below(3),
+            out_channels: 1 + choices.below(3),
+            dim: choices.of(&[4, 5, 8]),
+            init_dim: choices.of(&[4, 7]),
+            dim_mults: (0..levels).map(|_| 1 + choices.below(3)).collect(),
+            full_attn: (0..levels).map(|_| choices.below(2) == 1).collect(),
+            attn_heads: (0..levels).map(|_| 1 + choices.below(3)).collect(),
+            attn_dim_head: (0..levels).map(|_| choices.below(4)).collect(),
+            learned_sinusoidal_dim: choices.of(&[0, 6]),
+            ..LucidrainsConfig::default()
+        };
+        let mut init = Init::new(0, InitKind::Default, &device);
+        match LucidrainsUNet::new(&config, &mut init) {
+            Ok(network) => {
+                let figures = Cost::of_lucidrains(&config, [16, 16]).unwrap();
+                let built = network.num_params() as u128;
+                assert_eq!(figures.parameters, built, "{config:?}");
+                let json = Model::Lucidrains(network).to_json();
+                assert_eq!(parameters_of_json(&json).unwrap(), figures.parameters);
+            }
+            Err(error) => {
+                assert_eq!(Cost::of_lucidrains(&config, [16, 16]).unwrap_err(), error);
+            }
         }
     }
 }

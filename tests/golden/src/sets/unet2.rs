@@ -1,12 +1,14 @@
-//! More of them, and networks of OpenAI's and NVIDIA's programs, whose weights follow a formula.
+//! More of them, and networks of OpenAI's, NVIDIA's and lucidrains' programs, whose weights follow a formula.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use burn::tensor::{Device, Int, Tensor};
-use ddpm_unet::foreign::{Named, edm, openai};
-use ddpm_unet::{ClassLabels, EdmUNet, Init, InitKind, Model, NetworkCondition, UNet2D, params};
+use ddpm_unet::foreign::{Named, edm, lucidrains, openai};
+use ddpm_unet::{
+    ClassLabels, EdmUNet, Init, InitKind, LucidrainsUNet, Model, NetworkCondition, UNet2D, params,
+};
 use serde_json::{Map, Value};
 
 use super::{Kind, gradients, unet};
@@ -35,6 +37,18 @@ fn cases(folder: &Path) -> anyhow::Result<Vec<Case>> {
     let weights = weights(&grads, &io)?;
     let device = Device::flex().autodiff();
     let mut init = Init::new(0, InitKind::Default, &device);
+    if config.get("model_type").and_then(Value::as_str) == Some("lucidrains") {
+        let (config, parameters) = lucidrains::network(weights.clone())?;
+        let network = LucidrainsUNet::new(&config, &mut init)?;
+        let network = Model::Lucidrains(params::load(network, parameters)?);
+        let became = became(weights, |tensors| Ok(lucidrains::network(tensors)?.1))?;
+        let x = tensor(io.tensor("x")?, &device)?.require_grad();
+        let times = tensor(io.tensor("t")?, &device)?;
+        let y = network.forward(x.clone(), times, NetworkCondition::default(), None)?;
+        return gradients::compare(&network, &x, y, &io, &grads, |name| {
+            became.get(name).cloned().unwrap_or_default()
+        });
+    }
     if config.contains_key("model_type") {
         let config = edm::config(config)?;
         let network = EdmUNet::new(&config, &mut init)?;

@@ -17,7 +17,8 @@ pub fn check(model: &ModelConfig, figures: &Cost, shape: ModelShape) -> Vec<Find
         ModelConfig::Plain(_)
         | ModelConfig::Given(_)
         | ModelConfig::Edm(_)
-        | ModelConfig::Edm2(_) => None,
+        | ModelConfig::Edm2(_)
+        | ModelConfig::Lucidrains(_) => None,
     };
     let mut found = vec![
         size(figures),

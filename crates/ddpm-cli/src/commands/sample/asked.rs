@@ -65,6 +65,9 @@ pub fn size(
         Model::Unet(unet) if !unet.pads() => unet.config().size_multiple(),
         Model::Edm(edm) if !edm.config().pad => 1 << (edm.config().channel_mult.len() - 1),
         Model::Edm2(edm2) if !edm2.config().pad => 1 << (edm2.config().channel_mult.len() - 1),
+        Model::Lucidrains(network) if !network.config().pad => {
+            1 << (network.config().dim_mults.len() - 1)
+        }
         _ => 1,
     };
     if size.iter().any(|side| side % multiple != 0) {
@@ -83,6 +86,7 @@ pub fn size(
         Model::Plain(plain) => Cost::of_plain(plain.channels(), plain.features(), size),
         Model::Edm(edm) => Cost::of_edm(edm.config(), size),
         Model::Edm2(edm2) => Cost::of_edm2(edm2.config(), size),
+        Model::Lucidrains(network) => Cost::of_lucidrains(network.config(), size),
     };
     let figures = figures.map_err(|error: UnetError| cannot(error.to_string()))?;
     if let Some(trained) = opened.size
