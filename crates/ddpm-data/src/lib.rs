@@ -24,6 +24,7 @@
 //! # }
 //! ```
 
+mod augment;
 mod blob;
 mod classes;
 mod config;
@@ -44,6 +45,7 @@ mod transform;
 mod words;
 mod zipfile;
 
+pub use augment::{AugmentConfig, JitterConfig};
 pub use config::{
     DEFAULT_CACHE_BYTES, DEFAULT_MAX_EXPANSION, DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_FILES,
     DEFAULT_MAX_IMAGE_PIXELS, DEFAULT_SYNTHETIC_CHANNELS, DEFAULT_SYNTHETIC_COUNT,

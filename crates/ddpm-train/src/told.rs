@@ -1,4 +1,5 @@
-//! What the network is told of the images of a step: classes and numbers, some of them dropped, and pictures.
+//! What the network is told of the images of a step: classes and numbers, some of them dropped, pictures, and
+//! augmentations.
 
 use std::ops::Range;
 
@@ -16,6 +17,8 @@ pub(crate) struct Known<'a> {
     pub(crate) labels: Option<&'a [usize]>,
     /// The numbers of each, one after the other.
     pub(crate) numbers: Option<&'a [f32]>,
+    /// What is told of the augmentation of each, one after the other; never dropped.
+    pub(crate) augmented: Option<&'a [f32]>,
     /// `[batch, channels, height, width]`
     pub(crate) x0: &'a Tensor<4>,
     pub(crate) seed: u64,
@@ -47,16 +50,21 @@ pub(crate) fn condition(known: &Known<'_>) -> Condition {
     };
     let (picture, noises) = picture(known);
     let columns = known.config.columns.len();
-    let vector = (known.config.numbers() > 0).then(|| {
+    let augmented = known.augmented.unwrap_or_default();
+    let of_augmentation = augmented.len() / dropped.len().max(1);
+    let numbers = known.config.numbers() + of_augmentation;
+    let vector = (numbers > 0).then(|| {
+        let mut augmented = augmented.chunks(of_augmentation.max(1));
         let mut vector = Vec::new();
         for (i, &dropped) in dropped.iter().enumerate() {
-            let numbers = known
+            let told = known
                 .numbers
                 .and_then(|all| all.get(i * columns..(i + 1) * columns));
-            vector.extend(vector_of(numbers.filter(|_| columns > 0), dropped));
+            vector.extend(vector_of(told.filter(|_| columns > 0), dropped));
             vector.extend(noises.get(i));
+            vector.extend(augmented.next().unwrap_or_default());
         }
-        let shape = [dropped.len(), known.config.numbers()];
+        let shape = [dropped.len(), numbers];
         Tensor::from_data(TensorData::new(vector, shape), &device)
     });
     Condition {
@@ -141,6 +149,7 @@ mod tests {
             config,
             labels: Some(labels),
             numbers: None,
+            augmented: None,
             x0,
             seed: 4,
             step: 2,
@@ -216,6 +225,38 @@ mod tests {
             }
         }
         assert!((30..70).contains(&dropped), "{dropped}");
+    }
+
+    #[test]
+    fn augmentations_are_told_last_and_are_not_dropped() {
+        let x0 = Tensor::zeros([50, 1, 1, 1], &Device::flex());
+        let config = ConditionConfig {
+            dropout: 0.5,
+            columns: vec!["a".to_owned()],
+            ..ConditionConfig::default()
+        };
+        let (labels, numbers) = (vec![0; 50], vec![7.0; 50]);
+        let augmented: Vec<f32> = (0..450).map(|i| i as f32).collect();
+        let known = Known {
+            numbers: Some(&numbers),
+            augmented: Some(&augmented),
+            ..known(&config, &x0, &labels)
+        };
+        let vector = condition(&known).vector.unwrap();
+        assert_eq!(vector.dims(), [50, 11]);
+        let vector: Vec<f32> = vector.into_data().try_to_vec().unwrap();
+        for (row, augmented) in vector.chunks(11).zip(augmented.chunks(9)) {
+            assert!(row[..2] == [0.0, 0.0] || row[..2] == [7.0, 1.0]);
+            assert_eq!(row[2..], *augmented);
+        }
+        let alone = Known {
+            config: &ConditionConfig::default(),
+            numbers: None,
+            ..known
+        };
+        let vector = condition(&alone).vector.unwrap();
+        let vector: Vec<f32> = vector.into_data().try_to_vec().unwrap();
+        assert_eq!(vector, augmented);
     }
 
     #[test]

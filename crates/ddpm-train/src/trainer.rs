@@ -22,7 +22,7 @@ use crate::metric_averager::MetricAverager;
 use crate::micro_batch::RankRows;
 use crate::model_shape::model_shape;
 use crate::pipeline::{PIPELINE_DEPTH, Pipeline};
-use crate::prefetch::NoisePrefetch;
+use crate::prefetch::{NoisePrefetch, helpers};
 use crate::ranks::check_ranks;
 use crate::run_output::RunOutput;
 use crate::snapshot::{Progress, SavedState};
@@ -371,6 +371,11 @@ impl Trainer {
 
     pub(crate) fn loader(&self, state: &TrainState) -> Result<Loader, TrainError> {
         let config = &self.config;
+        let usual = LoaderConfig::default();
+        let threads = match config.augment.is_off() {
+            true => usual.threads,
+            false => helpers(),
+        };
         Ok(Loader::new(
             self.dataset.clone(),
             LoaderConfig {
@@ -379,7 +384,9 @@ impl Trainer {
                 rows: Some(self.rank_rows.rows()),
                 first_item: state.images_seen,
                 flip: config.data.flip,
-                ..LoaderConfig::default()
+                augment: config.augment,
+                threads,
+                prefetch: usual.prefetch.max(threads),
             },
         )?)
     }
