@@ -140,6 +140,7 @@ fn a_resume_says_what_changed_and_takes_other_lengths() {
         ("model.blocks=2", "`model.blocks` was 1 and is 2"),
         ("objective.prediction=v", "`objective.prediction`"),
         ("data.flip=true", "`data.flip` was false and is true"),
+        ("augment.crop=0.9", "`augment.crop` was unset and is 0.9"),
     ];
     for (set, words) in refused {
         place

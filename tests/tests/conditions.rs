@@ -177,3 +177,42 @@ fn a_conditional_run_resumes_to_the_same_bits_and_keeps_its_classes() {
         ])
         .failed(2, &["condition.dropout"]);
 }
+
+#[test]
+fn a_run_that_is_told_its_augmentation_resumes_to_the_same_bits_and_draws_without_any() {
+    let edm = [
+        "augment.edm=0.5",
+        "augment.vertical_flip=true",
+        "augment.crop=0.8",
+        "augment.jitter.contrast=0.1",
+    ];
+    let whole = trained(&edm);
+    let parts = Sandbox::new();
+    let begun = [&["model.classes=auto", "train.steps=2"], &edm[..]].concat();
+    train(&parts, &begun);
+    let resumed = ["train", "--resume", "--run", "run", "--device", "cpu"];
+    parts
+        .ddpm([&resumed[..], &["--set", "train.steps=6"]].concat())
+        .done();
+    let draw = |place: &Sandbox, guidance: &str| {
+        let guided = [
+            "--class",
+            "all",
+            "-n",
+            "10",
+            "--grid",
+            "g.png",
+            "--guidance",
+            guidance,
+        ];
+        sample(place, &guided).done();
+        fs::read(place.path("g.png")).unwrap()
+    };
+    for guidance in ["1", "2"] {
+        assert_eq!(draw(&whole, guidance), draw(&parts, guidance));
+    }
+    let change = [&resumed[..], &["--set", "augment.edm=0.1"]].concat();
+    parts
+        .ddpm(change)
+        .failed(2, &["`augment.edm` was 0.5 and is 0.1"]);
+}

@@ -36,6 +36,9 @@ const OPTIONAL: &[&str] = &[
     "data.split",
     "data.range",
     "data.transpose",
+    "augment.crop",
+    "augment.jitter",
+    "augment.edm",
     "model.kind",
     "init.model",
     "init.weights",
@@ -445,11 +448,8 @@ mod tests {
     #[test]
     fn typos_and_wrong_types_name_the_key() {
         let fail = |set: &str| read(None, &[set.to_owned()], None).unwrap_err().to_string();
-        assert!(
-            fail("train.stesp=3").contains("`train.steps`"),
-            "{}",
-            fail("train.stesp=3")
-        );
+        assert!(fail("train.stesp=3").contains("`train.steps`"));
+        assert!(fail("augment.vertical_flop=true").contains("`augment.vertical_flip`"));
         assert!(fail("model.chanels=3").contains("`model.channels`"));
         assert!(fail("train.batch=many").contains("train.batch"));
         assert!(fail("model.kind=transformer").contains("transformer"));
@@ -569,7 +569,7 @@ mod tests {
     #[test]
     fn every_key_of_every_section_is_known() {
         let known = configuration_keys("unet").unwrap();
-        let sections = "data condition schedule objective optim ema guard train sample";
+        let sections = "data augment condition schedule objective optim ema guard train sample";
         for section in sections.split(' ') {
             let unknown = toml::from_str::<Config>(&format!("[{section}]\nzz = 1")).unwrap_err();
             let (_, expected) = unknown.message().split_once("expected ").unwrap();

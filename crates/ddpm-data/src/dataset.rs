@@ -7,6 +7,7 @@ mod transposed;
 
 use std::path::PathBuf;
 
+use crate::augment::{Address, AugmentConfig, is_mirrored};
 use crate::columns::{Column, Columns};
 use crate::config::DataConfig;
 use crate::error::{DataError, Fault, Skipped};
@@ -248,6 +249,32 @@ impl Dataset {
             pixels,
             label: self.labels.as_ref().map(|labels| labels[index]),
         })
+    }
+
+    /// `[channels, height, width]` of every image.
+    #[must_use]
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    /// Image `index` as it may come in training, in an epoch of a run of this seed: mirrored if `flip`, then changed by
+    /// `augment`.
+    ///
+    /// # Errors   those of [`Dataset::get`]; [`DataError::Config`] for changes that these images cannot have
+    pub fn get_augmented(
+        &self,
+        index: usize,
+        flip: bool,
+        augment: &AugmentConfig,
+        (seed, epoch): (u64, u64),
+    ) -> Result<Item, DataError> {
+        augment.validate()?;
+        augment.check_shape(self.shape)?;
+        let image = index as u64;
+        let mut item = self.get(index, flip && is_mirrored(seed, epoch, image))?;
+        let at = Address { seed, epoch, image };
+        augment.apply(&mut item.pixels, self.shape, at, &mut Vec::new());
+        Ok(item)
     }
 
     /// channels × height × width.

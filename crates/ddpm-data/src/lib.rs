@@ -24,6 +24,7 @@
 //! # }
 //! ```
 
+mod augment;
 mod blob;
 mod classes;
 mod columns;
@@ -45,6 +46,7 @@ mod transform;
 mod words;
 mod zipfile;
 
+pub use augment::{AugmentConfig, JitterConfig};
 pub use columns::Column;
 pub use config::{
     DEFAULT_CACHE_BYTES, DEFAULT_MAX_EXPANSION, DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_FILES,

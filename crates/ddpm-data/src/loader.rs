@@ -3,8 +3,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use ddpm_schedule::noise::{Stream, bits, permute};
+use ddpm_schedule::noise::permute;
 
+use crate::augment::{Address, AugmentConfig, is_mirrored};
 use crate::dataset::Dataset;
 use crate::error::DataError;
 
@@ -14,9 +15,9 @@ const MAX_BATCH_FLOATS: usize = 1 << 36;
 const MAX_ITEM: u64 = 1 << 62;
 
 /// How a [`Loader`] goes through a set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LoaderConfig {
-    /// Decides the order of each epoch and which images are mirrored.
+    /// Decides the order of each epoch, which images are mirrored and how they are changed.
     pub seed: u64,
     /// Images in every batch.
     pub batch: usize,
@@ -26,6 +27,8 @@ pub struct LoaderConfig {
     pub first_item: u64,
     /// Whether to mirror each image left to right with probability one half.
     pub flip: bool,
+    /// How each image is changed at random besides, after it.
+    pub augment: AugmentConfig,
     /// Background threads; 0 makes each batch when it is asked for.
     pub threads: usize,
     /// How many finished batches may wait in memory; 0 is like no threads.
@@ -40,6 +43,7 @@ impl Default for LoaderConfig {
             rows: None,
             first_item: 0,
             flip: false,
+            augment: AugmentConfig::default(),
             threads: 1,
             prefetch: 2,
         }
@@ -55,6 +59,9 @@ pub struct Batch {
     pub shape: [usize; 4],
     /// The class of each of these images, if the set has classes.
     pub labels: Option<Vec<usize>>,
+    /// What the network is to be told of the augmentation of each of these images, `[rows, numbers]`, if `augment.edm` asks
+    /// for one; zeros say that there was none.
+    pub augmented: Option<Vec<f32>>,
     /// The number in the set of each image of the whole batch, read or not.
     pub indices: Vec<usize>,
     /// The numbers of the items, counted over all epochs.
@@ -80,7 +87,7 @@ pub struct Loader {
 impl Loader {
     /// Starts the background threads, which make batches ahead until `prefetch` of them wait.
     ///
-    /// # Errors   [`DataError::Config`] for a batch of 0 or too many; [`DataError::Stopped`] if no thread can be started or
+    /// # Errors   [`DataError::Config`] for a batch of 0 or too many, or changes that these images cannot have; [`DataError::Stopped`] if no thread can be started or
     /// the first item is beyond 2⁶²
     pub fn new(dataset: Arc<Dataset>, config: LoaderConfig) -> Result<Self, DataError> {
         if config.batch == 0 {
@@ -100,6 +107,8 @@ impl Loader {
             let reason = format!("is {}, which has no rows {rows:?}", config.batch);
             return Err(DataError::config("train.batch", reason));
         }
+        config.augment.validate()?;
+        config.augment.check_shape(dataset.shape())?;
         if config.first_item > MAX_ITEM {
             return Err(DataError::Stopped {
                 reason: format!("no run reaches item {}", config.first_item),
@@ -214,7 +223,11 @@ impl Plan {
     fn make(&self, first: u64) -> Result<Batch, DataError> {
         let set = &self.dataset;
         let LoaderConfig {
-            seed, batch, flip, ..
+            seed,
+            batch,
+            flip,
+            augment,
+            ..
         } = self.config;
         let rows = self.config.rows.clone().unwrap_or(0..batch);
         let n = set.len() as u64;
@@ -225,12 +238,14 @@ impl Plan {
             (epoch, permute(seed, epoch, n, place))
         };
         let mut pixels = vec![0.0; rows.len() * size];
+        let mut augmented = Vec::with_capacity(rows.len() * augment.numbers());
         let own = first + rows.start as u64..first + rows.end as u64;
         for (item, out) in own.zip(pixels.chunks_exact_mut(size)) {
             let (epoch, image) = image_of(item);
-            // the coin belongs to the image and not to its place, so it survives a change of batch size
-            let mirrored = flip && bits(seed, Stream::Flip, epoch, image)[0] & 1 == 1;
+            let mirrored = flip && is_mirrored(seed, epoch, image);
             set.write(image as usize, mirrored, out)?;
+            let at = Address { seed, epoch, image };
+            augment.apply(out, set.shape(), at, &mut augmented);
         }
         let indices = items.clone().map(|item| image_of(item).1 as usize);
         let indices: Vec<usize> = indices.collect();
@@ -240,6 +255,7 @@ impl Plan {
             labels: set
                 .labels()
                 .map(|labels| indices[rows].iter().map(|&index| labels[index]).collect()),
+            augmented: (augment.numbers() > 0).then_some(augmented),
             indices,
             items,
         })

@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 
 use burn::tensor::{Device, Tensor};
-use ddpm_diffusion::{DiffusionError, Guide, Network, Plan, Progress, SampleBatch, sample};
+use ddpm_diffusion::{
+    ConditionConfig, DiffusionError, Guide, Network, Plan, Progress, SampleBatch, sample,
+};
 use ddpm_store::ImageBatch;
 use ddpm_unet::{Model, Precision};
 
@@ -125,6 +127,28 @@ impl OpenedModel {
     pub fn told_of_classes(&self, n: usize) -> Told {
         Told::of_classes(self.model.conditioning(), n)
     }
+
+    /// The numbers that the network is told of an image: see [`ConditionConfig::vector`](ddpm_diffusion::ConditionConfig),
+    /// with zeros for an augmentation; empty if it is told none but that.
+    #[must_use]
+    pub fn vector(&self, columns: Option<&[f32]>, noise: f32) -> Vec<f32> {
+        vector(&self.condition, &self.model, columns, noise)
+    }
+}
+
+/// As [`OpenedModel::vector`].
+#[must_use]
+pub fn vector(
+    condition: &ConditionConfig,
+    model: &Model,
+    columns: Option<&[f32]>,
+    noise: f32,
+) -> Vec<f32> {
+    let mut vector = condition.vector(columns, noise);
+    if !vector.is_empty() {
+        vector.resize(model.numbers(), 0.0);
+    }
+    vector
 }
 
 /// Sampled images, ready to be written.

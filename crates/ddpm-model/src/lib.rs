@@ -26,7 +26,7 @@ pub mod seed;
 mod settings;
 mod told;
 
-pub use drawing::{Drawing, image_batch};
+pub use drawing::{Drawing, image_batch, vector};
 pub use error::ModelError;
 pub use import::{ImportOptions, Imported, Origin, Setting};
 pub use network::SamplingNetwork;

@@ -63,6 +63,19 @@ pub enum Stream {
     EditKept = 21,
     /// The noise of RePaint's steps there and back; step = number of the operation.
     Repaint = 22,
+    /// Whether a training example is mirrored top to bottom; as of the streams below, step = epoch, index = number of the
+    /// image.
+    AugmentFlip = 30,
+    /// By how many quarters of a turn it is turned.
+    AugmentTurn = 31,
+    /// The part of it that is shown.
+    AugmentCrop = 32,
+    /// How its colours are changed.
+    AugmentJitter = 33,
+    /// Which transformations of EDM's augmentation it gets, and what of them is uniform.
+    AugmentEdm = 34,
+    /// What of them is normal.
+    AugmentEdmNormal = 35,
 }
 
 /// The Philox key of one (seed, stream, step), for devices that draw by themselves.

@@ -1,6 +1,6 @@
 //! The whole configuration of a run, as one TOML file states it.
 
-use ddpm_data::DataConfig;
+use ddpm_data::{AugmentConfig, DataConfig};
 use ddpm_diffusion::{ConditionConfig, Meaning, Objective, ObjectiveConfig, Plan, SampleConfig};
 use ddpm_schedule::{Process, ProcessConfig, ScheduleConfig, named};
 use ddpm_unet::{ModelConfig, Precision, UnetSection};
@@ -22,6 +22,8 @@ pub struct Config {
     pub seed: u64,
     /// The images.
     pub data: DataConfig,
+    /// How they are changed at random.
+    pub augment: AugmentConfig,
     /// The network.
     pub model: ModelConfig,
     /// What the network is told of an image besides its noise level.
@@ -53,6 +55,7 @@ impl Default for Config {
         Self {
             seed: 0,
             data: DataConfig::default(),
+            augment: AugmentConfig::default(),
             model: ModelConfig::Unet(UnetSection::default()),
             condition: ConditionConfig::default(),
             init: None,
@@ -170,12 +173,14 @@ impl Config {
     /// [`TrainError::Data`] naming the key
     pub fn validate(mut self) -> Result<Validated, TrainError> {
         self.data.validate()?;
+        self.augment.validate()?;
         let process = self.process()?;
         let objective = self.objective.build(&process)?;
         // What is written into the run says what it predicts, whatever becomes usual.
         self.objective = *objective.config();
         self.condition.check()?;
         self.validate_plain()?;
+        self.validate_augment()?;
         self.validate_optim()?;
         self.validate_train()?;
         let plan = self.sample.plan(&process, objective.meaning())?;
@@ -234,6 +239,21 @@ impl Config {
             return refuse("process.kind", "edm".to_owned(), expected);
         }
         Ok(())
+    }
+
+    /// What is told of an augmentation needs a network with a place for it.
+    fn validate_augment(&self) -> Result<(), TrainError> {
+        let told_nothing = matches!(self.model, ModelConfig::Plain(_) | ModelConfig::Edm2(_));
+        match self.augment.edm.filter(|_| told_nothing) {
+            None => Ok(()),
+            Some(p) => Err(TrainError::Config {
+                key: "augment.edm",
+                got: p.to_string(),
+                expected: "unset: a network of this kind has no place for what it is told of the augmentation; set \
+                           `model.kind` to \"unet\" or \"edm\""
+                    .to_owned(),
+            }),
+        }
     }
 
     /// A key that asks for more to be told than a noise level and a class.

@@ -27,6 +27,7 @@ impl std::fmt::Display for Change {
 const IDENTITY: &[&str] = &[
     "seed",
     "data",
+    "augment",
     "model",
     "condition",
     "init",
@@ -147,6 +148,7 @@ mod tests {
         };
         now.schedule.kind = ScheduleKind::Cosine;
         now.data.flip = true;
+        now.augment.crop = Some(0.5);
         now.data.path = Some("elsewhere".into());
         now.init = Some(InitConfig {
             model: "runs/a".into(),
@@ -155,6 +157,7 @@ mod tests {
         now.optim.kind = OptimKind::Adamw;
         now.train.steps = Some(9);
         let expected = [
+            ("augment.crop", true),
             ("data.flip", true),
             ("data.path", false),
             ("init.model", false),
@@ -170,11 +173,11 @@ mod tests {
         );
         let changes = differences(&Config::default(), &now);
         assert_eq!(
-            changes[1].to_string(),
+            changes[2].to_string(),
             "`data.path` was unset and is \"elsewhere\""
         );
         assert_eq!(
-            changes[5].to_string(),
+            changes[6].to_string(),
             "`schedule.kind` was \"linear\" and is \"cosine\""
         );
     }

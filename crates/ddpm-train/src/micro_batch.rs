@@ -174,8 +174,12 @@ pub(crate) fn step_inputs(
             let told = told::condition(&Known {
                 conditioning: laws.conditioning,
                 config: laws.condition,
-                labels: batch.labels.as_deref().map(|labels| &labels[own]),
+                labels: batch.labels.as_deref().map(|labels| &labels[own.clone()]),
                 numbers: &numbers,
+                augmented: batch.augmented.as_deref().map(|all| {
+                    let each = all.len() / rows.len().max(1);
+                    &all[own.start * each..own.end * each]
+                }),
                 x0: &x0,
                 seed,
                 step,

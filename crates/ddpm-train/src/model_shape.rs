@@ -8,11 +8,12 @@ use crate::error::TrainError;
 
 /// What the network reads, is told and writes.
 ///
-/// # Errors   [`TrainError::Config`] for classes that the images have not, [`TrainError::Data`] for a column and
-/// [`TrainError::Diffusion`] for a picture that they have not
+/// # Errors   [`TrainError::Config`] for classes that the images have not, [`TrainError::Diffusion`] for a picture that they
+/// have not, [`TrainError::Data`] for a column that they have not or an augmentation that they cannot have
 pub fn model_shape(config: &Config, dataset: &Dataset) -> Result<ModelShape, TrainError> {
     let channels = dataset.channels();
     let classes = classes(config, dataset)?;
+    config.augment.check_shape(dataset.shape())?;
     for name in &config.condition.columns {
         dataset.column(name)?;
     }
@@ -35,7 +36,8 @@ pub fn condition_shape(
     channels: usize,
     classes: Option<usize>,
 ) -> Result<ConditionShape, TrainError> {
-    let numbers = config.condition.numbers();
+    // What is told of the augmentation comes last.
+    let numbers = config.condition.numbers() + config.augment.numbers();
     Ok(ConditionShape {
         classes,
         null_class: classes.is_some() && config.condition.dropout > 0.0,
@@ -88,6 +90,32 @@ mod tests {
         };
         let dataset = Dataset::load(&data, 0, &mut |_, _| {}).unwrap();
         model_shape(&config, &dataset).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_augmentation_that_is_told_has_a_place_where_the_network_has_one() {
+        let of = |json| shape(json, DataKind::Digits).unwrap().condition.vector;
+        assert_eq!(of(serde_json::json!({"augment": {"edm": 0.12}})), Some(9));
+        assert_eq!(of(serde_json::json!({"augment": {"crop": 0.9}})), None);
+        for (kind, told) in [
+            ("unet", true),
+            ("edm", true),
+            ("edm2", false),
+            ("plain", false),
+        ] {
+            let json = serde_json::json!({"model": {"kind": kind}, "augment": {"edm": 0.12}});
+            let config: Config = serde_json::from_value(json).unwrap();
+            match config.validate() {
+                Ok(_) => assert!(told, "{kind}"),
+                Err(error) => {
+                    let error = error.to_string();
+                    assert!(!told && error.contains("augment.edm"), "{kind}: {error}");
+                }
+            }
+        }
+        let grey = serde_json::json!({"augment": {"jitter": {"hue": 0.1}}});
+        let refused = shape(grey, DataKind::Digits).unwrap_err();
+        assert!(refused.starts_with("augment.jitter.hue: "), "{refused}");
     }
 
     #[test]

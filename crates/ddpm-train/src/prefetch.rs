@@ -14,8 +14,8 @@ pub(crate) struct Rows {
     pub(crate) image: usize,
 }
 
-/// Threads that make noise; the others are for kernels and data. A fast GPU would wait for one alone.
-fn helpers() -> usize {
+/// Threads that make noise, or change images; the others are for kernels. A fast GPU would wait for one alone.
+pub(crate) fn helpers() -> usize {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     (threads / 4).clamp(1, 8)
 }

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use ddpm_data::Dataset;
 use ddpm_diffusion::Plan;
-use ddpm_model::Told;
+use ddpm_model::{Told, vector};
 use ddpm_unet::{Conditioning, Model};
 
 use crate::config::Config;
@@ -48,7 +48,10 @@ pub(crate) fn told(
     }
     let shape = [count, dataset.channels(), dataset.height(), dataset.width()];
     let x0 = Tensor::<4>::from_data(TensorData::new(pixels, shape), device);
-    let of_image = |index: usize| condition.vector(numbers.get(index).map(Vec::as_slice), 0.0);
+    let of_image = |index: usize| {
+        let columns = numbers.get(index).map(Vec::as_slice);
+        vector(condition, model, columns, 0.0)
+    };
     Ok(Told {
         classes: match model.conditioning() {
             Conditioning::Classes { .. } => labels,

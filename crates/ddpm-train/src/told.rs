@@ -1,4 +1,5 @@
-//! What the network is told of the images of a step: classes and numbers, some of them dropped, and pictures.
+//! What the network is told of the images of a step: classes and numbers, some of them dropped, pictures, and
+//! augmentations.
 
 use std::ops::Range;
 
@@ -16,6 +17,8 @@ pub(crate) struct Known<'a> {
     pub(crate) labels: Option<&'a [usize]>,
     /// The numbers of each, as they are told; empty if there are none.
     pub(crate) numbers: &'a [Vec<f32>],
+    /// What is told of the augmentation of each, one after the other; never dropped.
+    pub(crate) augmented: Option<&'a [f32]>,
     /// `[batch, channels, height, width]`
     pub(crate) x0: &'a Tensor<4>,
     pub(crate) seed: u64,
@@ -46,14 +49,19 @@ pub(crate) fn condition(known: &Known<'_>) -> Condition {
         _ => None,
     };
     let (picture, noises) = picture(known);
-    let vector = (known.config.numbers() > 0).then(|| {
-        let of_image = dropped.iter().enumerate().flat_map(|(i, &dropped)| {
+    let augmented = known.augmented.unwrap_or_default();
+    let of_augmentation = augmented.len() / dropped.len().max(1);
+    let told = known.config.numbers() + of_augmentation;
+    let vector = (told > 0).then(|| {
+        let mut augmented = augmented.chunks(of_augmentation.max(1));
+        let mut vector = Vec::new();
+        for (i, &dropped) in dropped.iter().enumerate() {
             let numbers = known.numbers.get(i).filter(|_| !dropped);
             let noise = noises.get(i).copied().unwrap_or_default();
-            known.config.vector(numbers.map(Vec::as_slice), noise)
-        });
-        let shape = [dropped.len(), known.config.numbers()];
-        Tensor::from_data(TensorData::new(of_image.collect(), shape), &device)
+            vector.extend(known.config.vector(numbers.map(Vec::as_slice), noise));
+            vector.extend(augmented.next().unwrap_or_default());
+        }
+        Tensor::from_data(TensorData::new(vector, [dropped.len(), told]), &device)
     });
     Condition {
         labels,
@@ -126,6 +134,7 @@ mod tests {
             config,
             labels: Some(labels),
             numbers: &[],
+            augmented: None,
             x0,
             seed: 4,
             step: 2,
@@ -203,6 +212,38 @@ mod tests {
             }
         }
         assert!((30..70).contains(&dropped), "{dropped}");
+    }
+
+    #[test]
+    fn augmentations_are_told_last_and_are_not_dropped() {
+        let x0 = Tensor::zeros([50, 1, 1, 1], &Device::flex());
+        let config = ConditionConfig {
+            dropout: 0.5,
+            columns: vec!["a".to_owned()],
+            ..ConditionConfig::default()
+        };
+        let (labels, numbers) = (vec![0; 50], vec![vec![7.0]; 50]);
+        let augmented: Vec<f32> = (0..450).map(|i| i as f32).collect();
+        let known = Known {
+            numbers: &numbers,
+            augmented: Some(&augmented),
+            ..known(&config, &x0, &labels)
+        };
+        let vector = condition(&known).vector.unwrap();
+        assert_eq!(vector.dims(), [50, 11]);
+        let vector: Vec<f32> = vector.into_data().try_to_vec().unwrap();
+        for (row, augmented) in vector.chunks(11).zip(augmented.chunks(9)) {
+            assert!(row[..2] == [0.0, 0.0] || row[..2] == [7.0, 1.0]);
+            assert_eq!(row[2..], *augmented);
+        }
+        let alone = Known {
+            config: &ConditionConfig::default(),
+            numbers: &[],
+            ..known
+        };
+        let vector = condition(&alone).vector.unwrap();
+        let vector: Vec<f32> = vector.into_data().try_to_vec().unwrap();
+        assert_eq!(vector, augmented);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::micro_batch::RankRows;
 use crate::model_shape::model_shape;
 use crate::numbers;
 use crate::pipeline::{PIPELINE_DEPTH, Pipeline};
-use crate::prefetch::NoisePrefetch;
+use crate::prefetch::{NoisePrefetch, helpers};
 use crate::ranks::check_ranks;
 use crate::run_output::RunOutput;
 use crate::snapshot::{Progress, SavedState};
@@ -377,6 +377,11 @@ impl Trainer {
 
     pub(crate) fn loader(&self, state: &TrainState) -> Result<Loader, TrainError> {
         let config = &self.config;
+        let usual = LoaderConfig::default();
+        let threads = match config.augment.is_off() {
+            true => usual.threads,
+            false => helpers(),
+        };
         Ok(Loader::new(
             self.dataset.clone(),
             LoaderConfig {
@@ -385,7 +390,9 @@ impl Trainer {
                 rows: Some(self.rank_rows.rows()),
                 first_item: state.images_seen,
                 flip: config.data.flip,
-                ..LoaderConfig::default()
+                augment: config.augment,
+                threads,
+                prefetch: usual.prefetch.max(threads),
             },
         )?)
     }

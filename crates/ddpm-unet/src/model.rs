@@ -423,6 +423,15 @@ impl Model {
         }
     }
 
+    /// How many numbers the network can be told of each image; where it is told none, it takes zeros.
+    pub fn numbers(&self) -> usize {
+        match self {
+            Self::Unet(unet) => unet.config().vector_dim.unwrap_or(0),
+            Self::Edm(edm) => edm.config().augment_dim,
+            Self::Plain(_) | Self::Edm2(_) | Self::Lucidrains(_) => 0,
+        }
+    }
+
     /// How the network takes class labels.
     pub fn conditioning(&self) -> Conditioning {
         match self {

@@ -282,6 +282,11 @@ impl UNet2D {
             (Some(embedding), Some(vector)) if Some(told) == self.config.vector_dim => {
                 temb + embedding.forward(vector)
             }
+            // Not to be told is to be told zeros: of no augmentation, of no numbers.
+            (Some(embedding), None) => {
+                let numbers = self.config.vector_dim.unwrap_or(0);
+                temb + embedding.forward(Tensor::zeros([batch, numbers], &t.device()))
+            }
             (None, None) => temb,
             _ => {
                 return Err(UnetError::Shape {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use ddpm_data::{DataConfig, DataKind, Dataset};
+use ddpm_data::{DataError, DataKind, Dataset};
 use ddpm_device::DeviceError;
 use ddpm_schedule::{Process, ScheduleError};
 use ddpm_train::{
@@ -90,7 +90,7 @@ fn examine(args: &DoctorArgs, quiet: bool) -> Result<Doctor> {
         validated.config.model.clone_from(&config.model);
     }
     let largest = match &dataset {
-        Some(dataset) => doctor.pixels(&config.data, dataset, quiet),
+        Some(dataset) => doctor.pixels(&config, dataset, quiet),
         None => None,
     };
     let shape = match &dataset {
@@ -208,6 +208,7 @@ impl Doctor {
             Err(error) => {
                 // Told of when the data are loaded, or with the schedule.
                 let told = match &error {
+                    TrainError::Data(DataError::Config { key, .. }) => !key.starts_with("augment."),
                     TrainError::Data(_) => true,
                     TrainError::Schedule { .. } => self.findings.failed(),
                     TrainError::Diffusion(error) => {
@@ -266,9 +267,9 @@ impl Doctor {
         }
     }
 
-    /// Shows some images and returns their largest |pixel|.
-    fn pixels(&mut self, config: &DataConfig, dataset: &Dataset, quiet: bool) -> Option<f32> {
-        match images::look(dataset, config.kind == DataKind::Synthetic) {
+    /// Shows some images, as they may come in training, and returns the largest |pixel| of them as they are.
+    fn pixels(&mut self, config: &Config, dataset: &Dataset, quiet: bool) -> Option<f32> {
+        match images::look(dataset, config.data.kind == DataKind::Synthetic) {
             Ok(None) => {
                 self.add(Finding::note(
                     "pixels",
@@ -278,7 +279,8 @@ impl Doctor {
             }
             Ok(Some(look)) => {
                 if !quiet {
-                    show(&look.images);
+                    // What cannot be done to these images is said where their network is.
+                    show(&images::augmented(dataset, config).unwrap_or(look.images));
                 }
                 let images::Pixels {
                     least, mean, most, ..

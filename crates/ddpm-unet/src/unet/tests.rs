@@ -107,6 +107,32 @@ fn inputs_of_other_shapes_are_refused() {
 }
 
 #[test]
+fn numbers_that_are_not_told_are_zeros() {
+    let device = Device::flex();
+    let config = UNet2DConfig {
+        vector_dim: Some(3),
+        ..tiny_config()
+    };
+    let net = build(&config, 1, InitKind::Default);
+    let run = |vector: Option<Tensor<2>>| {
+        let x = normal_tensor(0, [2, 1, 8, 8], &device);
+        let t = Tensor::from_floats([3.0, 500.0], &device);
+        let condition = NetworkCondition {
+            labels: None,
+            vector,
+        };
+        net.forward(x, t, condition, None)
+    };
+    let untold = values(run(None).unwrap());
+    let zeros = Tensor::zeros([2, 3], &device);
+    assert_eq!(untold, values(run(Some(zeros)).unwrap()));
+    let told = run(Some(normal_tensor(5, [2, 3], &device)));
+    assert_ne!(untold, values(told.unwrap()));
+    let wide = run(Some(normal_tensor(5, [2, 4], &device)));
+    assert!(matches!(wide, Err(UnetError::Shape { .. })));
+}
+
+#[test]
 fn class_labels_must_be_of_the_networks_kind() {
     let device = Device::flex();
     let indices = |n: usize| {

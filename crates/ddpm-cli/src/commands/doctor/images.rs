@@ -3,6 +3,7 @@
 use anyhow::Result;
 use ddpm_data::{Dataset, PIXEL_MAX, PIXEL_MIN};
 use ddpm_store::ImageBatch;
+use ddpm_train::Config;
 use ddpm_unet::ModelConfig;
 
 use super::finding::{Finding, Level};
@@ -55,17 +56,13 @@ impl Pixels {
 ///
 /// # Errors   those of decoding
 pub fn look(dataset: &Dataset, made: bool) -> Result<Option<Look>> {
-    let extents = [dataset.channels(), dataset.height(), dataset.width()];
-    let numbers = extents.into_iter().fold(1, usize::saturating_mul);
-    if numbers > TOO_MANY_NUMBERS {
+    let Some(images) = looked_at(dataset) else {
         return Ok(None);
-    }
-    let count = LOOKED_AT
-        .min(MOST_NUMBERS / numbers.max(1))
-        .clamp(1, dataset.len());
+    };
+    let count = images.len();
     let mut all = Vec::new();
-    for i in 0..count {
-        all.extend(dataset.get(dataset.len() / count * i, false)?.pixels);
+    for image in images {
+        all.extend(dataset.get(image, false)?.pixels);
     }
     let sum: f64 = all.iter().copied().map(f64::from).sum();
     let pixels = Pixels {
@@ -75,11 +72,43 @@ pub fn look(dataset: &Dataset, made: bool) -> Result<Option<Look>> {
         most: all.iter().copied().fold(f32::NEG_INFINITY, f32::max),
         made,
     };
-    let [channels, height, width] = extents;
+    let [channels, height, width] = dataset.shape();
     Ok(Some(Look {
         images: ImageBatch::new(all, [count, channels, height, width])?,
         pixels,
     }))
+}
+
+/// The numbers of the images that are looked at; none if they are too large for that.
+fn looked_at(dataset: &Dataset) -> Option<Vec<usize>> {
+    let extents = dataset.shape();
+    let numbers = extents.into_iter().fold(1, usize::saturating_mul);
+    if numbers > TOO_MANY_NUMBERS {
+        return None;
+    }
+    let count = LOOKED_AT
+        .min(MOST_NUMBERS / numbers.max(1))
+        .clamp(1, dataset.len());
+    let each = dataset.len() / count;
+    Some((0..count).map(|i| each * i).collect())
+}
+
+/// The images of [`look`] as they come in the first epoch of a run.
+///
+/// # Errors   those of decoding, and of changes that these images cannot have
+pub fn augmented(dataset: &Dataset, config: &Config) -> Result<ImageBatch> {
+    let images = looked_at(dataset).unwrap_or_default();
+    let mut all = Vec::new();
+    for &image in &images {
+        let at = (config.seed, 0);
+        let item = dataset.get_augmented(image, config.data.flip, &config.augment, at)?;
+        all.extend(item.pixels);
+    }
+    let [channels, height, width] = dataset.shape();
+    Ok(ImageBatch::new(
+        all,
+        [images.len(), channels, height, width],
+    )?)
 }
 
 /// How many images, and which could not be used.
@@ -189,6 +218,11 @@ mod tests {
         assert_eq!((look.pixels.least, look.pixels.most), (-1.0, 1.0));
         assert!((look.pixels.largest() - 1.0).abs() < f32::EPSILON);
         assert_eq!(pixels(&look.pixels).level, Level::Ok);
+        let mut config = Config::default();
+        let plain = augmented(&digits, &config).unwrap();
+        assert_eq!(plain, look.images);
+        config.augment.crop = Some(0.2);
+        assert_ne!(augmented(&digits, &config).unwrap(), look.images);
         let model = |classes| {
             ModelConfig::Unet(UnetSection {
                 classes,

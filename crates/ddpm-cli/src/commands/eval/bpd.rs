@@ -188,7 +188,7 @@ fn numbers(opened: &OpenedModel, dataset: &Dataset) -> Result<Vec<Vec<f32>>> {
             row.push(scale.told(number));
         }
     }
-    let told = |row: Vec<f32>| opened.condition.vector(Some(&row), 0.0);
+    let told = |row: Vec<f32>| opened.vector(Some(&row), 0.0);
     Ok(rows.into_iter().map(told).collect())
 }
 

@@ -63,8 +63,8 @@ impl Numbers {
             }
         };
         Ok(Self {
-            told: condition.vector(columns.as_deref(), noise),
-            null: (condition.dropout > 0.0).then(|| condition.vector(None, noise)),
+            told: opened.vector(columns.as_deref(), noise),
+            null: (condition.dropout > 0.0).then(|| opened.vector(None, noise)),
         })
     }
 
