@@ -225,6 +225,7 @@ fn schedule(betas: Vec<f64>) -> ScheduleConfig {
 /// What a network predicts whose losses were weighted so: with c = min(SNR, γ), by c/SNR where it predicts ε, c where x0,
 /// and c/(SNR + 1) where v, γ of Min-SNR (Hang et al. 2023) or infinite.
 fn prediction(table: &Schedule, weights: &[f64]) -> Option<Prediction> {
+    type Factor = fn(f64) -> f64;
     if weights.len() != table.len() {
         return None;
     }
@@ -232,7 +233,7 @@ fn prediction(table: &Schedule, weights: &[f64]) -> Option<Prediction> {
     let each = each.map(|(t, weight)| (weight, table.snr(t)));
     // Where no signal is left all weights are alike.
     let each: Vec<(f64, f64)> = each.filter(|(_, snr)| *snr > 0.0).collect();
-    let fits = |factor: fn(f64) -> f64| {
+    let fits = |factor: Factor| {
         let clipped = |&(weight, snr): &(f64, f64)| weight * factor(snr);
         let gamma = each.iter().map(clipped).fold(0.0, f64::max);
         each.iter().all(|pair| {
@@ -240,7 +241,7 @@ fn prediction(table: &Schedule, weights: &[f64]) -> Option<Prediction> {
             (got - expected).abs() <= OF_WEIGHT * expected
         })
     };
-    let candidates: [(Prediction, fn(f64) -> f64); 3] = [
+    let candidates: [(Prediction, Factor); 3] = [
         (Prediction::Eps, |snr| snr),
         (Prediction::X0, |_| 1.0),
         (Prediction::V, |snr| snr + 1.0),
