@@ -11,7 +11,7 @@ use crate::step::say;
 
 const RECIPE: &str = "configs/sprites.toml";
 /// Steps of training of each network, of the 20,000 of the recipe: what a quarter of an hour on two cores allows.
-const STEPS: &str = "train.steps=3000";
+const STEPS: &str = "train.steps=2000";
 
 /// What a picture is drawn by.
 struct Drawn {
