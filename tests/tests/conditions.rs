@@ -216,3 +216,35 @@ fn a_run_that_is_told_its_augmentation_resumes_to_the_same_bits_and_draws_withou
         .ddpm(change)
         .failed(2, &["`augment.edm` was 0.5 and is 0.1"]);
 }
+
+#[test]
+fn edits_are_led_to_a_class() {
+    let place = trained(&[]);
+    sample(&place, &["--class", "4", "-n", "1", "--out", "mine"]).done();
+    let vary = |name: &str, more: &[&str]| {
+        let edit = ["edit", "vary", "mine/00000.png", "--model", "run"];
+        let draw = [
+            "--sampler",
+            "ddim",
+            "--steps",
+            "4",
+            "-n",
+            "2",
+            "--out",
+            name,
+        ];
+        let args = [&edit[..], &draw, more].concat();
+        place.ddpm(args).done();
+        fs::read(place.path(name)).unwrap()
+    };
+    // Without a class it is the one that stands for none, which guidance leads away from: that leads nowhere.
+    let none = vary("none.png", &[]);
+    assert_eq!(vary("nowhere.png", &["--guidance", "3"]), none);
+    let three = vary("three.png", &["--class", "3"]);
+    assert_ne!(three, none);
+    assert_ne!(vary("led.png", &["--class", "3", "--guidance", "3"]), three);
+    let edit = ["edit", "vary", "mine/00000.png", "--model", "run"];
+    place
+        .ddpm(edit.iter().chain(&["--class", "10"]))
+        .failed(2, &["--class 10"]);
+}

@@ -18,7 +18,7 @@ use crate::step::say;
 #[command(
     after_help = "Trains the networks of a page below target/gallery, unless they are there from an earlier call, and
 draws its pictures. The page of samplers takes about six minutes of training for each of four processes on two cores, that
-of editing a quarter of an hour for each of three networks, that of guidance one minute."
+of editing ten minutes for each of three networks, that of guidance one minute."
 )]
 pub struct Options {
     /// Only these pages

@@ -10,7 +10,7 @@ use crate::programs::Ddpm;
 use crate::step::say;
 
 const RECIPE: &str = "configs/sprites.toml";
-/// Steps of training of each network, of the 20,000 of the recipe: what a quarter of an hour on two cores allows.
+/// Steps of training of each network, of the 20,000 of the recipe: ten minutes on two cores.
 const STEPS: &str = "train.steps=2000";
 
 /// What a picture is drawn by.
