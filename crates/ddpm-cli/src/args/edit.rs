@@ -48,6 +48,7 @@ pub enum Edit {
     /// another network
     Enlarge(EnlargeArgs),
     /// Give grey images colours by a network that was trained to (condition.kind = "gray")
+    #[command(alias = "colorize")]
     Colourise(ColouriseArgs),
 }
 

@@ -17,7 +17,7 @@ use serde_json::json;
 pub use self::asked::sampling;
 use self::classes::{Classes, Known};
 use self::drawing::{Drawing, frames};
-use self::numbers::{Numbers, check_no_picture};
+use self::numbers::Numbers;
 use self::outputs::Outputs;
 use self::room::Need;
 use super::{Report, shown};
@@ -45,7 +45,7 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
     if let Some(warning) = &opened.warning {
         tracing::warn!("{warning}");
     }
-    check_no_picture(&opened)?;
+    asked::check_no_picture(&opened)?;
     let numbers = Numbers::asked(args.told.numbers.as_deref(), &opened, 0.0)?;
     let size = size.map(|size| [size.height, size.width]);
     let (size, figures) = asked::size("--size", size, &opened)?;

@@ -11,6 +11,7 @@ use ddpm_diffusion::editing::resize_bilinear;
 use ddpm_model::{Drawing, ModelError, OpenedModel, Told};
 
 use super::super::Report;
+use super::super::sample::asked;
 use super::from_pictures::{check_kind, draw, read};
 use super::picture::Form;
 use super::session::Session;
@@ -84,7 +85,7 @@ fn drawn(
     let options = &args.options;
     let weights = options.network.weights.map(Into::into);
     let mut opened = OpenedModel::open(from, weights, session.device())?;
-    super::super::sample::numbers::check_no_picture(&opened)?;
+    asked::check_no_picture(&opened)?;
     opened.prepare(None, None)?;
     if opened.channels != session.channels() || opened.size.is_some_and(|size| size != small) {
         let [height, width] = opened.size.unwrap_or(small);

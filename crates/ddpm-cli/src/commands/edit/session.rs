@@ -18,7 +18,7 @@ use ddpm_schedule::noise::Stream;
 use ddpm_unet::{Conditioning, Cost};
 
 use super::super::sample::classes::{Classes, Known};
-use super::super::sample::numbers::{Numbers, check_no_picture};
+use super::super::sample::numbers::Numbers;
 use super::super::sample::outputs::Outputs;
 use super::super::sample::room::{Need, batch};
 use super::super::sample::{asked, name_of};
@@ -79,7 +79,7 @@ impl<'a> Session<'a> {
         let weights = options.network.weights.map(Into::into);
         let mut opened = OpenedModel::open(&path, weights, &picked.device)?;
         if !matches!(edit, "enlarge" | "colourise") {
-            check_no_picture(&opened)?;
+            asked::check_no_picture(&opened)?;
         }
         if let Some(warning) = &opened.warning {
             tracing::warn!("{warning}");

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use ddpm_diffusion::{Plan, SampleConfig, Sampler};
+use ddpm_diffusion::{PictureKind, Plan, SampleConfig, Sampler};
 use ddpm_model::OpenedModel;
 use ddpm_store::checkpoint::Weights;
 use ddpm_unet::{Conditioning, Cost, Model, UnetError};
@@ -252,6 +252,21 @@ pub fn start_warning(plan: &Plan) -> Option<String> {
             words::percent(signal),
         )
     })
+}
+
+/// Refuses a network that makes images from pictures, which only some edits have.
+///
+/// # Errors   [`UsageError`]
+pub fn check_no_picture(opened: &OpenedModel) -> Result<(), UsageError> {
+    let (what, edit) = match opened.condition.kind {
+        None => return Ok(()),
+        Some(PictureKind::LowResolution) => ("small pictures", "enlarge"),
+        Some(PictureKind::Gray) => ("grey pictures", "colourise"),
+    };
+    Err(UsageError(format!(
+        "{}: this network makes images from {what}; draw with `ddpm edit {edit} PICTURE`",
+        opened.path.display()
+    )))
 }
 
 #[cfg(test)]

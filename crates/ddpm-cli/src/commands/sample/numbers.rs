@@ -80,19 +80,3 @@ impl Numbers {
         }
     }
 }
-
-/// Refuses a network that makes images from pictures, which only some edits have.
-///
-/// # Errors   [`UsageError`]
-pub fn check_no_picture(opened: &OpenedModel) -> Result<(), UsageError> {
-    use ddpm_diffusion::PictureKind::{Gray, LowResolution};
-    let (what, edit) = match opened.condition.kind {
-        None => return Ok(()),
-        Some(LowResolution) => ("small pictures", "enlarge"),
-        Some(Gray) => ("grey pictures", "colourise"),
-    };
-    Err(UsageError(format!(
-        "{}: this network makes images from {what}; draw with `ddpm edit {edit} PICTURE`",
-        opened.path.display()
-    )))
-}
