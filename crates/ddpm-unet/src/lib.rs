@@ -37,6 +37,7 @@
 
 mod attention;
 mod blocks;
+mod checks;
 mod class_embedding;
 mod config;
 pub mod cost;

@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::checks::{MOST, check, check_dropout, check_levels, check_sizes};
 use crate::error::{UnetError, excerpt};
 
 /// Which class of EDM's networks.
@@ -189,22 +190,8 @@ impl EdmConfig {
 
     /// # Errors   [`UnetError::Config`] for a combination that no network can have
     pub fn validate(&self) -> Result<(), UnetError> {
-        let check = |key: &str, got: String, holds: bool, expected: &str| match holds {
-            true => Ok(()),
-            false => Err(UnetError::Config {
-                key: key.into(),
-                got: excerpt(&got),
-                expected: expected.into(),
-            }),
-        };
-        const MOST: usize = 1 << 20;
         let levels = self.channel_mult.len();
-        check(
-            "channel_mult",
-            format!("{:?}", self.channel_mult),
-            (1..=12).contains(&levels),
-            "must have 1 to 12 levels",
-        )?;
+        check_levels("channel_mult", &self.channel_mult)?;
         let mut sizes = vec![
             ("img_resolution", self.img_resolution),
             ("in_channels", self.in_channels),
@@ -214,10 +201,7 @@ impl EdmConfig {
             ("channel_mult_noise", self.noise_channels()),
         ];
         sizes.extend(self.channels().into_iter().map(|n| ("channel_mult", n)));
-        for (key, size) in sizes {
-            let expected = "must be at least 1, and channels at most 1048576";
-            check(key, size.to_string(), (1..=MOST).contains(&size), expected)?;
-        }
+        check_sizes(sizes)?;
         for (key, size) in [
             ("label_dim", self.label_dim),
             ("augment_dim", self.augment_dim),
@@ -241,12 +225,7 @@ impl EdmConfig {
             self.img_resolution >> (levels - 1) > 0,
             "is too small to be halved at each level",
         )?;
-        check(
-            "dropout",
-            self.dropout.to_string(),
-            (0.0..1.0).contains(&self.dropout),
-            "must be in [0, 1)",
-        )?;
+        check_dropout(self.dropout)?;
         check(
             "channel_mult_noise",
             self.noise_channels().to_string(),

@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::block::{Edm2BlockPlan, Flavour};
+use crate::checks::{MOST, check, check_dropout, check_levels, check_sizes};
 use crate::edm::{Resampling, read_over};
-use crate::error::{UnetError, excerpt};
+use crate::error::UnetError;
 
 /// What an [`crate::Edm2UNet`] is built from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -138,22 +139,8 @@ impl Edm2Config {
 
     /// # Errors   [`UnetError::Config`] for a combination that no network can have
     pub fn validate(&self) -> Result<(), UnetError> {
-        let check = |key: &str, got: String, holds: bool, expected: &str| match holds {
-            true => Ok(()),
-            false => Err(UnetError::Config {
-                key: key.into(),
-                got: excerpt(&got),
-                expected: expected.into(),
-            }),
-        };
-        const MOST: usize = 1 << 20;
         let levels = self.channel_mult.len();
-        check(
-            "channel_mult",
-            format!("{:?}", self.channel_mult),
-            (1..=12).contains(&levels),
-            "must have 1 to 12 levels",
-        )?;
+        check_levels("channel_mult", &self.channel_mult)?;
         let mut sizes = vec![
             ("img_resolution", self.img_resolution),
             ("in_channels", self.in_channels),
@@ -166,10 +153,7 @@ impl Edm2Config {
             ("channel_mult_noise", self.noise_channels()),
             ("channel_mult_emb", self.emb_channels()),
         ]);
-        for (key, size) in sizes {
-            let expected = "must be at least 1, and channels at most 1048576";
-            check(key, size.to_string(), (1..=MOST).contains(&size), expected)?;
-        }
+        check_sizes(sizes)?;
         let classes = self.label_dim;
         check(
             "label_dim",
@@ -198,12 +182,7 @@ impl Edm2Config {
             let holds = (0.0..=1.0).contains(&share);
             check(key, share.to_string(), holds, "must be in [0, 1]")?;
         }
-        check(
-            "dropout",
-            self.dropout.to_string(),
-            (0.0..1.0).contains(&self.dropout),
-            "must be in [0, 1)",
-        )?;
+        check_dropout(self.dropout)?;
         check(
             "clip_act",
             format!("{:?}", self.clip_act),

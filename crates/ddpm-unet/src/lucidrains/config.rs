@@ -4,8 +4,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::checks::{MOST, check, check_dropout, check_levels, check_sizes};
 use crate::edm::{keys, read_over};
-use crate::error::{UnetError, excerpt};
+use crate::error::UnetError;
 
 /// Learned keys and values of each head.
 pub(crate) const MEMORY: usize = 4;
@@ -100,22 +101,8 @@ impl LucidrainsConfig {
 
     /// # Errors   [`UnetError::Config`] for a combination that no network can have
     pub fn validate(&self) -> Result<(), UnetError> {
-        let check = |key: &str, got: String, holds: bool, expected: &str| match holds {
-            true => Ok(()),
-            false => Err(UnetError::Config {
-                key: key.into(),
-                got: excerpt(&got),
-                expected: expected.into(),
-            }),
-        };
-        const MOST: usize = 1 << 20;
         let levels = self.dim_mults.len();
-        check(
-            "dim_mults",
-            format!("{:?}", self.dim_mults),
-            (1..=12).contains(&levels),
-            "must have 1 to 12 levels",
-        )?;
+        check_levels("dim_mults", &self.dim_mults)?;
         for (key, given) in [
             ("full_attn", self.full_attn.len()),
             ("attn_heads", self.attn_heads.len()),
@@ -134,10 +121,7 @@ impl LucidrainsConfig {
         ];
         sizes.extend(self.channels().into_iter().map(|n| ("dim_mults", n)));
         sizes.extend(inner);
-        for (key, size) in sizes {
-            let expected = "must be at least 1, and channels at most 1048576";
-            check(key, size.to_string(), (1..=MOST).contains(&size), expected)?;
-        }
+        check_sizes(sizes)?;
         let learned = self.learned_sinusoidal_dim;
         check(
             "learned_sinusoidal_dim",
@@ -151,11 +135,6 @@ impl LucidrainsConfig {
             learned > 0 || (self.dim.is_multiple_of(2) && self.dim >= 4),
             "must be even and at least 4, for so many sines and cosines tell the time",
         )?;
-        check(
-            "dropout",
-            self.dropout.to_string(),
-            (0.0..1.0).contains(&self.dropout),
-            "must be in [0, 1)",
-        )
+        check_dropout(self.dropout)
     }
 }
