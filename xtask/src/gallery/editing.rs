@@ -48,7 +48,7 @@ impl Network {
     }
 }
 
-const PICTURES: [Drawn; 7] = [
+const PICTURES: [Drawn; 6] = [
     Drawn {
         file: "inpaint.png",
         network: Network::Plain,
@@ -68,11 +68,6 @@ const PICTURES: [Drawn; 7] = [
         file: "invert.png",
         network: Network::Plain,
         arguments: "invert configs/data/sprites/knight.png --steps 20",
-    },
-    Drawn {
-        file: "tile.png",
-        network: Network::Plain,
-        arguments: "tile --size 32x128 --steps 50 --seed 3 -n 1",
     },
     Drawn {
         file: "enlarge.png",
