@@ -133,6 +133,12 @@ fn a_run_that_is_told_numbers_goes_on_to_the_same_bits() {
         fs::read(place.path("g.png")).unwrap()
     };
     assert_eq!(draw(&whole), draw(&parts));
+    // Other numbers beside the same images make another set.
+    let table = fs::read_to_string(parts.path("set/labels.csv")).unwrap();
+    parts.file("set/labels.csv", table.replace("7.png,0.7", "7.png,0.9"));
+    parts
+        .ddpm(resume.iter().chain(&["--set", "train.steps=8"]))
+        .failed(3, &["another set of images"]);
 }
 
 #[test]

@@ -183,7 +183,7 @@ mod tests {
         let run = RunDir::create(folder.path().join("run")).unwrap();
         run.write_config("").unwrap();
         let (metrics, skips) = (run.metrics_jsonl(), run.skips_jsonl());
-        let fingerprint = dataset.fingerprint().unwrap();
+        let fingerprint = dataset.fingerprint(&[]).unwrap();
         let job = RankJob {
             validated,
             dataset: Arc::new(dataset),

@@ -102,7 +102,7 @@ pub(crate) fn train_to_state(
         stop,
         start,
     } = job;
-    let fingerprint = dataset.fingerprint()?;
+    let fingerprint = dataset.fingerprint(&validated.config.condition.columns)?;
     let rank = |device, ranks, run| RankJob {
         validated: validated.clone(),
         dataset: dataset.clone(),

@@ -5,14 +5,14 @@ use crate::error::DataError;
 const LOOKED_AT: usize = 64;
 
 impl Dataset {
-    /// A digest by which a run knows its set again, wherever it lies now: count, shape, classes, and the pixels of
-    /// up to 64 images spread evenly over it.
+    /// A digest by which a run knows its set again, wherever it lies now: count, shape, classes, the numbers of
+    /// the columns that it tells a network, and the pixels of up to 64 images spread evenly over it.
     ///
     /// An image that is added, removed or moved shifts the ones behind it, which shows; one that is exchanged in
     /// its place shows only if it is among those looked at.
     ///
-    /// # Errors   those of decoding, for a set that is decoded on demand
-    pub fn fingerprint(&self) -> Result<String, DataError> {
+    /// # Errors   those of decoding, for a set that is decoded on demand; those of [`Dataset::column`]
+    pub fn fingerprint(&self, columns: &[String]) -> Result<String, DataError> {
         let mut hasher = blake3::Hasher::new();
         let mut number = |n: usize| {
             hasher.update(&(n as u64).to_le_bytes());
@@ -21,6 +21,11 @@ impl Dataset {
         self.shape.into_iter().for_each(&mut number);
         for &label in self.labels.iter().flatten() {
             number(label);
+        }
+        for name in columns {
+            for value in self.column(name)?.values {
+                hasher.update(&value.to_le_bytes());
+            }
         }
         let looked_at = LOOKED_AT.min(self.len);
         let mut pixels = vec![0.0; self.pixels_per_image()];
@@ -50,9 +55,9 @@ mod tests {
                 write(&root, &format!("{i}.png"), &png(3, 2, [colour; 3]));
             }
             let mut config = config(DataKind::Folder, &root);
-            let in_memory = load(&config).unwrap().fingerprint().unwrap();
+            let in_memory = load(&config).unwrap().fingerprint(&[]).unwrap();
             config.cache_bytes = 0;
-            assert_eq!(load(&config).unwrap().fingerprint().unwrap(), in_memory);
+            assert_eq!(load(&config).unwrap().fingerprint(&[]).unwrap(), in_memory);
             in_memory
         };
         let first = set("a", &[1, 2, 3]);
@@ -69,6 +74,6 @@ mod tests {
             count: Some(1),
             ..DataConfig::default()
         };
-        assert_eq!(load(&one).unwrap().fingerprint().unwrap().len(), 64);
+        assert_eq!(load(&one).unwrap().fingerprint(&[]).unwrap().len(), 64);
     }
 }
