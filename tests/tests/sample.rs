@@ -107,6 +107,70 @@ fn pictures_are_of_the_format_that_their_names_say() {
 }
 
 #[test]
+fn an_archive_holds_the_images_of_the_folder_and_their_classes() {
+    let place = Sandbox::new();
+    place
+        .train_tiny("run", &["--set", "model.classes=auto"])
+        .done();
+    let drawn = [
+        "--class",
+        "3:2,1:3",
+        "--batch",
+        "2",
+        "--out",
+        "set",
+        "--npz",
+        "new/a.npz",
+        "--json",
+    ];
+    let json = place.ddpm(QUICK.iter().chain(&drawn)).done().json();
+    assert_eq!(json["npz"], "new/a.npz");
+    let npz = place.path("new/a.npz");
+    assert!(fs::read(&npz).unwrap().starts_with(b"PK"));
+    let images = ddpm_data::read_npz_array(&npz, "arr_0").unwrap();
+    assert_eq!(images.shape, [5, 8, 8, 1]);
+    for (i, values) in images.values.chunks(64).enumerate() {
+        let picture = image::open(place.path(format!("set/{i:05}.png"))).unwrap();
+        let bytes = picture.into_luma8().into_raw();
+        let bytes: Vec<f64> = bytes.into_iter().map(f64::from).collect();
+        assert_eq!(values, bytes, "{i}");
+    }
+    let classes = ddpm_data::read_npz_array(&npz, "arr_1").unwrap();
+    assert_eq!(classes.shape, [5]);
+    assert_eq!(classes.values, [3.0, 3.0, 1.0, 1.0, 1.0]);
+    // What is drawn can be trained on.
+    let train = [
+        "train",
+        "--data",
+        "new/a.npz",
+        "--dry-run",
+        "--json",
+        "--device",
+        "cpu",
+    ];
+    let json = place.ddpm(train).done().json();
+    assert_eq!(json["config"]["data"]["kind"], "npy");
+
+    // By itself it needs no folder; a network without classes has none to write.
+    let place = trained();
+    let alone = ["-n", "2", "--npz", "only.npz"];
+    let ended = place.ddpm(QUICK.iter().chain(&alone)).done();
+    assert!(
+        ended.stdout.contains("  npz       only.npz\n"),
+        "{}",
+        ended.stdout
+    );
+    assert!(
+        ended.stderr.contains("reads images of 3 channels"),
+        "{}",
+        ended.stderr
+    );
+    let npz = place.path("only.npz");
+    assert_eq!(ddpm_data::npz_names(&npz).unwrap(), ["arr_0"]);
+    assert!(!place.path("samples").exists());
+}
+
+#[test]
 fn refusals_come_before_the_first_step_and_name_the_option() {
     let place = trained();
     fs::write(place.path("file"), "x").unwrap();
@@ -134,6 +198,7 @@ fn refusals_come_before_the_first_step_and_name_the_option() {
             2,
             &["--animate a.mp4", "videos", "ffmpeg"],
         ),
+        (&["--npz", "a.npy"], 2, &["--npz a.npy", "write .npz"]),
         (
             &["--sampler", "ddpm", "--eta", "0.5"],
             2,
@@ -171,7 +236,8 @@ fn a_stopped_call_keeps_what_is_finished_and_says_how_to_go_on() {
     let place = trained();
     let args = QUICK
         .iter()
-        .chain(&["-n", "100000", "--batch", "1", "--out", "many"]);
+        .chain(&["-n", "100000", "--batch", "1", "--out", "many"])
+        .chain(&["--npz", "many.npz"]);
     let child = place
         .command(args)
         .stdout(std::process::Stdio::piped())
@@ -203,4 +269,9 @@ fn a_stopped_call_keeps_what_is_finished_and_says_how_to_go_on() {
         "{said}"
     );
     assert!(!place.path("many.png").exists());
+    // An archive is whole or not there.
+    assert!(said.contains("many.npz is not written"), "{said}");
+    let left = names(&place.path("."));
+    let temporary = |name: &&String| name.starts_with(".tmp-") || name.as_str() == "many.npz";
+    assert_eq!(left.iter().find(temporary), None);
 }

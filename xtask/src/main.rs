@@ -1,4 +1,4 @@
-//! Developer commands of the workspace: `cargo xtask ci|tidy|bench|golden|gallery|objectives|recipes|gpu-bundle|faults|cuda-offline`.
+//! Developer commands of the workspace: `cargo xtask ci|tidy|bench|golden|gallery|objectives|quality|recipes|gpu-bundle|faults|cuda-offline`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,6 +17,7 @@ mod golden;
 mod objectives;
 mod pixels;
 mod programs;
+mod quality;
 mod recipes;
 mod scaling;
 mod step;
@@ -48,6 +49,8 @@ enum Task {
     Scaling,
     /// Train the digits by every objective for the same time, and measure what they draw
     Objectives(objectives::Options),
+    /// Judge the recipes' images beside a peer's after the same time, and what single choices bring.
+    Quality(quality::Options),
     /// Train a recipe and hold it to what it promises
     Recipes(recipes::Options),
     /// Try every fault and hostile input that must do no harm, and print the table of them.
@@ -78,6 +81,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Gallery(options) => gallery::run(&root, &options),
         Task::Scaling => scaling::run(),
         Task::Objectives(options) => objectives::run(&root, &options),
+        Task::Quality(options) => quality::run(&root, &options),
         Task::Recipes(options) => recipes::run(&root, &options),
         Task::Faults(options) => faults::run(&root, &options),
         #[cfg(unix)]

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod edit;
+mod eval;
 mod export;
 mod import;
 mod told;
@@ -21,6 +22,7 @@ pub use edit::{
     ColouriseArgs, Edit, EditArgs, EditOptions, EnlargeArgs, FitName, InpaintArgs, InterpolateArgs,
     InvertArgs, Method, OutpaintArgs, Place, TileArgs, VaryArgs,
 };
+pub use eval::{BpdArgs, CompareArgs, EvalArgs, Figure, JudgeArgs};
 pub use export::ExportArgs;
 pub use import::ImportArgs;
 pub use told::ToldArgs;
@@ -82,7 +84,8 @@ pub enum Command {
     Sample(SampleArgs),
     /// Change images with a trained network: paint in, vary, interpolate, enlarge the canvas
     Edit(EditArgs),
-    /// Say how good a model is: bits per dimension
+    /// Say how good a model is: distances to real images, precision and recall, copies, bits per dimension
+    #[command(args_conflicts_with_subcommands = true)]
     Eval(EvalArgs),
     /// List the samplers: what each is good for, its order, network evaluations and options
     Samplers,
@@ -278,6 +281,7 @@ pub struct SamplingArgs {
   ddpm sample --class cat,dog --guidance 2 --grid pets.png
   ddpm sample --model path/to/diffusers-model --animate denoising.webp
   ddpm sample --n 10000 --out set                    a folder for quality figures
+  ddpm sample --n 50000 --npz samples.npz            for guided-diffusion's evaluator
 
 Image i of a seed is the same whatever --n and --batch are. Images are written as they are finished: if a signal
 stops it (exit 75), they stay, and --first goes on.")]
@@ -307,7 +311,7 @@ pub struct SampleArgs {
     #[command(flatten)]
     pub told: ToldArgs,
     /// Folder for one PNG an image, with a grid of them beside it (DIR.png); those of an earlier call are cleared, and
-    /// nothing else. Without --out, --grid and --animate, samples/NAME
+    /// nothing else. Without --out, --grid, --animate and --npz, samples/NAME
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// File for one picture of the images: .png, .jpg or .webp
@@ -316,6 +320,10 @@ pub struct SampleArgs {
     /// File for an animation of the denoising: .gif, .webp or .png
     #[arg(long, value_name = "FILE")]
     pub animate: Option<PathBuf>,
+    /// File for the images as guided-diffusion's sample batches: arr_0 uint8 [n, height, width, channels], arr_1 the
+    /// classes; its evaluator reads them
+    #[arg(long, value_name = "FILE")]
+    pub npz: Option<PathBuf>,
 }
 
 /// `ddpm checkpoint`.
@@ -428,67 +436,6 @@ pub struct PredictArgs {
     /// Safetensors file to write y to
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
-    /// auto, cpu, cuda:0, wgpu:0, vulkan:0, vulkan:cpu, metal:0 or rocm:0
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    pub device: Choice,
-}
-
-/// `ddpm eval`.
-#[derive(Debug, Args)]
-pub struct EvalArgs {
-    /// Which figure.
-    #[command(subcommand)]
-    pub figure: Figure,
-}
-
-/// The figures.
-#[derive(Debug, Subcommand)]
-pub enum Figure {
-    /// Bits per dimension: the variational bound on the negative log-likelihood, term by term
-    Bpd(BpdArgs),
-}
-
-/// `ddpm eval bpd`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  ddpm eval bpd --model runs/digits-001 -n 16
-  ddpm eval bpd --model runs/digits-001 --set split=test
-  ddpm eval bpd --model my-model --data photos --size 32
-
-The bound takes as many network evaluations an image as the schedule has steps. Lower is better; figures of different
-image sizes or channels do not compare.")]
-pub struct BpdArgs {
-    /// A run, a checkpoint, a diffusers directory, or OWNER/NAME in the Hugging Face cache; without it, the latest run
-    /// below runs/
-    #[arg(long, value_name = "RUN|DIR")]
-    pub model: Option<PathBuf>,
-    /// Which weights; without it, ema of a run or checkpoint, and unet/ of a diffusers directory
-    #[arg(long)]
-    pub weights: Option<WeightsName>,
-    /// Images to measure on; without it, those that the run was trained on
-    #[arg(long, value_name = "PATH")]
-    pub data: Option<PathBuf>,
-    /// With --data: the size of the images; without it, the network's
-    #[arg(long, value_name = "SIZE", requires = "data")]
-    pub size: Option<String>,
-    /// A key of [data], such as split=test; may be repeated
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-    /// How many images, from the first on; without it, 64
-    #[arg(long, short = 'n')]
-    pub n: Option<usize>,
-    /// Images at a time; without it, 64
-    #[arg(long)]
-    pub batch: Option<usize>,
-    /// Seed of the noise
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    /// Do not clip the predicted image to the range of pixels, which makes the bound looser
-    #[arg(long)]
-    pub no_clip: bool,
-    /// What the network computes in: f32, tf32, bf16 or f16
-    #[arg(long, default_value_t = Precision::F32)]
-    pub precision: Precision,
     /// auto, cpu, cuda:0, wgpu:0, vulkan:0, vulkan:cpu, metal:0 or rocm:0
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: Choice,

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use ddpm_data::DataError;
 use ddpm_device::{ChoiceError, DeviceError};
 use ddpm_diffusion::DiffusionError;
+use ddpm_eval::EvalError;
 use ddpm_model::ModelError;
 use ddpm_store::StoreError;
 use ddpm_train::{Fault, TrainError};
@@ -75,6 +76,8 @@ fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<Exit> {
         Some(of_fault(error.kind()))
     } else if let Some(error) = cause.downcast_ref::<ModelError>() {
         Some(of_fault(error.into()))
+    } else if let Some(error) = cause.downcast_ref::<EvalError>() {
+        of_evaluation(error)
     } else if let Some(error) = cause.downcast_ref::<DataError>() {
         Some(of_fault(error.into()))
     } else if let Some(error) = cause.downcast_ref::<StoreError>() {
@@ -85,6 +88,21 @@ fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<Exit> {
         Some(Exit::Done)
     } else {
         None
+    }
+}
+
+fn of_evaluation(error: &EvalError) -> Option<Exit> {
+    match error {
+        EvalError::Store(error) => Some(of_fault(error.into())),
+        EvalError::Data(error) => Some(of_fault(error.into())),
+        EvalError::Format { .. } => Some(Exit::Format),
+        EvalError::Shape { .. } | EvalError::Few { .. } | EvalError::NotFinite { .. } => {
+            Some(Exit::Data)
+        }
+        EvalError::Eigenvalues { .. } => Some(Exit::Other),
+        EvalError::Incomparable { .. } => Some(Exit::Usage),
+        EvalError::Stopped => Some(Exit::Stopped),
+        EvalError::Device { .. } => Some(Exit::Device),
     }
 }
 

@@ -62,11 +62,50 @@ fn cache() -> Option<PathBuf> {
     if let Some(home) = set("HF_HOME") {
         return Some(PathBuf::from(home).join("hub"));
     }
-    let caches = match set("XDG_CACHE_HOME") {
-        Some(caches) => PathBuf::from(caches),
-        None => env::home_dir()?.join(".cache"),
+    Some(caches()?.join("huggingface").join("hub"))
+}
+
+/// `$XDG_CACHE_HOME`, else `~/.cache`.
+pub fn caches() -> Option<PathBuf> {
+    match env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()) {
+        Some(caches) => Some(PathBuf::from(caches)),
+        None => Some(env::home_dir()?.join(".cache")),
+    }
+}
+
+/// The weights of FID's Inception, where Python's programs have put them: below torch's cache or that of Hugging Face.
+pub fn inception() -> Option<PathBuf> {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty());
+    let torch = match set("TORCH_HOME") {
+        Some(home) => Some(PathBuf::from(home)),
+        None => caches().map(|caches| caches.join("torch")),
     };
-    Some(caches.join("huggingface").join("hub"))
+    inception_in(torch.as_deref(), cache().as_deref())
+}
+
+/// Names of the file with pytorch-fid and torch-fidelity.
+const INCEPTION: [&str; 2] = [
+    "pt_inception-2015-12-05-6726825d.pth",
+    "weights-inception-2015-12-05-6726825d.pth",
+];
+
+fn inception_in(torch: Option<&Path>, hub: Option<&Path>) -> Option<PathBuf> {
+    let checkpoints = torch.map(|torch| torch.join("hub").join("checkpoints"));
+    let folders = |path: PathBuf| {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        found.sort();
+        found
+    };
+    let repositories = hub.map(|hub| folders(hub.to_owned())).unwrap_or_default();
+    let snapshots = repositories
+        .into_iter()
+        .flat_map(|repository| folders(repository.join("snapshots")));
+    checkpoints
+        .into_iter()
+        .chain(snapshots)
+        .flat_map(|folder| INCEPTION.map(|name| folder.join(name)))
+        .find(|file| file.is_file())
 }
 
 /// Where a model lies: the one that is named, or the latest run.
@@ -92,6 +131,23 @@ pub fn named_or_latest(name: Option<&Path>) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn weights_of_inception_are_found_in_both_caches() {
+        let place = tempfile::tempdir().unwrap();
+        let [torch, hub] = ["torch", "hub"].map(|name| place.path().join(name));
+        let find = || inception_in(Some(&torch), Some(&hub));
+        assert_eq!(find(), None);
+        let snapshot = hub.join("models--a--b/snapshots/0123");
+        std::fs::create_dir_all(&snapshot).unwrap();
+        let second = snapshot.join(INCEPTION[1]);
+        std::fs::write(&second, "").unwrap();
+        assert_eq!(find(), Some(second));
+        std::fs::create_dir_all(torch.join("hub/checkpoints")).unwrap();
+        let first = torch.join("hub/checkpoints").join(INCEPTION[0]);
+        std::fs::write(&first, "").unwrap();
+        assert_eq!(find(), Some(first));
+    }
 
     #[test]
     fn repositories_are_found_in_the_cache_and_paths_stay() {

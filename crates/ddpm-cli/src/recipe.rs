@@ -73,6 +73,13 @@ const OPTIONAL: &[&str] = &[
     "condition.kind",
     "condition.factor",
     "condition.noise",
+    "promise.n",
+    "promise.extractor",
+    "promise.frechet_distance",
+    "promise.kernel_distance",
+    "promise.precision",
+    "promise.recall",
+    "promise.nearest_ratio",
     // Options of samplers, as they were written before samplers had tables.
     "sample.eta",
     "sample.variance",
@@ -81,7 +88,14 @@ const OPTIONAL: &[&str] = &[
 ];
 
 /// Keys whose value is a text, whatever it looks like.
-const TEXTS: &[&str] = &["data.path", "data.labels", "init.model", "model.config"];
+const TEXTS: &[&str] = &[
+    "data.path",
+    "data.labels",
+    "init.model",
+    "model.config",
+    "train.eval_extractor",
+    "promise.extractor",
+];
 
 /// What decides the sides of a network's levels.
 const SIDES: &[&str] = &["data.size", "data.kind", "data.path", "model.multipliers"];

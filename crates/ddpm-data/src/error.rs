@@ -88,6 +88,14 @@ pub enum DataError {
         /// What is wrong with it.
         reason: String,
     },
+    /// An array of plain numbers cannot be had from a file.
+    #[error("{}: {reason}; give another file", path.display())]
+    Numbers {
+        /// The file, or its array (`a.npz/sigma.npy`).
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A file is not in the format that the kind of source asks for, or contradicts itself.
     #[error("{}: expected {expected}, got {got}; check data.kind and data.path", path.display())]
     Format {

@@ -31,6 +31,7 @@ use zip_images::ZipImages;
 pub(crate) use cifar::{detect_file as cifar_file, detect_in as cifar_in};
 pub(crate) use folder::read_file;
 pub(crate) use idx::{detect_in as idx_in, is_idx, is_other_idx, is_transposed, unpacked_head};
+pub(crate) use npy::read_numbers;
 pub(crate) use synthetic::Synthetic;
 
 /// An opened source and what is known of its classes.

@@ -76,6 +76,8 @@ pub enum Stream {
     AugmentEdm = 34,
     /// What of them is normal.
     AugmentEdmNormal = 35,
+    /// Resampled images of a quality figure's interval.
+    Bootstrap = 40,
 }
 
 /// The Philox key of one (seed, stream, step), for devices that draw by themselves.

@@ -14,7 +14,7 @@ use crate::io::{self as disk, OutFile};
 /// What every unfinished file or directory of ours is called at first.
 pub(crate) const TEMPORARY_PREFIX: &str = ".tmp-";
 
-const BUFFER_BYTES: usize = 1 << 20;
+pub(crate) const BUFFER_BYTES: usize = 1 << 20;
 
 /// Replaces or creates a file at once, with the directories above it.
 ///
@@ -28,16 +28,9 @@ pub(crate) fn write_file_with(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
-    let directory = parent(path);
-    disk::create_dir_all(directory)?;
-    let temporary = directory.join(temporary_name(path));
-    let written = write_synced(&temporary, fill).and_then(|()| disk::rename(&temporary, path));
-    if let Err(error) = written {
-        // The first failure is the one to report; what is left is swept at the next start.
-        let _ = disk::remove_file(&temporary);
-        return Err(error);
-    }
-    disk::sync_dir(directory)
+    let (commit, file) = FileCommit::begin(path)?;
+    let file = filled(file, fill)?;
+    commit.commit(file)
 }
 
 /// The digest that stands for a file's contents in a manifest (BLAKE3, hexadecimal).
@@ -47,12 +40,16 @@ pub fn digest(bytes: &[u8]) -> String {
 }
 
 fn write_synced(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    let mut out = BufWriter::with_capacity(BUFFER_BYTES, OutFile::create_new(path)?);
-    fill(&mut out).map_err(StoreError::io(path, "write"))?;
-    let file = out
-        .into_inner()
-        .map_err(|error| StoreError::io(path, "write")(error.into_error()))?;
-    file.sync()
+    filled(OutFile::create_new(path)?, fill)?.sync()
+}
+
+/// The file with its bytes, which may not be on the medium yet.
+fn filled(file: OutFile, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<OutFile> {
+    let path = file.path().to_owned();
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, file);
+    fill(&mut out).map_err(StoreError::io(&path, "write"))?;
+    out.into_inner()
+        .map_err(|error| StoreError::io(&path, "write")(error.into_error()))
 }
 
 /// The directory a path lies in: "." for a bare name.
@@ -81,6 +78,54 @@ pub(crate) fn temporary_name(path: &Path) -> OsString {
 pub(crate) struct FileRecord {
     pub(crate) bytes: u64,
     pub(crate) blake3: String,
+}
+
+/// A file that gets its name only when all of it is on the medium.
+///
+/// Dropped without [`FileCommit::commit`], it is removed, and what had the name before stays.
+#[derive(Debug)]
+pub(crate) struct FileCommit {
+    temporary: PathBuf,
+    target: PathBuf,
+    committed: bool,
+}
+
+impl FileCommit {
+    /// Makes the file under a temporary name beside `target`, and the directories above it.
+    pub(crate) fn begin(target: &Path) -> Result<(Self, OutFile)> {
+        let directory = parent(target);
+        disk::create_dir_all(directory)?;
+        let temporary = directory.join(temporary_name(target));
+        let file = OutFile::create_new(&temporary)?;
+        let commit = Self {
+            temporary,
+            target: target.to_owned(),
+            committed: false,
+        };
+        Ok((commit, file))
+    }
+
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Makes the file that [`FileCommit::begin`] gave durable, and gives it its name.
+    pub(crate) fn commit(mut self, file: OutFile) -> Result<()> {
+        file.sync()?;
+        drop(file);
+        disk::rename(&self.temporary, &self.target)?;
+        self.committed = true;
+        disk::sync_dir(parent(&self.target))
+    }
+}
+
+impl Drop for FileCommit {
+    fn drop(&mut self) {
+        if !self.committed {
+            // The first failure is the one to report; what is left is swept at the next start.
+            let _ = disk::remove_file(&self.temporary);
+        }
+    }
 }
 
 /// A directory that appears under its name only when all its files are on the medium.
@@ -246,6 +291,23 @@ mod tests {
         );
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(names(directory.path()), ["a.txt"]);
+    }
+
+    #[test]
+    fn a_file_appears_only_when_committed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new/a.txt");
+        let (commit, mut file) = FileCommit::begin(&path).unwrap();
+        file.write_all(b"whole").unwrap();
+        assert!(!path.exists());
+        commit.commit(file).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+
+        let (abandoned, mut file) = FileCommit::begin(&path).unwrap();
+        file.write_all(b"half").unwrap();
+        drop(abandoned);
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        assert_eq!(names(&directory.path().join("new")), ["a.txt"]);
     }
 
     #[test]

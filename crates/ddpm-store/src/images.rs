@@ -84,7 +84,7 @@ impl ImageBatch {
     }
 
     /// One image as bytes, channels last.
-    fn interleaved(&self, index: usize) -> Vec<u8> {
+    pub(crate) fn interleaved(&self, index: usize) -> Vec<u8> {
         let [_, channels, height, width] = self.shape;
         let plane = height * width;
         let image = &self.pixels[index * channels * plane..][..channels * plane];

@@ -1,4 +1,4 @@
-//! Bytes on disk: atomic writes, checkpoints, run directories, safetensors, diffusers directories, PyTorch's files (read), image grids and metric logs.
+//! Bytes on disk: atomic writes, checkpoints, run directories, safetensors, diffusers directories, PyTorch's files (read), NumPy's archives (written), image grids and metric logs.
 //!
 //! Invariants: nothing here knows a network, a device or a random number: weights are named tensors.
 //! Nothing is read before its length is checked, nothing is written but through [`atomic`] or appended to
@@ -28,11 +28,13 @@ pub mod images;
 mod io;
 mod json;
 pub mod metrics;
+pub mod npz;
 pub mod plot;
 mod run_dir;
 mod seam;
 pub mod tensors;
 pub mod torch;
+pub mod trend;
 
 pub use checkpoint::{Checkpoint, CheckpointInfo, CheckpointSummary};
 pub use diffusers::DiffusersModel;

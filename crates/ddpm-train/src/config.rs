@@ -1,5 +1,7 @@
 //! The whole configuration of a run, as one TOML file states it.
 
+use std::path::PathBuf;
+
 use ddpm_data::{AugmentConfig, DataConfig};
 use ddpm_diffusion::{ConditionConfig, Meaning, Objective, ObjectiveConfig, Plan, SampleConfig};
 use ddpm_schedule::{Process, ProcessConfig, ScheduleConfig, named};
@@ -12,6 +14,7 @@ use crate::error::TrainError;
 use crate::guard::GuardConfig;
 use crate::init::InitConfig;
 use crate::optim::OptimConfig;
+use crate::promise::PromiseConfig;
 
 /// A run's configuration; every field has a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +51,9 @@ pub struct Config {
     pub train: TrainConfig,
     /// How samples are drawn, during training and by default afterwards.
     pub sample: SampleConfig,
+    /// What the recipe promises of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub promise: Option<PromiseConfig>,
 }
 
 impl Default for Config {
@@ -67,6 +73,7 @@ impl Default for Config {
             guard: GuardConfig::default(),
             train: TrainConfig::default(),
             sample: SampleConfig::default(),
+            promise: None,
         }
     }
 }
@@ -98,7 +105,13 @@ pub struct TrainConfig {
     pub sample_every: u64,
     /// Steps between checkpoints; 0 writes only one at the end.
     pub checkpoint_every: u64,
-    /// Checkpoints that are kept, the newest.
+    /// Steps between evaluations of samples, each with a checkpoint; 0 makes none.
+    pub eval_every: u64,
+    /// Samples of an evaluation.
+    pub eval_n: usize,
+    /// What sees them: `pixels`, or a file of weights as `ddpm eval --extractor` takes it.
+    pub eval_extractor: PathBuf,
+    /// Checkpoints that are kept, the newest, and besides them the one whose samples were best.
     pub keep: usize,
     /// Besides those, every checkpoint whose step is a multiple of this is kept for good; 0 keeps none.
     pub keep_every: u64,
@@ -121,6 +134,9 @@ impl Default for TrainConfig {
             log_every: 10,
             sample_every: 1000,
             checkpoint_every: 1000,
+            eval_every: 0,
+            eval_n: 256,
+            eval_extractor: PathBuf::from("pixels"),
             keep: 3,
             keep_every: 0,
             precision: Precision::F32,
@@ -383,6 +399,18 @@ impl Config {
                 train.log_every.to_string(),
                 train.log_every > 0,
                 "must be at least 1",
+            ),
+            (
+                "train.eval_n",
+                train.eval_n.to_string(),
+                (16..=1 << 20).contains(&train.eval_n),
+                "must be between 16 and 1048576",
+            ),
+            (
+                "train.eval_every",
+                train.eval_every.to_string(),
+                train.eval_every == 0 || self.condition.kind.is_none(),
+                "must be 0: a network that makes images from pictures has no images to be held against",
             ),
             (
                 "train.keep",

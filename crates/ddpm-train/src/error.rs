@@ -67,6 +67,16 @@ pub enum TrainError {
     /// The device does not compute in what the configuration asks for.
     #[error("[train]: {0}")]
     Precision(#[from] PrecisionError),
+    /// Samples that could not be judged.
+    #[error(
+        "the samples of step {step} cannot be judged: {problem}; set `train.eval_every = 0` to go on without"
+    )]
+    Evaluation {
+        /// The step.
+        step: u64,
+        /// What is wrong.
+        problem: String,
+    },
     /// The network does not compute.
     #[error("the network failed: {message}")]
     Network {
@@ -182,7 +192,7 @@ impl TrainError {
             Self::Diffusion(error) => error.into(),
             Self::Diverged { .. } => Fault::Diverged,
             Self::Saved(error) => error.into(),
-            Self::Network { .. } => Fault::Other,
+            Self::Network { .. } | Self::Evaluation { .. } => Fault::Other,
             Self::OtherRank { kind, .. } => *kind,
             Self::ReplicaDiverged { .. }
             | Self::Ranks { .. }

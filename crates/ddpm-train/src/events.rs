@@ -1,5 +1,6 @@
 //! What a run tells whoever watches it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ddpm_store::ImageBatch;
@@ -63,6 +64,15 @@ pub enum Event<'a> {
         images: &'a ImageBatch,
         /// Its file.
         path: &'a Path,
+    },
+    /// Samples were judged.
+    Evaluated {
+        /// The step.
+        step: u64,
+        /// The figures by their names.
+        figures: &'a BTreeMap<&'static str, f64>,
+        /// Whether no step before was as good.
+        is_best: bool,
     },
     /// A checkpoint was committed.
     Saved {

@@ -13,7 +13,12 @@ pub fn times(every: u64, total: u64) -> u64 {
 /// The most checkpoints that a run of `total` steps has on disk at once: those that are kept, for a while or for
 /// good, and the one that is being written.
 pub fn checkpoints_on_disk(train: &TrainConfig, total: u64) -> u64 {
-    let written = times(train.checkpoint_every, total);
+    // With evaluations there is a checkpoint for each, and the best one stays.
+    let (judged, best) = match train.eval_every {
+        0 => (0, 0),
+        every => (times(every, total), 1),
+    };
+    let written = times(train.checkpoint_every, total).saturating_add(judged);
     let for_good = match (train.keep_every, train.checkpoint_every) {
         (0, _) | (_, 0) => 0,
         // Steps that are multiples of both; where there is no such number below 2^64, none.
@@ -24,6 +29,7 @@ pub fn checkpoints_on_disk(train: &TrainConfig, total: u64) -> u64 {
     (train.keep as u64)
         .saturating_add(1)
         .saturating_add(for_good)
+        .saturating_add(best)
         .min(written)
 }
 

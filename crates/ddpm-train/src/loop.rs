@@ -43,6 +43,7 @@ impl Trainer {
         }
         // The process may have died between the checkpoint of this step and its samples.
         self.sample_if_missing(&state, observe)?;
+        self.evaluate_if_missing(&state, observe)?;
 
         while !(self.ends_at(state.step) && self.pipeline.is_empty()) {
             // Forward, backward, sum over the ranks, update.
@@ -70,12 +71,17 @@ impl Trainer {
                 }
             }
 
-            // Roll back after too many failures in a row, or sample.
+            // Roll back after too many failures in a row, or sample and judge.
             if let Some(failure) = failure {
                 state = self.roll_back(state, failure, observe)?;
                 loader = self.loader(&state)?;
-            } else if self.is_sample_due(state.step) {
-                self.sample(&state, observe)?;
+            } else {
+                if self.is_sample_due(state.step) {
+                    self.sample(&state, observe)?;
+                }
+                if self.is_evaluation_due(state.step) && self.saved_step == Some(state.step) {
+                    self.evaluate(&state, observe)?;
+                }
             }
         }
 

@@ -193,6 +193,7 @@ mod tests {
             ranks: Box::new(Solo),
             stop: Stop::default(),
             start: Start::Fresh,
+            evaluator: None,
         };
         let (mut trainer, state) = Trainer::prepare(job).unwrap();
         trainer.pipeline.depth = depth;

@@ -78,6 +78,7 @@ pub fn probe(
         workers: Workers::Devices(devices.to_vec()),
         stop: stop.clone(),
         start: Start::Fresh,
+        evaluator: None,
     };
     let mut clock = start;
     let (_, state) = train_to_state(job, &mut |event| match event {

@@ -9,7 +9,7 @@ use ddpm_diffusion::condition::picture::as_image;
 use ddpm_model::{Drawing, image_batch};
 use ddpm_store::checkpoint::{self, Retention};
 use ddpm_store::images::Grid;
-use ddpm_store::{GridOptions, ImageBatch, MetricsLog, RunWriter, averages};
+use ddpm_store::{GridOptions, ImageBatch, MetricsLog, RunWriter, averages, trend};
 use ddpm_unet::Model;
 use serde::Serialize;
 
@@ -77,6 +77,7 @@ impl RunOutput {
         self.metrics.truncate_at(0)?;
         self.skips.truncate_at(0)?;
         averages::supersede(&self.run, 0)?;
+        trend::cut(&self.run, 0)?;
         Ok(())
     }
 
@@ -98,6 +99,7 @@ impl RunOutput {
         let tracked = &run.config.ema.power_function;
         let state = snapshot::restore(path, loaded, updates, tracked, model, &device)?;
         averages::supersede(&self.run, state.step)?;
+        trend::cut(&self.run, state.step)?;
         self.last_checkpoint = Some(path.to_owned());
         let progress = Progress {
             updates: Some(updates),
@@ -160,6 +162,7 @@ impl RunOutput {
         let retention = Retention {
             keep: saved.config.train.keep,
             keep_every: saved.config.train.keep_every,
+            best: trend::best(&self.run)?.map(|best| best.step),
         };
         let saved = SavedState {
             progress: Progress {

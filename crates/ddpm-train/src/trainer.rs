@@ -16,6 +16,7 @@ use crate::collective::threads::Threads;
 use crate::collective::{Collective, Solo, agree, on_first, state as ranks_state};
 use crate::config::{Config, Validated};
 use crate::error::TrainError;
+use crate::evaluate::Evaluate;
 use crate::events::Event;
 use crate::guard::{Guard, SpikePolicy};
 use crate::metric_averager::MetricAverager;
@@ -46,6 +47,8 @@ pub struct Job {
     pub stop: Stop,
     /// Where it starts.
     pub start: Start,
+    /// What judges its samples, where `train.eval_every` asks for that; rank 0's alone.
+    pub evaluator: Option<Box<dyn Evaluate>>,
 }
 
 /// Who computes a run.
@@ -101,9 +104,10 @@ pub(crate) fn train_to_state(
         workers,
         stop,
         start,
+        mut evaluator,
     } = job;
     let fingerprint = dataset.fingerprint(&validated.config.condition.columns)?;
-    let rank = |device, ranks, run| RankJob {
+    let mut rank = |device, ranks, run| RankJob {
         validated: validated.clone(),
         dataset: dataset.clone(),
         fingerprint: fingerprint.clone(),
@@ -112,6 +116,7 @@ pub(crate) fn train_to_state(
         ranks,
         stop: stop.clone(),
         start,
+        evaluator: evaluator.take(),
     };
     match workers {
         Workers::Rank(device, ranks) => rank(device, ranks, run).train(observe),
@@ -140,6 +145,7 @@ pub(crate) struct RankJob {
     pub(crate) ranks: Box<dyn Collective>,
     pub(crate) stop: Stop,
     pub(crate) start: Start,
+    pub(crate) evaluator: Option<Box<dyn Evaluate>>,
 }
 
 impl RankJob {
@@ -181,6 +187,8 @@ pub(crate) struct Trainer {
     pub(crate) checkpoint_due: bool,
     /// What rank 0 writes.
     pub(crate) output: Option<RunOutput>,
+    /// What judges samples, on rank 0.
+    pub(crate) evaluator: Option<Box<dyn Evaluate>>,
     pub(crate) stop: Stop,
     /// Whether some rank was asked to stop, as all know since the last step.
     pub(crate) stopping: bool,
@@ -199,6 +207,7 @@ impl Trainer {
             mut ranks,
             stop,
             start,
+            evaluator,
         } = job;
         let step_config = StepConfig {
             total_steps: validated.config.train.total_steps(dataset.len()),
@@ -287,6 +296,7 @@ impl Trainer {
             saved_step: None,
             checkpoint_due: false,
             output,
+            evaluator,
             stop,
             stopping: false,
             capturing: checks_finite,
@@ -413,12 +423,15 @@ impl Trainer {
             || self.checkpoint_due
             || due(step, self.config.train.checkpoint_every)
             || self.is_sample_due(step)
+            || self.is_evaluation_due(step)
             || self.are_averages_due(step)
     }
 
     /// Whether a checkpoint is to be written after this step.
     pub(crate) fn is_checkpoint_due(&mut self, step: u64) -> bool {
         self.checkpoint_due |= due(step, self.config.train.checkpoint_every);
+        // What is judged is kept.
+        self.checkpoint_due |= self.is_evaluation_due(step);
         // Skipped updates may mean that the state has gone bad: it must not push out good ones.
         let good = self.checkpoint_due && self.guard.consecutive() == 0;
         good || self.ends_at(step)

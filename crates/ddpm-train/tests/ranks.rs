@@ -62,6 +62,7 @@ fn go(folder: &Path, piece: Piece) -> Result<PathBuf, TrainError> {
         workers: Workers::Devices(vec![Device::flex(); piece.ranks]),
         stop: Stop::default(),
         start,
+        evaluator: None,
     };
     // In one of the kernels' threads, as the program does: from outside each kernel would have to wake one first.
     let outcome = rayon::scope(|_| train(job, &mut |_| {}));

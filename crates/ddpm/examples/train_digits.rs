@@ -45,6 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         workers: Workers::Devices(vec![device.clone()]),
         stop: Stop::default(),
         start: Start::Fresh,
+        evaluator: None,
     };
     train(job, &mut |event| {
         if let Event::Step { report, .. } = event

@@ -8,6 +8,7 @@
 mod compare;
 mod keys;
 mod models;
+mod pictures;
 mod report;
 pub mod sets;
 mod source;

@@ -2,15 +2,19 @@
 
 mod bits_per_dim;
 mod diffusers;
+mod distances;
 mod editing;
 mod edm;
 mod ema2;
+mod features;
 mod gradients;
 mod guidance;
+mod inception;
 mod k_diffusion;
 mod networks;
 mod objectives;
 mod pt_files;
+mod resize;
 mod schedules;
 mod train;
 mod trajectories;
@@ -47,6 +51,10 @@ pub const KINDS: &[Kind] = &[
     unet::KIND,
     unet2::KIND,
     pt_files::KIND,
+    inception::KIND,
+    resize::KIND,
+    features::KIND,
+    distances::KIND,
 ];
 
 impl Kind {

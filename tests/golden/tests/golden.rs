@@ -126,6 +126,7 @@ fn a_wrong_number_in_a_table_fails() {
         ),
         ("editing", "/cases/1/timesteps_there/2", json!(41)),
         ("editing", "/cases/7/operations/4/2", json!(4)),
+        ("metrics/resize", "/cases/0/rows/3", json!(75)),
         (
             "samplers2/edm",
             "/cases/0/network_calls_sigma/4",
@@ -199,6 +200,13 @@ fn what_has_no_meaning_here_fails_by_name() {
             json!("uniform"),
             "uniform",
         ),
+        (
+            "metrics/resize",
+            "/cases/0/source",
+            json!("pixel(c,y,x) = x"),
+            "is not known here",
+        ),
+        ("metrics/resize", "/cases/1/turned", json!(90), "turned"),
         (
             "samplers2/edm",
             "/cases/4/args/scaling",

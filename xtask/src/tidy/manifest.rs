@@ -39,7 +39,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "ddpm-eval",
-        &["ddpm-schedule", "ddpm-diffusion", "ddpm-data", "ddpm-store"],
+        &[
+            "ddpm-schedule",
+            "ddpm-kernels",
+            "ddpm-unet",
+            "ddpm-data",
+            "ddpm-store",
+        ],
     ),
     (
         "ddpm-cli",
@@ -102,6 +108,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "ddpm-diffusion",
             "ddpm-store",
             "ddpm-train",
+            "ddpm-eval",
         ],
     ),
     ("xtask", &[]),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use ddpm_store::checkpoint::{self, Retention};
-use ddpm_store::{CheckpointSummary, RunDir, StoreError};
+use ddpm_store::{CheckpointSummary, RunDir, StoreError, trend};
 use serde_json::{Value, json};
 
 use super::{Report, shown};
@@ -132,6 +132,7 @@ fn prune(path: &Path, keep: Option<usize>, keep_every: Option<u64>, all: bool) -
     let retention = Retention {
         keep: keep.unwrap_or(config.train.keep),
         keep_every: keep_every.unwrap_or(config.train.keep_every),
+        best: trend::best(&open)?.map(|best| best.step),
     };
     if retention.keep == 0 {
         return Err(UsageError(

@@ -46,6 +46,12 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
         tracing::warn!("{warning}");
     }
     asked::check_no_picture(&opened)?;
+    if outputs.npz.is_some() && opened.channels != 3 {
+        tracing::warn!(
+            "--npz: guided-diffusion's evaluator reads images of 3 channels, and these have {}",
+            opened.channels
+        );
+    }
     let numbers = Numbers::asked(args.told.numbers.as_deref(), &opened, 0.0)?;
     let size = size.map(|size| [size.height, size.width]);
     let (size, figures) = asked::size("--size", size, &opened)?;
@@ -113,7 +119,7 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
         false => format!("drew {drawn} in {seconds:.1} s ({place})\n"),
         true => {
             let rest = classes.as_ref().map(|classes| classes.rest(done));
-            stopped_after(done, n, args.first, rest, outputs.folder.is_some())
+            stopped_after(done, n, args.first, rest, &outputs)
         }
     };
     let mut line = |what: &str, path: Option<&Path>| {
@@ -132,9 +138,11 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
         .as_ref()
         .filter(|_| !stopped)
         .map(|file| file.path.as_path());
+    let npz = outputs.npz.as_deref().filter(|_| !stopped);
     line("images", folder);
     line("grid", grid);
     line("animation", animation);
+    line("npz", npz);
     if removed > 0 {
         let removed = words::some(removed as u64, "image");
         text += &format!("{removed} of an earlier call had been there and made way\n");
@@ -143,6 +151,7 @@ pub fn sample(args: &SampleArgs, common: Common) -> Result<Report> {
         "model": shown(&opened.path), "step": opened.step, "images": done, "first": args.first, "seconds": seconds,
         "device": picked.name, "seed": args.seed, "batch": batch, "sample": config, "stopped": stopped,
         "removed": removed, "out": folder.map(shown), "grid": grid.map(shown), "animation": animation.map(shown),
+        "npz": npz.map(shown),
     });
     let exit = if stopped { Exit::Stopped } else { Exit::Done };
     Ok(Report { text, json, exit })
@@ -154,18 +163,25 @@ fn stopped_after(
     n: usize,
     first: u64,
     classes: Option<String>,
-    folder: bool,
+    outputs: &Outputs,
 ) -> String {
     let all = words::some(n as u64, "image");
-    match (done, folder) {
-        (0, _) | (_, false) => format!("stopped; of {all} none is written\n"),
-        (_, true) => format!(
-            "stopped after {} of {all}, which stay; draw the rest by the same command with --first {} --n {}{}\n",
-            words::count(done as u64),
-            first + done as u64,
-            n - done,
-            classes.map_or_else(String::new, |rest| format!(" --class {rest}")),
+    if done == 0 || outputs.folder.is_none() {
+        return format!("stopped; of {all} none is written\n");
+    }
+    let rest = format!(
+        "stopped after {} of {all}, which stay; draw the rest by the same command with --first {} --n {}{}\n",
+        words::count(done as u64),
+        first + done as u64,
+        n - done,
+        classes.map_or_else(String::new, |rest| format!(" --class {rest}")),
+    );
+    match &outputs.npz {
+        Some(path) => format!(
+            "{rest}{} is not written: it holds the images of one call, so draw all again for it\n",
+            path.display()
         ),
+        None => rest,
     }
 }
 
@@ -183,19 +199,34 @@ mod tests {
 
     #[test]
     fn a_stop_says_how_to_go_on() {
+        let outputs = |folder: Option<&str>, npz: Option<&str>| Outputs {
+            folder: folder.map(Into::into),
+            grid: None,
+            animation: None,
+            npz: npz.map(Into::into),
+            rows: None,
+        };
+        let folder = outputs(Some("set"), None);
         assert_eq!(
-            stopped_after(128, 10_000, 64, None, true),
+            stopped_after(128, 10_000, 64, None, &folder),
             "stopped after 128 of 10,000 images, which stay; draw the rest by the same command with --first 192 \
              --n 9872\n"
         );
-        for (done, folder) in [(0, true), (5, false)] {
+        let both = outputs(Some("set"), Some("a.npz"));
+        assert_eq!(
+            stopped_after(5, 9, 0, Some("1:4".into()), &both),
+            "stopped after 5 of 9 images, which stay; draw the rest by the same command with --first 5 --n 4 --class \
+             1:4\na.npz is not written: it holds the images of one call, so draw all again for it\n"
+        );
+        let npz = outputs(None, Some("a.npz"));
+        for (done, outputs) in [(0, &folder), (0, &both), (5, &npz)] {
             assert_eq!(
-                stopped_after(done, 9, 0, None, folder),
+                stopped_after(done, 9, 0, None, outputs),
                 "stopped; of 9 images none is written\n"
             );
         }
         assert_eq!(
-            stopped_after(0, 1, 0, None, true),
+            stopped_after(0, 1, 0, None, &folder),
             "stopped; of 1 image none is written\n"
         );
     }

@@ -1,6 +1,7 @@
 //! `ddpm train`.
 
 pub mod begun;
+mod evaluator;
 mod in_ranks;
 mod minutes;
 mod resume;
@@ -16,12 +17,13 @@ use burn::module::Module;
 use ddpm_data::{DataConfig, DataKind, Dataset};
 use ddpm_store::{GridOptions, ImageBatch, RunDir, RunWriter};
 use ddpm_train::{
-    Config, Event, Job, MemoryEstimate, Outcome, Start, Stop, TrainError, Validated, Workers,
-    check_ranks, model_shape,
+    Config, Evaluate, Event, Job, MemoryEstimate, Outcome, Start, Stop, TrainError, Validated,
+    Workers, check_ranks, model_shape,
 };
 use ddpm_unet::{Cost, ModelShape};
 use serde_json::json;
 
+use self::evaluator::Evaluator;
 use self::resume::{find_resumed, learning_rate_change, refuse_another_run};
 use self::run_files::{create, record};
 use self::watcher::Watcher;
@@ -210,6 +212,14 @@ fn carry_out(
     let (now, images) = (validated.config.clone(), dataset.len());
     let total = now.train.total_steps(images);
     let job = Job {
+        evaluator: evaluator(
+            &validated.config,
+            &dataset,
+            run.is_some(),
+            &workers,
+            stop,
+            quiet,
+        )?,
         validated,
         dataset,
         run,
@@ -232,6 +242,27 @@ fn carry_out(
     });
     drop(watcher);
     Ok(report(path.as_deref(), total, &outcome?))
+}
+
+/// What judges the samples of rank 0, if that is asked for.
+fn evaluator(
+    config: &Config,
+    dataset: &Dataset,
+    first: bool,
+    workers: &Workers,
+    stop: &signals::Stop,
+    quiet: bool,
+) -> Result<Option<Box<dyn Evaluate>>> {
+    let device = match workers {
+        Workers::Devices(devices) => devices.first(),
+        Workers::Rank(device, _) => Some(device),
+    };
+    let (Some(device), true, true) = (device, first, config.train.eval_every > 0) else {
+        return Ok(None);
+    };
+    let stop = Stop::watching(stop.flag());
+    let evaluator = Evaluator::new(&config.train.eval_extractor, dataset, device, &stop, quiet)?;
+    Ok(Some(Box::new(evaluator)))
 }
 
 /// The estimate of the memory that the run takes, on each device.

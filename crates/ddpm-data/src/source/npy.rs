@@ -18,6 +18,8 @@ use crate::zipfile::{self, Entry};
 use shape::Shape;
 
 const ZIP_MAGIC: &[u8; 2] = b"PK";
+/// As many bytes become numbers at once: a multiple of the bytes of any number.
+const READ_BYTES: usize = 1 << 20;
 
 /// An array of numbers in a file: what its header says, and its bytes.
 struct Array {
@@ -166,6 +168,38 @@ fn read_npz(
         number,
         blob,
     })
+}
+
+/// The shape of an array of an archive, and its numbers.
+///
+/// # Errors   as those of reading images: [`DataError::Format`], [`DataError::Unread`], [`DataError::Limit`],
+/// [`DataError::Io`]
+pub(crate) fn read_numbers(
+    path: &Path,
+    archive: &zipfile::Archive,
+    entry: &Entry,
+    config: &DataConfig,
+) -> Result<(Vec<usize>, Vec<f64>), DataError> {
+    let Array {
+        header,
+        number,
+        blob,
+    } = read_npz(path, archive, entry, config)?;
+    // the header and the unpacked length agree, so both fit into memory
+    let count = (entry.size - header.data_start) as usize / number.bytes();
+    let mut values = Vec::with_capacity(count);
+    let mut bytes = vec![0; READ_BYTES];
+    let mut at = header.data_start;
+    while at < entry.size {
+        let piece = &mut bytes[..(entry.size - at).min(READ_BYTES as u64) as usize];
+        blob.read(at, piece)
+            .map_err(|error| DataError::io(blob.path(), error))?;
+        values.extend(number.read_f64(piece));
+        at += piece.len() as u64;
+    }
+    // an axis that is too long for memory stands beside one of length 0
+    let shape = header.shape.iter().map(|&axis| axis as usize).collect();
+    Ok((shape, values))
 }
 
 /// Why a header could not be had.

@@ -17,12 +17,15 @@ pub struct Retention {
     pub keep: usize,
     /// Besides those, every one whose step is a multiple of this; 0 keeps none besides.
     pub keep_every: u64,
+    /// And the one of this step, whose samples were best.
+    pub best: Option<u64>,
 }
 
 impl Retention {
     fn keeps(self, step: u64, sound_newer: usize) -> bool {
         sound_newer < self.keep.max(1)
             || (self.keep_every > 0 && step.is_multiple_of(self.keep_every))
+            || self.best == Some(step)
     }
 }
 

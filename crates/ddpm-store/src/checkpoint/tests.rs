@@ -383,6 +383,7 @@ fn newest(keep: usize) -> Retention {
     Retention {
         keep,
         keep_every: 0,
+        best: None,
     }
 }
 
@@ -412,6 +413,7 @@ fn retention_keeps_multiples_for_good() {
     let retention = Retention {
         keep: 1,
         keep_every: 20,
+        best: None,
     };
     prune(&run.writer, retention, 50).unwrap();
     assert_eq!(steps(&run.writer), [20, 40, 50]);

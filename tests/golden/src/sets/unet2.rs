@@ -153,7 +153,7 @@ fn options(config: &Map<String, Value>) -> anyhow::Result<openai::OpenAi> {
 }
 
 /// The tensors of a `state_dict`, by the formula that stands beside it.
-fn weights(grads: &Map<String, Value>, io: &Source) -> anyhow::Result<Vec<Named>> {
+pub(super) fn weights(grads: &Map<String, Value>, io: &Source) -> anyhow::Result<Vec<Named>> {
     let listed = grads
         .get("state_dict")
         .and_then(Value::as_array)
@@ -177,6 +177,7 @@ fn weights(grads: &Map<String, Value>, io: &Source) -> anyhow::Result<Vec<Named>
                 "gain" => 1.0 + 0.1 * r,
                 "variance" => 1.0 + 0.2 * r,
                 "offset" => 0.1 * r,
+                "zero" => 0.0,
                 "given" if name.ends_with(".resample_filter") => filter(config, j as usize)?,
                 "given" => io.tensor(name)?.values[j as usize],
                 other => bail!("the rule {other:?} is not known"),

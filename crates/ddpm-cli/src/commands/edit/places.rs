@@ -19,11 +19,9 @@ pub fn places(edit: &str, given: &[PathBuf], options: &EditOptions, name: &str) 
         (None, None) => {
             let path = Path::new("samples").join(format!("{name}-{edit}.png"));
             free(&path, "the picture would go here", "--out")?;
-            Outputs::of(None, Some(("--out", path)), None)
+            Outputs::of(None, Some(("--out", path)))
         }
-        (Some(out), None) if is_picture(out) => {
-            Outputs::of(None, Some(("--out", out.clone())), None)
-        }
+        (Some(out), None) if is_picture(out) => Outputs::of(None, Some(("--out", out.clone()))),
         (Some(out), Some(_)) if is_picture(out) => {
             return Err(UsageError(format!(
                 "--out {}: is a picture, and so is --grid; name a folder for the results, or leave --grid out",
@@ -33,9 +31,9 @@ pub fn places(edit: &str, given: &[PathBuf], options: &EditOptions, name: &str) 
         }
         (Some(out), None) => {
             let grid = beside(out)?.map(|grid| ("--grid", grid));
-            Outputs::of(Some(out.clone()), grid, None)
+            Outputs::of(Some(out.clone()), grid)
         }
-        (out, named) => Outputs::of(out.clone(), named, None),
+        (out, named) => Outputs::of(out.clone(), named),
     }?;
     check_given(&outputs, given)?;
     Ok(outputs)

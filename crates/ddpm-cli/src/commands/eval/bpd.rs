@@ -1,11 +1,10 @@
 //! `ddpm eval bpd`: bits per dimension.
 
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use burn::tensor::{Tensor, TensorData};
-use ddpm_data::{DataConfig, Dataset};
+use ddpm_data::Dataset;
 use ddpm_diffusion::{BitsPerDim, DiffusionError, Hold, Likelihood, randn_images};
 use ddpm_model::{OpenedModel, SamplingNetwork, Told};
 use ddpm_schedule::VarianceKind;
@@ -15,11 +14,12 @@ use ddpm_unet::Conditioning;
 use serde_json::json;
 
 use super::super::{Report, shown};
+use super::named::Named;
 use crate::args::{BpdArgs, Common};
 use crate::exit::{Exit, UsageError};
 use crate::size::parse_size;
 use crate::terminal::{Progress, Update};
-use crate::{choose, models, recipe, signals, words};
+use crate::{models, signals, words};
 
 /// Images unless `-n` says otherwise.
 const IMAGES: usize = 64;
@@ -43,7 +43,13 @@ pub fn bpd(args: &BpdArgs, common: Common) -> Result<Report> {
         return Err(TrainError::from(refusal).into());
     }
     let process = opened.process()?;
-    let data = data(args, &path, &opened)?;
+    let named = Named {
+        option: "--data",
+        path: args.data.as_deref(),
+        size: args.size.as_deref().map(parse_size).transpose()?,
+        set: &args.set,
+    };
+    let data = named.data(&path, Some(&opened))?;
     let dataset = Dataset::load(&data, 0, &mut |_, _| {})?;
     if dataset.channels() != opened.channels {
         return Err(UsageError(format!(
@@ -138,40 +144,6 @@ pub fn bpd(args: &BpdArgs, common: Common) -> Result<Report> {
         &dataset,
         clock.elapsed().as_secs_f64(),
     ))
-}
-
-/// The images: those of `--data`, or those that the run was trained on.
-fn data(args: &BpdArgs, path: &Path, opened: &OpenedModel) -> Result<DataConfig> {
-    let size = args.size.as_deref().map(parse_size).transpose()?;
-    let mut set = match &args.data {
-        Some(data) => choose::overrides(data, size)?,
-        None => Vec::new(),
-    };
-    set.extend(args.set.iter().map(|set| match set.starts_with("data.") {
-        true => set.clone(),
-        false => format!("data.{set}"),
-    }));
-    let own = path
-        .ancestors()
-        .take(3)
-        .map(|folder| folder.join("config.toml"));
-    let own = own
-        .into_iter()
-        .find(|file| file.is_file() && opened.imported.is_none());
-    let mut data = match (&args.data, own) {
-        (None, Some(file)) => recipe::read(Some(&file), &set, None)?.config.data,
-        (None, None) => {
-            return Err(UsageError(
-                "this model does not say what it was trained on; name images with --data".into(),
-            )
-            .into());
-        }
-        (Some(_), _) => recipe::configuration("the images", "", &set)?.data,
-    };
-    if let (Some(_), None, Some([height, width])) = (&args.data, data.size, opened.size) {
-        data.size = Some(ddpm_data::Size { height, width });
-    }
-    Ok(data)
 }
 
 /// The numbers that the network is told of each image; empty if it is told none.

@@ -1,4 +1,5 @@
-//! Batch by batch: images go to disk as they are made, and grid and animation keep small copies.
+//! Batch by batch: images go to disk as they are made, into folder and archive, and grid and animation keep small
+//! copies.
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
@@ -9,6 +10,7 @@ use burn::tensor::Device;
 use ddpm_diffusion::{Plan, Progress as State};
 use ddpm_model::{OpenedModel, Told, image_batch};
 use ddpm_store::images::{Animation, Grid, GridBuilder, Numbered, save_animation};
+use ddpm_store::npz::ImageNpz;
 use ddpm_store::{GridOptions, ImageBatch};
 use ddpm_unet::{Model, Precision};
 
@@ -55,6 +57,7 @@ impl Drawing<'_> {
     pub fn run(&self, outputs: &Outputs, earlier: &Numbered, show: bool) -> Result<usize> {
         let steps = self.plan.steps();
         let copies = self.copies(outputs, steps, show)?;
+        let mut npz = self.archive(outputs)?;
         let total = (self.n.div_ceil(self.batch) * steps) as u64;
         let mut progress: Option<Progress> = None;
         let mut failed = None;
@@ -94,6 +97,9 @@ impl Drawing<'_> {
                     }
                     images.save_separate(folder, self.first as usize + from)?;
                 }
+                if let Some(npz) = &mut npz {
+                    npz.push(&images)?;
+                }
                 seen.borrow_mut().paste(from, &images);
                 Ok(())
             },
@@ -106,8 +112,23 @@ impl Drawing<'_> {
         }
         let copies = seen.into_inner();
         drop(progress);
+        if let Some(npz) = npz {
+            let classes = &self.told.classes;
+            npz.finish((!classes.is_empty()).then_some(classes.as_slice()))?;
+        }
         copies.finish(outputs)?;
         Ok(self.n)
+    }
+
+    /// Without a name until it is whole: an archive says how many images it holds before the first of them.
+    fn archive(&self, outputs: &Outputs) -> Result<Option<ImageNpz>> {
+        let [height, width] = self.size;
+        let shape = [self.n, height, width, self.opened.channels];
+        let npz = outputs
+            .npz
+            .as_deref()
+            .map(|path| ImageNpz::create(path, shape));
+        Ok(npz.transpose()?)
     }
 
     fn copies(&self, outputs: &Outputs, steps: usize, show: bool) -> Result<Copies> {

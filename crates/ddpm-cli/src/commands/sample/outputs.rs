@@ -1,4 +1,4 @@
-//! Where images, grid and animation go: all of it is checked before anything is drawn.
+//! Where images, grid, animation and archive go: all of it is checked before anything is drawn.
 
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,8 @@ pub struct Outputs {
     pub grid: Option<Picture<PictureFormat>>,
     /// The animation.
     pub animation: Option<Picture<AnimationFormat>>,
+    /// The archive of all images.
+    pub npz: Option<PathBuf>,
     /// Images a row, and the words beside the rows, where rows mean something.
     pub rows: Option<(usize, Vec<String>)>,
 }
@@ -51,8 +53,8 @@ impl Outputs {
     /// # Errors   [`UsageError`] for endings that name no format, two outputs in one place, and places where nothing can
     /// be written
     pub fn plan(args: &SampleArgs, name: &str) -> Result<Self> {
-        let nothing = args.out.is_none() && args.grid.is_none() && args.animate.is_none();
-        let folder = match nothing {
+        let named = [&args.out, &args.grid, &args.animate, &args.npz];
+        let folder = match named.iter().all(|place| place.is_none()) {
             true => Some(Path::new("samples").join(name)),
             false => args.out.clone(),
         };
@@ -62,28 +64,39 @@ impl Outputs {
             (None, None) => None,
         };
         let grid = grid.map(|path| ("--grid", path));
-        Self::of(folder, grid, args.animate.clone())
+        let animation = args.animate.clone();
+        let animation = animation.map(|path| picture("--animate", path, animation_format));
+        let outputs = Self {
+            animation: animation.transpose()?,
+            npz: args.npz.clone(),
+            ..Self::in_places(folder, grid)?
+        };
+        outputs.check_places()?;
+        Ok(outputs)
     }
 
     /// These places, the grid with the option that names it.
     ///
     /// # Errors   as [`Outputs::plan`]
-    pub fn of(
-        folder: Option<PathBuf>,
-        grid: Option<(&'static str, PathBuf)>,
-        animation: Option<PathBuf>,
-    ) -> Result<Self> {
-        let animation = animation.map(|path| picture("--animate", path, animation_format));
-        let outputs = Self {
-            grid: grid
-                .map(|(option, path)| picture(option, path, |path| grid_format(option, path)))
-                .transpose()?,
-            animation: animation.transpose()?,
-            folder,
-            rows: None,
-        };
+    pub fn of(folder: Option<PathBuf>, grid: Option<(&'static str, PathBuf)>) -> Result<Self> {
+        let outputs = Self::in_places(folder, grid)?;
         outputs.check_places()?;
         Ok(outputs)
+    }
+
+    fn in_places(
+        folder: Option<PathBuf>,
+        grid: Option<(&'static str, PathBuf)>,
+    ) -> Result<Self, UsageError> {
+        let grid =
+            grid.map(|(option, path)| picture(option, path, |path| grid_format(option, path)));
+        Ok(Self {
+            folder,
+            grid: grid.transpose()?,
+            animation: None,
+            npz: None,
+            rows: None,
+        })
     }
 
     /// How a grid is laid out.
@@ -109,6 +122,7 @@ impl Outputs {
             .map(|file| (file.option, file.path.as_path()));
         let animation = self.animation.iter();
         grid.chain(animation.map(|file| (file.option, file.path.as_path())))
+            .chain(self.npz.iter().map(|path| ("--npz", path.as_path())))
     }
 
     fn check_places(&self) -> Result<(), UsageError> {
@@ -116,6 +130,9 @@ impl Outputs {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         if let Some(folder) = &self.folder {
             writable("--out", folder, folder)?;
+        }
+        if let Some(path) = &self.npz {
+            check_npz(path)?;
         }
         let folder = self.folder.as_deref().map(absolute);
         let mut taken: Vec<PathBuf> = folder.iter().cloned().collect();
@@ -168,11 +185,11 @@ impl Outputs {
         ];
         let mut n = asked.unwrap_or(default);
         let largest = limits.iter().flatten().max().copied().unwrap_or_default();
-        if self.folder.is_none() && n > largest {
+        if self.folder.is_none() && self.npz.is_none() && n > largest {
             if asked.is_some() {
                 return Err(UsageError(format!(
                     "--n {n}: {} would show at most {} of {height}x{width}; lower --n, or name a folder for all of \
-                     them with --out",
+                     them with --out or an archive with --npz",
                     if self.grid.is_some() {
                         "the grid"
                     } else {
@@ -351,6 +368,17 @@ fn animation_format(path: &Path) -> Result<AnimationFormat, UsageError> {
     })
 }
 
+fn check_npz(path: &Path) -> Result<(), UsageError> {
+    let ending = path.extension();
+    match ending.is_some_and(|ending| ending.eq_ignore_ascii_case("npz")) {
+        true => Ok(()),
+        false => Err(UsageError(format!(
+            "--npz {}: the ending says the format; write .npz",
+            path.display()
+        ))),
+    }
+}
+
 /// Whether a name is one that images in a folder have.
 fn is_numbered(path: &Path) -> bool {
     let stem = path
@@ -427,6 +455,9 @@ mod tests {
         let outputs = plan(place, &["--animate", "@a.webp"]).unwrap();
         assert!(outputs.folder.is_none() && outputs.grid.is_none());
         assert_eq!(outputs.animation.unwrap().format, AnimationFormat::Webp);
+        let outputs = plan(place, &["--npz", "@a.NPZ"]).unwrap();
+        assert!(outputs.folder.is_none() && outputs.grid.is_none());
+        assert_eq!(outputs.npz, Some(place.join("a.NPZ")));
         // What somebody else has put there is not replaced unasked.
         std::fs::write(place.join("mine.png"), "a picture").unwrap();
         let refused = plan(place, &["--out", "@mine"]).unwrap_err().to_string();
@@ -451,6 +482,18 @@ mod tests {
             (
                 &["--animate", "@a.MP4"],
                 "a.MP4: videos are not written; write .gif, .webp or .png",
+            ),
+            (
+                &["--npz", "@a.npy"],
+                "a.npy: the ending says the format; write .npz",
+            ),
+            (
+                &["--npz", "@file/a.npz"],
+                "file: cannot be used as a folder",
+            ),
+            (
+                &["--out", "@x.npz", "--npz", "@x.npz"],
+                "another output has that name",
             ),
             (&["--grid", "@folder.png"], "folder.png: is a folder"),
             (
@@ -523,6 +566,10 @@ mod tests {
         );
         let both = ["--animate", "@x.gif", "--grid", "@g.png"];
         assert_eq!(fit(&both, Some(40), 512, 60), Ok((40, 40, 16)));
+        // An archive keeps what is not shown, as a folder does.
+        let npz = ["--animate", "@x.gif", "--npz", "@x.npz"];
+        assert_eq!(fit(&npz, Some(10_000), 512, 60), Ok((10_000, 0, 16)));
+        assert_eq!(fit(&npz[2..], None, 512, 0), Ok((64, 0, 0)));
         // Nobody asked for a grid.
         assert_eq!(fit(&folder, Some(1), 16_384, 0), Ok((1, 0, 0)));
         // WebP has sides of 16384 at most.

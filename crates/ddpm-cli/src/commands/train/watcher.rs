@@ -104,6 +104,21 @@ impl<'a> Watcher<'a> {
                     terminal::show(&format!("samples  {}\n", path.display()));
                 }
             }
+            Event::Evaluated {
+                step,
+                figures,
+                is_best,
+            } => {
+                self.sampling = None;
+                if !self.quiet {
+                    let figure = |(name, figure): (&&str, &f64)| {
+                        format!("{} {figure:.4}", name.replace('_', " "))
+                    };
+                    let figures: Vec<String> = figures.iter().map(figure).collect();
+                    let best = if *is_best { " (the best so far)" } else { "" };
+                    terminal::show(&format!("step {step}  {}{best}\n", figures.join(", ")));
+                }
+            }
             Event::Saved { path } => {
                 tracing::info!("checkpoint {}", path.display());
             }

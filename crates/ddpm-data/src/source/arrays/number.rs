@@ -70,11 +70,21 @@ impl Number {
 
     /// The numbers of a piece of a file whose length is a multiple of [`Number::bytes`].
     pub(in crate::source) fn read(self, bytes: &[u8]) -> Vec<f32> {
-        fn each<const N: usize>(
+        self.map(bytes, |number| number as f32)
+    }
+
+    /// As [`Number::read`]; whole numbers beyond 2⁵³ are rounded.
+    pub(in crate::source) fn read_f64(self, bytes: &[u8]) -> Vec<f64> {
+        self.map(bytes, |number| number)
+    }
+
+    /// The numbers as `of` makes them of doubles.
+    fn map<T>(self, bytes: &[u8], of: impl Fn(f64) -> T) -> Vec<T> {
+        fn each<const N: usize, T>(
             bytes: &[u8],
             big_endian: bool,
-            convert: impl Fn([u8; N]) -> f32,
-        ) -> Vec<f32> {
+            convert: impl Fn([u8; N]) -> T,
+        ) -> Vec<T> {
             let (numbers, _) = bytes.as_chunks::<N>();
             let ordered = |mut number: [u8; N]| {
                 if big_endian {
@@ -89,18 +99,18 @@ impl Number {
         }
         let big = self.big_endian;
         match (self.kind, self.bytes) {
-            (Kind::Bool, _) => each(bytes, big, |[byte]| if byte == 0 { 0.0 } else { 1.0 }),
-            (Kind::Unsigned, 1) => each(bytes, big, |[byte]| f32::from(byte)),
-            (Kind::Unsigned, 2) => each(bytes, big, |n| f32::from(u16::from_le_bytes(n))),
-            (Kind::Unsigned, 4) => each(bytes, big, |n| u32::from_le_bytes(n) as f32),
-            (Kind::Unsigned, _) => each(bytes, big, |n| u64::from_le_bytes(n) as f32),
-            (Kind::Signed, 1) => each(bytes, big, |n| f32::from(i8::from_le_bytes(n))),
-            (Kind::Signed, 2) => each(bytes, big, |n| f32::from(i16::from_le_bytes(n))),
-            (Kind::Signed, 4) => each(bytes, big, |n| i32::from_le_bytes(n) as f32),
-            (Kind::Signed, _) => each(bytes, big, |n| i64::from_le_bytes(n) as f32),
-            (Kind::Float, 2) => each(bytes, big, |n| f16::from_le_bytes(n).to_f32()),
-            (Kind::Float, 4) => each(bytes, big, f32::from_le_bytes),
-            (Kind::Float, _) => each(bytes, big, |n| f64::from_le_bytes(n) as f32),
+            (Kind::Bool, _) => each(bytes, big, |[byte]| of(if byte == 0 { 0.0 } else { 1.0 })),
+            (Kind::Unsigned, 1) => each(bytes, big, |[byte]| of(f64::from(byte))),
+            (Kind::Unsigned, 2) => each(bytes, big, |n| of(f64::from(u16::from_le_bytes(n)))),
+            (Kind::Unsigned, 4) => each(bytes, big, |n| of(f64::from(u32::from_le_bytes(n)))),
+            (Kind::Unsigned, _) => each(bytes, big, |n| of(u64::from_le_bytes(n) as f64)),
+            (Kind::Signed, 1) => each(bytes, big, |n| of(f64::from(i8::from_le_bytes(n)))),
+            (Kind::Signed, 2) => each(bytes, big, |n| of(f64::from(i16::from_le_bytes(n)))),
+            (Kind::Signed, 4) => each(bytes, big, |n| of(f64::from(i32::from_le_bytes(n)))),
+            (Kind::Signed, _) => each(bytes, big, |n| of(i64::from_le_bytes(n) as f64)),
+            (Kind::Float, 2) => each(bytes, big, |n| of(f16::from_le_bytes(n).to_f64())),
+            (Kind::Float, 4) => each(bytes, big, |n| of(f64::from(f32::from_le_bytes(n)))),
+            (Kind::Float, _) => each(bytes, big, |n| of(f64::from_le_bytes(n))),
         }
     }
 }
@@ -127,7 +137,10 @@ mod tests {
             (">f4", vec![0x3f, 0x80, 0, 0], vec![1.0]),
             ("<f8", 0.25f64.to_le_bytes().to_vec(), vec![0.25]),
         ] {
-            assert_eq!(Number::parse(dtype).unwrap().read(&bytes), want, "{dtype}");
+            let number = Number::parse(dtype).unwrap();
+            assert_eq!(number.read(&bytes), want, "{dtype}");
+            let wide: Vec<f64> = want.into_iter().map(f64::from).collect();
+            assert_eq!(number.read_f64(&bytes), wide, "{dtype}");
         }
         for dtype in [
             "", "é", "<c8", "<U5", "|S3", "|O", "<M8[s]", "f4", "|u2", "=f4", "<f16",

@@ -1,13 +1,11 @@
 //! Labels from arrays: whole numbers of any type, or one-hot rows.
 
-use super::Array;
+use super::{Array, READ_BYTES};
 use crate::classes::Classes;
 use crate::error::DataError;
 
 /// A class number above this is a mistake: embedding tables of that size do not fit anywhere.
 const MAX_CLASS: f32 = (1 << 20) as f32;
-/// As many bytes are read at once.
-const READ_BYTES: usize = 1 << 20;
 
 /// The classes of `count` images: `[n]` or `[n, 1]` of whole numbers or bools, or `[n, k]` of one-hot rows.
 ///
