@@ -107,9 +107,16 @@ fn at_home() -> Sandbox {
         let sets = sets.split_whitespace().flat_map(|set| ["--set", set]);
         place.train_tiny(run, &sets.collect::<Vec<_>>()).done();
     }
+    // What is compared with others.
+    place.train_tiny("runs/digits-002", &[]).done();
+    place
+        .ddpm(["eval", "runs/digits-002", "--device", "cpu"])
+        .done();
     // The latest run, which `sample` and `--resume` mean.
     let tracked = ["--set", "ema.power_function=[0.05,0.1]"];
     place.train_tiny("runs/digits-001", &tracked).done();
+    let few = ["sample", "-n", "40", "--device", "cpu"];
+    place.ddpm(few).done();
     place
 }
 

@@ -61,10 +61,17 @@ struct Row {
 /// # Errors
 /// If something does not build, train, draw or judge.
 pub fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
-    let set = SETS.iter().find(|set| set.name == options.name).with_context(|| {
-        let names: Vec<&str> = SETS.iter().map(|set| set.name).collect();
-        format!("{}: no such set; there are {}", options.name, names.join(", "))
-    })?;
+    let set = SETS
+        .iter()
+        .find(|set| set.name == options.name)
+        .with_context(|| {
+            let names: Vec<&str> = SETS.iter().map(|set| set.name).collect();
+            format!(
+                "{}: no such set; there are {}",
+                options.name,
+                names.join(", ")
+            )
+        })?;
     ensure!(options.seeds > 0, "--seeds must be at least 1");
     let work = Work {
         ddpm: Ddpm::build(root)?,
@@ -107,7 +114,10 @@ struct Work<'a> {
 impl Work<'_> {
     fn place(&self, name: &str, seed: u64) -> PathBuf {
         let name = name.replace([' ', '/', ','], "-");
-        self.ddpm.target.join("quality").join(format!("{}-{name}-{seed}", self.set.name))
+        self.ddpm
+            .target
+            .join("quality")
+            .join(format!("{}-{name}-{seed}", self.set.name))
     }
 
     /// The recipe with some keys set, by each seed.
@@ -124,7 +134,8 @@ impl Work<'_> {
                 self.ddpm.train(self.set.recipe, &sets, &run)?;
                 std::fs::write(&told, clock.elapsed().as_secs_f64().to_string())?;
             }
-            row.seconds.push(std::fs::read_to_string(&told)?.trim().parse()?);
+            row.seconds
+                .push(std::fs::read_to_string(&told)?.trim().parse()?);
             row.figures.push(self.judge(&run, &[])?);
         }
         Ok(row)
@@ -135,11 +146,28 @@ impl Work<'_> {
         let out = self.place("peer", seed);
         if !out.join("peer.json").is_file() {
             let script = self.root.join("xtask/peer/train_peer.py");
-            let (seconds, n, seed) = (format!("{seconds:.1}"), self.n.to_string(), seed.to_string());
-            say(&format!("== train_peer.py --data {} --seconds {seconds} --seed {seed}", self.set.name));
+            let (seconds, n, seed) = (
+                format!("{seconds:.1}"),
+                self.n.to_string(),
+                seed.to_string(),
+            );
+            say(&format!(
+                "== train_peer.py --data {} --seconds {seconds} --seed {seed}",
+                self.set.name
+            ));
             let ended = Command::new(python)
                 .arg(script)
-                .args(["--data", self.set.name, "--seconds", &seconds, "--n", &n, "--seed", &seed, "--out"])
+                .args([
+                    "--data",
+                    self.set.name,
+                    "--seconds",
+                    &seconds,
+                    "--n",
+                    &n,
+                    "--seed",
+                    &seed,
+                    "--out",
+                ])
                 .arg(&out)
                 .output()
                 .with_context(|| python.display().to_string())?;
@@ -149,7 +177,8 @@ impl Work<'_> {
             std::fs::write(out.join("peer.json"), ended.stdout)?;
         }
         let told: Value = serde_json::from_slice(&std::fs::read(out.join("peer.json"))?)?;
-        row.seconds.push(told["seconds"].as_f64().unwrap_or(f64::NAN));
+        row.seconds
+            .push(told["seconds"].as_f64().unwrap_or(f64::NAN));
         row.figures.push(self.judge(&out, self.set.reference)?);
         Ok(())
     }

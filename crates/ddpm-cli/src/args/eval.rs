@@ -91,6 +91,9 @@ pub struct JudgeArgs {
     /// Images drawn at a time; without it, 64, or fewer where memory is short
     #[arg(long)]
     pub batch: Option<usize>,
+    /// Image size, for models that do not say theirs: 32 or 24x32 (height x width)
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<String>,
     /// Folder for images, figures and pictures; without it, RUN/eval, or eval/NAME
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

@@ -20,6 +20,7 @@ use super::super::sample::{asked, room};
 use super::super::shown;
 use super::stream::Stream;
 use crate::args::JudgeArgs;
+use crate::size::parse_size;
 use crate::words;
 
 /// The file in a folder of images that says how they were drawn.
@@ -55,7 +56,9 @@ impl Painter {
             tracing::warn!("{warning}");
         }
         let numbers = Numbers::asked(args.told.numbers.as_deref(), &opened, 0.0)?;
-        let (size, cost) = asked::size("--reference", None, &opened)?;
+        let size = args.size.as_deref().map(parse_size).transpose()?;
+        let size = size.map(|size| [size.height, size.width]);
+        let (size, cost) = asked::size("--size", size, &opened)?;
         let known = Known {
             conditioning: opened.model.conditioning(),
             names: opened.class_names.as_deref(),

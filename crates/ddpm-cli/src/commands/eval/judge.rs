@@ -28,6 +28,7 @@ use super::stream::{CHUNK, Stream, Watch, fingerprint, images};
 use super::table;
 use crate::args::{Common, JudgeArgs};
 use crate::exit::{Exit, UsageError};
+use crate::machine::{self, NoRoom};
 use crate::{models, signals, words};
 
 /// The file of an evaluation.
@@ -144,6 +145,9 @@ fn judged(
         None => Path::new("eval").join(name_of(path)),
     };
     check_writable(&folder)?;
+    if let Some(file) = &args.stats {
+        check_writable(file.parent().unwrap_or(Path::new(".")))?;
+    }
     let settings = Settings::default();
     let (extractor, real) = reference(args, path, &subject, picked, settings, (stop, quiet))?;
     if let Some(file) = &args.stats {
@@ -151,7 +155,7 @@ fn judged(
     }
     let usual = real.record.n.unwrap_or(MOST).min(MOST);
     let seen = match subject {
-        Subject::Images(dataset) => seen_of(args, *dataset, &extractor, stop, quiet)?,
+        Subject::Images(dataset) => seen_of(args, *dataset, (&extractor, &real), stop, quiet)?,
         Subject::Model(opened) => {
             let n = args.n.unwrap_or(usual);
             let painter = Painter::new(args, *opened, picked.clone(), n)?;
@@ -159,7 +163,9 @@ fn judged(
             let stream = Stream::new(&extractor, Watch::new(stop, n, quiet));
             let (before, stream) = painter.run(&images, args.seed, stop, stream)?;
             let (mut features, blake3) = stream.finish();
-            features.labels = painter.labels();
+            features.labels = painter
+                .labels()
+                .filter(|_| real.names_agree(painter.class_names().as_deref()));
             Seen {
                 features,
                 images: Drawn {
@@ -254,6 +260,7 @@ fn given(args: &JudgeArgs, path: &Path) -> Result<Dataset> {
         ("--guidance", args.told.guidance.is_some()),
         ("--guide-by", args.told.guide_by.is_some()),
         ("--batch", args.batch.is_some()),
+        ("--size", args.size.is_some()),
     ];
     if let Some((option, _)) = drawing.iter().find(|(_, given)| *given) {
         return Err(UsageError(format!(
@@ -346,6 +353,11 @@ fn reference(
         .into());
     }
     let extractor = open(Some(&fingerprint(&dataset)?))?;
+    let n = args.n.unwrap_or(match subject {
+        Subject::Model(_) => dataset.len().min(MOST),
+        Subject::Images(given) => given.len(),
+    });
+    check_room(&extractor, [n, dataset.len()], dataset.shape(), settings)?;
     drop(dataset);
     let reading = Reading {
         extractor: &extractor,
@@ -357,11 +369,37 @@ fn reference(
     Ok((extractor, real))
 }
 
+/// Refuses features that the machine's memory has no room for.
+fn check_room(
+    extractor: &Extractor,
+    counts: [usize; 2],
+    image: [usize; 3],
+    settings: Settings,
+) -> Result<(), NoRoom> {
+    let numbers = extractor.numbers(image) as u128;
+    // All features in f32, and those that are compared pair by pair in f64 besides.
+    let needed = counts
+        .iter()
+        .map(|&n| numbers * (4 * n + 8 * n.min(settings.pairs)) as u128)
+        .sum::<u128>();
+    match machine::memory() {
+        Some(memory) if needed > u128::from(memory.available) => Err(NoRoom(format!(
+            "features of {} and {} by {} take about {}, and this machine has {} free; lower -n, or take another extractor",
+            words::some(counts[0] as u64, "image"),
+            words::some(counts[1] as u64, "real one"),
+            extractor.record().name,
+            words::bytes(needed),
+            words::bytes(memory.available.into()),
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Features of images that are there.
 fn seen_of(
     args: &JudgeArgs,
     dataset: Dataset,
-    extractor: &Extractor,
+    (extractor, real): (&Extractor, &Real),
     stop: Asked<'_>,
     quiet: bool,
 ) -> Result<Seen> {
@@ -374,7 +412,10 @@ fn seen_of(
         stream.take(&images(&dataset, from..n.min(from + CHUNK))?)?;
     }
     let (mut features, blake3) = stream.finish();
-    features.labels = dataset.labels().map(|labels| labels[..n].to_vec());
+    let labels = dataset
+        .labels()
+        .filter(|_| real.names_agree(dataset.class_names()));
+    features.labels = labels.map(|labels| labels[..n].to_vec());
     Ok(Seen {
         features,
         images: Drawn {

@@ -10,6 +10,7 @@ use ddpm_store::atomic::digest;
 use super::super::shown;
 pub use super::stream::fingerprint as digest_of;
 use super::stream::{CHUNK, Stream, Watch, images};
+use crate::exit::UsageError;
 use crate::models;
 
 /// A reference and where it came from.
@@ -52,6 +53,23 @@ pub fn statistics(path: &Path) -> Result<Real> {
     })
 }
 
+impl Real {
+    /// Whether the classes of generated images are those of the real ones, as far as both have names; else they are not
+    /// compared, and that is said.
+    pub fn names_agree(&self, generated: Option<&[String]>) -> bool {
+        let real = self.dataset.as_ref().and_then(Dataset::class_names);
+        let agree = generated
+            .zip(real)
+            .is_none_or(|(generated, real)| generated == real);
+        if !agree {
+            tracing::warn!(
+                "the generated images have other classes than the reference, so there are no figures by class"
+            );
+        }
+        agree
+    }
+}
+
 impl Reading<'_> {
     /// A set and, if it is named or the set has a test split, its held-out images.
     ///
@@ -63,7 +81,17 @@ impl Reading<'_> {
             Some(data) => Some(Dataset::load(data, 0, &mut |_, _| {})?),
             None => test_split(data),
         };
-        let others = others.filter(|others| others.shape() == dataset.shape());
+        if let Some(others) = others
+            .as_ref()
+            .filter(|others| others.shape() != dataset.shape())
+        {
+            return Err(UsageError(format!(
+                "--held-out: {} are of another shape than {}; give images like those",
+                others.describe(),
+                dataset.describe()
+            ))
+            .into());
+        }
         let others = others.map(|others| self.features(&others)).transpose()?;
         Ok(Real {
             record: ReferenceRecord {
