@@ -388,8 +388,10 @@ fn defaults(kind: &str) -> Result<Table, UsageError> {
     };
     let mut table = Table::try_from(&defaults)
         .map_err(|error| UsageError(format!("the defaults have no TOML form: {error}")))?;
-    // A section that is not there by default, whose keys are all optional.
-    table.insert("init".to_owned(), Value::Table(Table::new()));
+    // Sections that are not there by default, whose keys are all optional.
+    for section in ["init", "promise"] {
+        table.insert(section.to_owned(), Value::Table(Table::new()));
+    }
     Ok(table)
 }
 

@@ -92,12 +92,15 @@ pub struct Judge<'a> {
     pub settings: Settings,
 }
 
+/// Features from which on a decomposition takes seconds: the reference is then not drawn again.
+const LARGE: usize = 512;
+
 /// Resamplings of a Fréchet distance: each takes decompositions of its covariances.
 fn resamplings(dim: usize) -> usize {
     match dim {
         0..=128 => 100,
-        129..=512 => 40,
-        _ => 20,
+        129..=LARGE => 40,
+        _ => 10,
     }
 }
 
@@ -127,7 +130,10 @@ impl Judge<'_> {
         drawn.pooled.check("generated")?;
         let reference = self.reference;
         let projected = reference.projected(&drawn.pooled)?;
-        let own_rows = reference.own_rows()?;
+        let own_rows = match projected.dim() > LARGE {
+            true => None,
+            false => reference.own_rows()?,
+        };
         let frechet_distance =
             self.frechet(&projected, &reference.moments, own_rows.as_ref(), tick)?;
         let spatial_frechet_distance = match (&drawn.spatial, &reference.spatial) {

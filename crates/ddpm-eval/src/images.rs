@@ -63,9 +63,7 @@ impl Images {
         let size: usize = self.shape[1..].iter().product();
         &self.bytes[index * size..(index + 1) * size]
     }
-}
 
-impl Images {
     /// Some of them, in the order given.
     ///
     /// # Panics   if there is no image of one of these numbers

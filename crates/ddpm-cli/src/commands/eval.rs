@@ -13,10 +13,20 @@ mod stream;
 mod table;
 mod train_extractor;
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use super::Report;
 use crate::args::{Common, EvalArgs, Figure};
+
+/// The folder that a file is to be written into.
+fn folder_of(file: &Path) -> &Path {
+    let above = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    above.unwrap_or(Path::new("."))
+}
 
 /// One figure of a model on images, or all of them.
 ///

@@ -20,6 +20,7 @@ use super::super::sample::{asked, name_of};
 use super::super::{Report, shown};
 use super::drawn::Painter;
 use super::extractors;
+use super::folder_of;
 use super::named::Named;
 use super::nearest;
 use super::promise;
@@ -146,7 +147,7 @@ fn judged(
     };
     check_writable(&folder)?;
     if let Some(file) = &args.stats {
-        check_writable(file.parent().unwrap_or(Path::new(".")))?;
+        check_writable(folder_of(file))?;
     }
     let settings = Settings::default();
     let (extractor, real) = reference(args, path, &subject, picked, settings, (stop, quiet))?;

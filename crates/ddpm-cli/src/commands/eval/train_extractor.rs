@@ -1,7 +1,6 @@
 //! `ddpm eval --train-extractor`: a classifier of a labelled set, whose last hidden layer sees it.
 
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -12,6 +11,7 @@ use serde_json::json;
 
 use super::super::{Report, shown};
 use super::extractors;
+use super::folder_of;
 use super::named::Named;
 use super::stream::{fingerprint, images};
 use crate::args::{Common, JudgeArgs};
@@ -55,7 +55,7 @@ pub fn train(args: &JudgeArgs, common: Common) -> Result<Report> {
         }
         _ => args.extractor.clone(),
     };
-    ddpm_store::images::check_writable(file.parent().unwrap_or(Path::new(".")))?;
+    ddpm_store::images::check_writable(folder_of(&file))?;
     let all = images(&dataset, 0..dataset.len())?;
     let stop = signals::listen()
         .context("signals cannot be handled")?
