@@ -22,7 +22,7 @@ pub use edit::{
     ColouriseArgs, Edit, EditArgs, EditOptions, EnlargeArgs, FitName, InpaintArgs, InterpolateArgs,
     InvertArgs, Method, OutpaintArgs, Place, TileArgs, VaryArgs,
 };
-pub use eval::{BpdArgs, CompareArgs, EvalArgs, Figure, JudgeArgs};
+pub use eval::{BpdArgs, CompareArgs, EvalArgs, EvalCommand, JudgeArgs};
 pub use export::ExportArgs;
 pub use import::ImportArgs;
 pub use told::ToldArgs;

@@ -2,12 +2,25 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
 use ddpm_device::Choice;
 use ddpm_eval::{Crossing, Resize};
 use ddpm_unet::Precision;
 
 use super::{SamplingArgs, ToldArgs, WeightsName};
+
+/// One of several choices, by the names that they have everywhere.
+fn one_of<T: Copy + Send + Sync>(
+    all: &'static [T],
+    name: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    let names = PossibleValuesParser::new(all.iter().map(|&one| name(one)));
+    names.try_map(move |asked| {
+        let found = all.iter().copied().find(|&one| name(one) == asked);
+        found.ok_or("unknown")
+    })
+}
 
 /// `ddpm eval`.
 #[derive(Debug, Args)]
@@ -24,7 +37,7 @@ written to eval.json; `ddpm eval compare` puts several into one table and refuse
 pub struct EvalArgs {
     /// Another figure, or a table of several evaluations.
     #[command(subcommand)]
-    pub figure: Option<Figure>,
+    pub command: Option<EvalCommand>,
     /// What is judged, and how.
     #[command(flatten)]
     pub judge: JudgeArgs,
@@ -32,7 +45,7 @@ pub struct EvalArgs {
 
 /// What `ddpm eval` does besides.
 #[derive(Debug, Subcommand)]
-pub enum Figure {
+pub enum EvalCommand {
     /// Bits per dimension: the variational bound on the negative log-likelihood, term by term
     Bpd(BpdArgs),
     /// Several evaluations in one table; refuses what is not comparable
@@ -65,8 +78,8 @@ pub struct JudgeArgs {
     #[arg(long, value_name = "NAME|FILE", default_value = "pixels")]
     pub extractor: PathBuf,
     /// How images come to Inception's 299x299 pixels
-    #[arg(long, value_name = "PROGRAM", default_value = "pytorch-fid")]
-    pub resize: ResizeName,
+    #[arg(long, value_name = "PROGRAM", default_value = "pytorch-fid", value_parser = one_of(&Resize::ALL, Resize::name))]
+    pub resize: Resize,
     /// Train lenet on the labelled images of --reference, write it and stop; --extractor FILE says where
     #[arg(long, conflicts_with_all = ["subject", "n", "held_out"])]
     pub train_extractor: bool,
@@ -102,27 +115,6 @@ pub struct JudgeArgs {
     pub device: Choice,
 }
 
-/// A program whose way of resizing is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ResizeName {
-    /// Bilinear without anti-aliasing
-    PytorchFid,
-    /// Pillow's bicubic
-    CleanFid,
-    /// TensorFlow 1's bilinear
-    TorchFidelity,
-}
-
-impl From<ResizeName> for Resize {
-    fn from(name: ResizeName) -> Self {
-        match name {
-            ResizeName::PytorchFid => Self::PytorchFid,
-            ResizeName::CleanFid => Self::CleanFid,
-            ResizeName::TorchFidelity => Self::TorchFidelity,
-        }
-    }
-}
-
 /// `ddpm eval compare`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -133,35 +125,8 @@ pub struct CompareArgs {
     #[arg(required = true, value_name = "RUN|DIR|FILE")]
     pub evaluations: Vec<PathBuf>,
     /// What may differ because it is what you compare
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub across: Vec<CrossingName>,
-}
-
-/// What evaluations may differ in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum CrossingName {
-    /// The sampler and its parameters
-    Sampler,
-    /// Its steps
-    Steps,
-    /// Guidance, classes and numbers
-    Guidance,
-    /// EMA or raw weights, and what they compute in
-    Weights,
-    /// The seed of the noise
-    Seed,
-}
-
-impl From<CrossingName> for Crossing {
-    fn from(name: CrossingName) -> Self {
-        match name {
-            CrossingName::Sampler => Self::Sampler,
-            CrossingName::Steps => Self::Steps,
-            CrossingName::Guidance => Self::Guidance,
-            CrossingName::Weights => Self::Weights,
-            CrossingName::Seed => Self::Seed,
-        }
-    }
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = one_of(&Crossing::ALL, Crossing::name))]
+    pub across: Vec<Crossing>,
 }
 
 /// `ddpm eval bpd`.

@@ -18,7 +18,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::Report;
-use crate::args::{Common, EvalArgs, Figure};
+use crate::args::{Common, EvalArgs, EvalCommand};
 
 /// The folder that a file is to be written into.
 fn folder_of(file: &Path) -> &Path {
@@ -32,9 +32,9 @@ fn folder_of(file: &Path) -> &Path {
 ///
 /// # Errors   usage, format, data, device and memory errors with their exit codes
 pub fn eval(args: &EvalArgs, common: Common) -> Result<Report> {
-    match &args.figure {
-        Some(Figure::Bpd(args)) => bpd::bpd(args, common),
-        Some(Figure::Compare(args)) => compare::compare(args),
+    match &args.command {
+        Some(EvalCommand::Bpd(args)) => bpd::bpd(args, common),
+        Some(EvalCommand::Compare(args)) => compare::compare(args),
         None if args.judge.train_extractor => train_extractor::train(&args.judge, common),
         None => judge::judge(&args.judge, common),
     }

@@ -61,12 +61,6 @@ pub struct InceptionOutput {
 }
 
 impl Inception {
-    /// Whether the names of a file's tensors are those of such a network.
-    #[must_use]
-    pub fn is_inception<'a>(mut names: impl Iterator<Item = &'a str>) -> bool {
-        names.any(|name| weights::prefix(name).is_some())
-    }
-
     /// Reads a safetensors file, or the file of PyTorch's that `pt_inception-2015-12-05` was published as.
     ///
     /// # Errors   [`EvalError::Store`] for a file that cannot be read, and those of [`Inception::from_tensors`]
@@ -248,14 +242,5 @@ mod tests {
                 "{told}"
             );
         }
-    }
-
-    #[test]
-    fn a_network_is_known_by_its_first_weight() {
-        let is = |names: &[&str]| Inception::is_inception(names.iter().copied());
-        assert!(is(&["fc.weight", FIRST]));
-        assert!(is(&["module.Conv2d_1a_3x3.conv.weight"]));
-        assert!(!is(&["fc.weight", "Conv2d_1a_3x3.bn.weight"]));
-        assert!(!is(&["NotConv2d_1a_3x3.conv.weight"]));
     }
 }

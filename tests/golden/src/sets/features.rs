@@ -31,7 +31,7 @@ fn cases(path: &Path) -> anyhow::Result<Vec<Case>> {
         };
         let difference = match value.as_f64() {
             Some(theirs) => Ok(relative(&[ours], &[theirs])),
-            None => Err(anyhow::anyhow!("{value} is no number")),
+            None => Err(anyhow::anyhow!("{value} is not a number")),
         };
         cases.push(Case::new(key, LIMIT, difference));
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use ddpm_eval::{Crossing, Evaluation};
+use ddpm_eval::Evaluation;
 use serde_json::json;
 
 use super::super::{Report, shown};
@@ -16,13 +16,12 @@ use crate::exit::UsageError;
 ///
 /// # Errors   [`UsageError`] for what is no evaluation's place, [`ddpm_eval::EvalError`] naming what differs
 pub fn compare(args: &CompareArgs) -> Result<Report> {
-    let crossing: Vec<Crossing> = args.across.iter().map(|&name| name.into()).collect();
     let mut read: Vec<(PathBuf, Evaluation)> = Vec::new();
     for path in &args.evaluations {
         let file = file_of(path)?;
         let evaluation = Evaluation::read(&file)?;
         if let Some((_, first)) = read.first() {
-            first.compare(&evaluation, &file, &crossing)?;
+            first.compare(&evaluation, &file, &args.across)?;
         }
         read.push((file, evaluation));
     }

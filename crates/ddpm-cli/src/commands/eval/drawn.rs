@@ -11,7 +11,7 @@ use ddpm_diffusion::{Plan, SampleConfig};
 use ddpm_eval::{Images, Sampling};
 use ddpm_model::{Drawing, OpenedModel, Told};
 use ddpm_store::images::{Numbered, check_writable, numbered_name};
-use ddpm_unet::params;
+use ddpm_unet::{Precision, params};
 use serde_json::{Value, json};
 
 use super::super::sample::classes::{Classes, Known};
@@ -37,6 +37,7 @@ pub struct Painter {
     n: usize,
     batch: usize,
     picked: Picked,
+    precision: Precision,
     /// How images are drawn, as far as it decides their pixels.
     key: Value,
 }
@@ -107,6 +108,7 @@ impl Painter {
             n,
             batch,
             picked,
+            precision: args.precision,
             key,
         })
     }
@@ -212,7 +214,7 @@ impl Painter {
             n: self.n - before,
             batch: self.batch,
             device: &self.picked.device,
-            precision: self.precision(),
+            precision: self.precision,
         };
         tracing::info!(
             "drawing {}{}",
@@ -244,13 +246,6 @@ impl Painter {
             true => Err(ddpm_eval::EvalError::Stopped.into()),
             false => Ok(()),
         }
-    }
-
-    fn precision(&self) -> ddpm_unet::Precision {
-        self.key["precision"]
-            .as_str()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or_default()
     }
 
     /// Images of the folder that are ours and follow each other from the first one on.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use ddpm_data::{Dataset, read_picture};
+use ddpm_data::{DataConfig, Dataset, read_picture};
 use ddpm_device::Picked;
 use ddpm_eval::{
     Drawn, EvalError, Evaluation, Extractor, Features, Judge, Reference, Sampling, Settings,
@@ -56,6 +56,8 @@ struct Seen {
     class_names: Option<Vec<String>>,
     /// The folder of those that were drawn here.
     folder: Option<PathBuf>,
+    /// Those that were there.
+    given: Option<Dataset>,
     /// How many of them an earlier call had drawn.
     before: usize,
 }
@@ -125,6 +127,24 @@ struct Out {
     nearest: Option<PathBuf>,
 }
 
+impl Seen {
+    /// One of the images, `[channels, height, width]`.
+    fn pixels(&self, index: usize) -> Result<Vec<f32>> {
+        match (&self.folder, &self.given) {
+            (Some(folder), _) => {
+                let reading = DataConfig {
+                    channels: Some(self.images.shape[0]),
+                    ..DataConfig::default()
+                };
+                let file = folder.join(numbered_name(index as u64));
+                Ok(read_picture(&file, &reading)?.pixels)
+            }
+            (None, Some(given)) => Ok(given.get(index, false)?.pixels),
+            (None, None) => Ok(Vec::new()),
+        }
+    }
+}
+
 fn judged(
     args: &JudgeArgs,
     path: &Path,
@@ -177,6 +197,7 @@ fn judged(
                 sampling: Some(painter.sampling(args)),
                 class_names: painter.class_names(),
                 folder: Some(images),
+                given: None,
                 before,
             }
         }
@@ -199,13 +220,12 @@ fn judged(
     drop(watch);
     let pictures = match (&figures.copies, &real.dataset) {
         (Some(copies), Some(training)) if training.shape() == seen.images.shape => {
-            let generated = reader(args, path, &seen)?;
             let saved = nearest::save(
                 &folder,
                 settings.pairs,
                 &copies.nearest,
                 seen.images.n,
-                &*generated,
+                &|index| seen.pixels(index),
                 training,
             );
             Some(saved?)
@@ -289,12 +309,7 @@ fn reference(
     (stop, quiet): (Asked<'_>, bool),
 ) -> Result<(Extractor, Real)> {
     let open = |fingerprint: Option<&str>| {
-        extractors::open(
-            &args.extractor,
-            args.resize.into(),
-            fingerprint,
-            &picked.device,
-        )
+        extractors::open(&args.extractor, args.resize, fingerprint, &picked.device)
     };
     if let Some(file) = args
         .reference
@@ -353,20 +368,20 @@ fn reference(
         ))
         .into());
     }
-    let extractor = open(Some(&fingerprint(&dataset)?))?;
+    let digest = fingerprint(&dataset)?;
+    let extractor = open(Some(&digest))?;
     let n = args.n.unwrap_or(match subject {
         Subject::Model(_) => dataset.len().min(MOST),
         Subject::Images(given) => given.len(),
     });
     check_room(&extractor, [n, dataset.len()], dataset.shape(), settings)?;
-    drop(dataset);
     let reading = Reading {
         extractor: &extractor,
         settings,
         stop,
         quiet,
     };
-    let real = reading.set(&data, held_out.as_ref())?;
+    let real = reading.set((dataset, digest), &data, held_out.as_ref())?;
     Ok((extractor, real))
 }
 
@@ -427,26 +442,7 @@ fn seen_of(
         sampling: None,
         class_names: None,
         folder: None,
+        given: Some(dataset),
         before: 0,
     })
-}
-
-/// Reads one of the generated images by its number.
-type Reader = Box<dyn Fn(usize) -> Result<Vec<f32>>>;
-
-fn reader(args: &JudgeArgs, path: &Path, seen: &Seen) -> Result<Reader> {
-    let channels = seen.images.shape[0];
-    match seen.folder.clone() {
-        Some(folder) => Ok(Box::new(move |index| {
-            let reading = ddpm_data::DataConfig {
-                channels: Some(channels),
-                ..ddpm_data::DataConfig::default()
-            };
-            Ok(read_picture(&folder.join(numbered_name(index as u64)), &reading)?.pixels)
-        })),
-        None => {
-            let dataset = given(args, path)?;
-            Ok(Box::new(move |index| Ok(dataset.get(index, false)?.pixels)))
-        }
-    }
 }

@@ -74,9 +74,13 @@ impl Reading<'_> {
     /// A set and, if it is named or the set has a test split, its held-out images.
     ///
     /// # Errors   [`ddpm_data::DataError`], those of the extractor; [`ddpm_eval::EvalError::Stopped`] after a signal
-    pub fn set(&self, data: &DataConfig, held_out: Option<&DataConfig>) -> Result<Real> {
-        let dataset = Dataset::load(data, 0, &mut |_, _| {})?;
-        let (reference, digest) = self.features(&dataset)?;
+    pub fn set(
+        &self,
+        (dataset, digest): (Dataset, String),
+        data: &DataConfig,
+        held_out: Option<&DataConfig>,
+    ) -> Result<Real> {
+        let reference = self.features(&dataset, &digest)?;
         let others = match held_out {
             Some(data) => Some(Dataset::load(data, 0, &mut |_, _| {})?),
             None => test_split(data),
@@ -92,7 +96,13 @@ impl Reading<'_> {
             ))
             .into());
         }
-        let others = others.map(|others| self.features(&others)).transpose()?;
+        let others = match others {
+            Some(others) => {
+                let digest = digest_of(&others)?;
+                Some((self.features(&others, &digest)?, digest))
+            }
+            None => None,
+        };
         Ok(Real {
             record: ReferenceRecord {
                 name: dataset.describe(),
@@ -106,15 +116,14 @@ impl Reading<'_> {
         })
     }
 
-    /// The features of a set, and its digest.
+    /// The features of a set of this digest.
     ///
     /// # Errors   those of decoding and of the extractor
-    pub fn features(&self, dataset: &Dataset) -> Result<(Reference, String)> {
-        let digest = digest_of(dataset)?;
-        let kept = self.kept(&digest);
+    pub fn features(&self, dataset: &Dataset, digest: &str) -> Result<Reference> {
+        let kept = self.kept(digest);
         if let Some(file) = kept.as_ref().filter(|file| file.is_file()) {
             match Reference::load(file) {
-                Ok(reference) => return Ok((reference, digest)),
+                Ok(reference) => return Ok(reference),
                 Err(error) => tracing::warn!("{error}; the features are computed anew"),
             }
         }
@@ -132,7 +141,7 @@ impl Reading<'_> {
         {
             tracing::warn!("{error}; the features are not kept for the next time");
         }
-        Ok((reference, digest))
+        Ok(reference)
     }
 
     /// Where the features of a set are kept for the next time: those of pixels are faster read from the images.

@@ -52,7 +52,7 @@ impl Evaluator {
             stop: &|| stop.is_requested(),
             quiet,
         };
-        let (reference, _) = reading.features(dataset)?;
+        let reference = reading.features(dataset, &fingerprint)?;
         Ok(Self {
             extractor,
             reference,
