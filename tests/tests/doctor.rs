@@ -48,7 +48,6 @@ fn the_built_in_recipe_is_fine() {
         "network",
         "levels",
         "channels",
-        "attention",
         "sampling",
         "length",
         "optimiser",
@@ -66,7 +65,7 @@ fn the_built_in_recipe_is_fine() {
     assert!(!ended.stdout.contains("fail  "), "{}", ended.stdout);
     assert!(ended.stdout.contains("1797 images"), "{}", ended.stdout);
     assert!(
-        ended.stdout.contains("395,641 parameters"),
+        ended.stdout.contains("303,713 parameters"),
         "{}",
         ended.stdout
     );
@@ -80,7 +79,9 @@ fn the_built_in_recipe_is_fine() {
 #[test]
 fn json_has_findings_and_figures() {
     let place = Sandbox::new();
-    let json = doctor(&place, &["--json", "--set", "train.steps=300"])
+    let sets = ["train.steps=300", "model.attention_at=[4]"];
+    let args: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let json = doctor(&place, &[&args[..], &["--json"]].concat())
         .done()
         .json();
     let findings = json["findings"].as_array().unwrap();
@@ -91,7 +92,7 @@ fn json_has_findings_and_figures() {
         assert!(finding["topic"].is_string() && finding["text"].is_string());
     }
     let figures = &json["figures"];
-    assert_eq!(figures["parameters"], 395_641);
+    assert_eq!(figures["parameters"], 332_225);
     assert_eq!(figures["steps"], 300);
     assert_eq!(figures["levels"][1]["attention"]["tokens"], 16);
     for key in ["step_s", "images_per_s", "run_s", "multiplications"] {
@@ -200,7 +201,7 @@ fn each_mistake_is_a_line_that_says_what_to_change() {
             &["train.batch", "train.accumulate"],
         ),
         (
-            &["optim.warmup_steps=1000"],
+            &["optim.warmup_steps=3000"],
             2,
             "optimiser",
             &["optim.warmup_steps"],
@@ -293,7 +294,7 @@ fn doubtful_choices_are_warnings() {
             "scale_ends",
         ),
         (
-            &["optim.warmup_steps=400"],
+            &["optim.warmup_steps=1200"],
             "optimiser",
             "optim.warmup_steps",
         ),
@@ -392,10 +393,10 @@ fn snapshots_of_averages_count_on_the_disk() {
         };
         (number("checkpoint_bytes"), number("snapshots_bytes"))
     };
-    let average = 395_641 * 4;
+    let average = 303_713 * 4;
     let (plain, none) = bytes(&[]);
     assert_eq!(none, 0);
-    // 1,000 steps of 250 each: four snapshots of two averages, which every checkpoint holds as well.
-    let sets = ["ema.power_function=[0.05,0.1]", "ema.snapshot_every=250"];
+    // 3,000 steps of 750 each: four snapshots of two averages, which every checkpoint holds as well.
+    let sets = ["ema.power_function=[0.05,0.1]", "ema.snapshot_every=750"];
     assert_eq!(bytes(&sets), (plain + 2 * average, 8 * average));
 }

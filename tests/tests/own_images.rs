@@ -128,7 +128,7 @@ fn a_recipe_takes_the_images_of_data() {
     assert_eq!(config["data"]["kind"], "folder");
     assert_eq!(config["data"]["split"], Value::Null);
     assert_eq!(config["model"]["attention_at"], Value::Null);
-    assert_eq!(config["model"]["channels"], 24);
+    assert_eq!(config["model"]["channels"], 8);
     // What is set beside the size stays an error.
     let set = ["--set", "model.attention_at=[5]"];
     let args = [

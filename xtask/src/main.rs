@@ -1,4 +1,4 @@
-//! Developer commands of the workspace: `cargo xtask ci|tidy|bench|golden|gallery|objectives|quality|recipes|gpu-bundle|faults|cuda-offline`.
+//! Developer commands of the workspace: `cargo xtask ci|tidy|bench|golden|gallery|quality|recipes|gpu-bundle|faults|cuda-offline`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,7 +14,6 @@ mod cuda_offline;
 mod faults;
 mod gallery;
 mod golden;
-mod objectives;
 mod pixels;
 mod programs;
 mod quality;
@@ -47,8 +46,6 @@ enum Task {
     Gallery(gallery::Options),
     /// Print what many GPUs would reach, on paper: the tables of docs/scaling.md
     Scaling,
-    /// Train the digits by every objective for the same time, and measure what they draw
-    Objectives(objectives::Options),
     /// Judge the recipes' images beside a peer's after the same time, and what single choices bring.
     Quality(quality::Options),
     /// Train a recipe and hold it to what it promises
@@ -80,7 +77,6 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Golden(options) => golden::run(&root, &options),
         Task::Gallery(options) => gallery::run(&root, &options),
         Task::Scaling => scaling::run(),
-        Task::Objectives(options) => objectives::run(&root, &options),
         Task::Quality(options) => quality::run(&root, &options),
         Task::Recipes(options) => recipes::run(&root, &options),
         Task::Faults(options) => faults::run(&root, &options),

@@ -55,11 +55,11 @@ impl Ddpm {
         serde_json::from_str(last).with_context(|| format!("ddpm said {last:?}"))
     }
 
-    /// Trains a recipe, perhaps with some keys set, or goes on with it where it was begun before.
+    /// Trains a recipe, perhaps with some keys set, or goes on with it where it was begun before; returns what it says.
     ///
     /// # Errors
     /// If training fails.
-    pub fn train(&self, recipe: &str, sets: &[&str], run: &Path) -> anyhow::Result<()> {
+    pub fn train(&self, recipe: &str, sets: &[&str], run: &Path) -> anyhow::Result<Value> {
         let place = run.display().to_string();
         let mut arguments = match run.join("config.toml").is_file() {
             true => vec!["train", "--resume", "--run", &place],
@@ -70,7 +70,6 @@ impl Ddpm {
         }
         arguments.extend(["--device", "cpu"]);
         say(&format!("== ddpm {}", arguments.join(" ")));
-        self.run(&arguments)?;
-        Ok(())
+        self.run(&arguments)
     }
 }

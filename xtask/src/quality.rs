@@ -1,6 +1,8 @@
 //! How good the recipes' images are after the same time as a peer's, and what single choices bring.
 
+mod row;
 mod sets;
+mod sheet;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,6 +15,7 @@ use serde_json::Value;
 use crate::programs::Ddpm;
 use crate::step::{print, say};
 
+use self::row::Row;
 use self::sets::{SETS, Set};
 
 /// What is trained and judged.
@@ -37,23 +40,9 @@ pub struct Options {
     /// Images of each; without it, as many as the recipe promises
     #[arg(long, short = 'n')]
     n: Option<usize>,
-}
-
-/// The figures of a table, by their names in eval.json.
-const FIGURES: [(&str, &str); 6] = [
-    ("Fréchet", "frechet_distance"),
-    ("kernel", "kernel_distance"),
-    ("precision", "precision"),
-    ("recall", "recall"),
-    ("nearest", "nearest_ratio"),
-    ("copies", "copied_share"),
-];
-
-/// A row of the table: figures by seed.
-struct Row {
-    name: String,
-    seconds: Vec<f64>,
-    figures: Vec<Value>,
+    /// Some images of the first seed, and the peer's beside them, in this file
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
 }
 
 /// Trains, draws, judges and prints.
@@ -61,17 +50,12 @@ struct Row {
 /// # Errors
 /// If something does not build, train, draw or judge.
 pub fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
-    let set = SETS
-        .iter()
-        .find(|set| set.name == options.name)
-        .with_context(|| {
-            let names: Vec<&str> = SETS.iter().map(|set| set.name).collect();
-            format!(
-                "{}: no such set; there are {}",
-                options.name,
-                names.join(", ")
-            )
-        })?;
+    let named = |set: &&Set| set.name == options.name;
+    let set = SETS.iter().find(named).with_context(|| {
+        let names: Vec<&str> = SETS.iter().map(|set| set.name).collect();
+        let names = names.join(", ");
+        format!("{}: no such set; there are {names}", options.name)
+    })?;
     ensure!(options.seeds > 0, "--seeds must be at least 1");
     let work = Work {
         ddpm: Ddpm::build(root)?,
@@ -79,25 +63,30 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
         set,
         n: options.n.unwrap_or(set.n),
     };
-    print(&format!(
-        "{}: {} images by pixels, {} seeds\n",
-        set.name, work.n, options.seeds
-    ))?;
+    print(&Row::header(set.name, work.n, options.seeds))?;
     let seeds = 0..options.seeds;
-    let ours = work.row("ours", &[], seeds.clone())?;
-    ours.print()?;
+    let ours = work.row(&format!("`{}`", set.recipe), "ours", &[], seeds.clone())?;
+    print(&ours.line())?;
     if let Some(python) = &options.peer {
-        let mut peer = Row::new("peer");
+        let mut peer = Row::new("diffusers");
         for seed in seeds.clone() {
             work.peer(python, seed, ours.seconds[seed as usize], &mut peer)?;
         }
-        peer.print()?;
+        print(&peer.line())?;
     }
-    if let Some(part) = &options.ablation {
-        for (name, sets) in set.variants {
-            if name.contains(part.as_str()) {
-                work.row(name, sets, seeds.clone())?.print()?;
-            }
+    if let Some(picture) = &options.picture {
+        let mut folders = vec![work.images()?];
+        if options.peer.is_some() {
+            folders.push(work.place("peer", 0));
+        }
+        sheet::draw(&folders, &root.join(picture))?;
+    }
+    let Some(part) = &options.ablation else {
+        return Ok(());
+    };
+    for (name, sets) in set.variants {
+        if name.contains(part.as_str()) {
+            print(&work.row(name, name, sets, seeds.clone())?.line())?;
         }
     }
     Ok(())
@@ -113,30 +102,46 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn place(&self, name: &str, seed: u64) -> PathBuf {
-        let name = name.replace([' ', '/', ','], "-");
-        self.ddpm
-            .target
-            .join("quality")
-            .join(format!("{}-{name}-{seed}", self.set.name))
+        let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let folder = self.ddpm.target.join("quality");
+        folder.join(format!("{}-{name}-{seed}", self.set.name))
     }
 
-    /// The recipe with some keys set, by each seed.
-    fn row(&self, name: &str, sets: &[&str], seeds: std::ops::Range<u64>) -> anyhow::Result<Row> {
-        let mut row = Row::new(name);
+    /// The recipe with some keys set, by each seed. A first set that is a recipe stands for that one; options of
+    /// `ddpm eval` stand for another way to draw from the recipe's own run.
+    fn row(
+        &self,
+        shown: &str,
+        name: &str,
+        sets: &[&str],
+        seeds: std::ops::Range<u64>,
+    ) -> anyhow::Result<Row> {
+        let mut row = Row::new(shown);
+        let drawn = match sets.first() {
+            Some(first) if first.starts_with("--") => sets,
+            _ => &[],
+        };
         for seed in seeds {
-            let run = self.place(name, seed);
-            let told = run.join("seconds.txt");
+            let run = match drawn {
+                [] => self.place(name, seed),
+                _ => self.place("ours", seed),
+            };
+            let told = run.join("trained.json");
             if !told.is_file() {
-                let mut sets: Vec<&str> = sets.to_vec();
+                let (recipe, sets) = match sets.split_first() {
+                    Some((recipe, sets)) if recipe.ends_with(".toml") => (*recipe, sets),
+                    _ => (self.set.recipe, sets),
+                };
                 let seed = format!("seed={seed}");
-                sets.push(&seed);
+                let sets: Vec<&str> = sets.iter().copied().chain([seed.as_str()]).collect();
                 let clock = Instant::now();
-                self.ddpm.train(self.set.recipe, &sets, &run)?;
-                std::fs::write(&told, clock.elapsed().as_secs_f64().to_string())?;
+                let mut said = self.ddpm.train(recipe, &sets, &run)?;
+                said["seconds"] = clock.elapsed().as_secs_f64().into();
+                std::fs::write(&told, said.to_string())?;
             }
-            row.seconds
-                .push(std::fs::read_to_string(&told)?.trim().parse()?);
-            row.figures.push(self.judge(&run, &[])?);
+            let told: Value = serde_json::from_slice(&std::fs::read(told)?)?;
+            let figures = self.judge(&run, &self.judged(name, seed), drawn)?;
+            row.push(&told["step"], &told["seconds"], figures);
         }
         Ok(row)
     }
@@ -144,90 +149,70 @@ impl Work<'_> {
     /// The peer's images after as many seconds.
     fn peer(&self, python: &Path, seed: u64, seconds: f64, row: &mut Row) -> anyhow::Result<()> {
         let out = self.place("peer", seed);
-        if !out.join("peer.json").is_file() {
-            let script = self.root.join("xtask/peer/train_peer.py");
+        let told = out.join("trained.json");
+        if !told.is_file() {
             let (seconds, n, seed) = (
                 format!("{seconds:.1}"),
                 self.n.to_string(),
                 seed.to_string(),
             );
-            say(&format!(
-                "== train_peer.py --data {} --seconds {seconds} --seed {seed}",
-                self.set.name
-            ));
+            let arguments = [
+                "--data",
+                self.set.name,
+                "--seconds",
+                &seconds,
+                "--n",
+                &n,
+                "--seed",
+                &seed,
+                "--out",
+            ];
+            say(&format!("== train_peer.py {}", arguments.join(" ")));
             let ended = Command::new(python)
-                .arg(script)
-                .args([
-                    "--data",
-                    self.set.name,
-                    "--seconds",
-                    &seconds,
-                    "--n",
-                    &n,
-                    "--seed",
-                    &seed,
-                    "--out",
-                ])
+                .arg(self.root.join("xtask/peer/train_peer.py"))
+                .args(arguments)
                 .arg(&out)
                 .output()
                 .with_context(|| python.display().to_string())?;
             if !ended.status.success() {
                 bail!("{}", String::from_utf8_lossy(&ended.stderr).trim_end());
             }
-            std::fs::write(out.join("peer.json"), ended.stdout)?;
+            std::fs::write(&told, ended.stdout)?;
         }
-        let told: Value = serde_json::from_slice(&std::fs::read(out.join("peer.json"))?)?;
-        row.seconds
-            .push(told["seconds"].as_f64().unwrap_or(f64::NAN));
-        row.figures.push(self.judge(&out, self.set.reference)?);
+        let told: Value = serde_json::from_slice(&std::fs::read(told)?)?;
+        let figures = self.judge(&out, &self.judged("peer", seed), self.set.reference)?;
+        row.push(&told["steps"], &told["seconds"], figures);
         Ok(())
     }
 
+    /// Where an evaluation goes.
+    fn judged(&self, name: &str, seed: u64) -> PathBuf {
+        self.place(&format!("{name} eval"), seed)
+    }
+
+    /// The images of the recipe that were judged.
+    fn images(&self) -> anyhow::Result<PathBuf> {
+        let judged = self.judged("ours", 0);
+        for entry in std::fs::read_dir(&judged)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                return Ok(path);
+            }
+        }
+        bail!("{} has no images", judged.display())
+    }
+
     /// The figures of a run, or of a folder of images beside the set.
-    fn judge(&self, images: &Path, reference: &[&str]) -> anyhow::Result<Value> {
-        let (images, n) = (images.display().to_string(), self.n.to_string());
-        let out = format!("{images}-eval");
+    fn judge(&self, images: &Path, out: &Path, more: &[&str]) -> anyhow::Result<Value> {
+        let (images, out) = (images.display().to_string(), out.display().to_string());
+        let n = self.n.to_string();
         let mut arguments = vec!["eval", &images, "-n", &n, "--device", "cpu", "--out", &out];
-        arguments.extend(reference);
-        let told = self.ddpm.run(&arguments)?;
-        let mut figures = told["evaluation"]["figures"].clone();
-        let copies = figures["copies"].clone();
+        arguments.extend(more);
+        let mut told = self.ddpm.run(&arguments)?;
+        let mut figures = told["evaluation"]["figures"].take();
         for key in ["nearest_ratio", "copied_share"] {
-            figures[key] = copies[key].clone();
+            figures[key] = figures["copies"][key].take();
         }
         Ok(figures)
-    }
-}
-
-impl Row {
-    fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            seconds: Vec::new(),
-            figures: Vec::new(),
-        }
-    }
-
-    /// Means over seeds; with several, how far they lie apart; with one, the interval of its images.
-    fn print(&self) -> anyhow::Result<()> {
-        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-        let mut line = format!("{:<28} {:>6.0} s", self.name, mean(&self.seconds));
-        for (shown, key) in FIGURES {
-            let of = |part: &str| -> Vec<f64> {
-                let of_seed = |figures: &Value| figures[key][part].as_f64().unwrap_or(f64::NAN);
-                self.figures.iter().map(of_seed).collect()
-            };
-            let values = of("value");
-            let (low, high) = match values.len() {
-                1 => (of("low")[0], of("high")[0]),
-                _ => (
-                    values.iter().copied().fold(f64::INFINITY, f64::min),
-                    values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-                ),
-            };
-            line += &format!("  {shown} {:.4} ({low:.4} to {high:.4})", mean(&values));
-        }
-        line.push('\n');
-        print(&line)
     }
 }

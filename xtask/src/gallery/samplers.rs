@@ -27,7 +27,7 @@ const NETWORKS: [Network; 4] = [
     Network {
         process: "discrete",
         title: "A table of β, ε-prediction",
-        recipe: "configs/fashion-mnist.toml",
+        recipe: "configs/fashion-mnist-ddpm.toml",
         // The cosine table ends at a σ of 20,000, whence second orders go astray.
         drawn: &["--spacing", "karras", "--set", "spacing.sigma_max=80"],
         note: "The error of an ε-network is magnified by noise/signal in the image that it expects. Methods without \
@@ -51,7 +51,7 @@ const NETWORKS: [Network; 4] = [
     Network {
         process: "flow",
         title: "Rectified flow",
-        recipe: "configs/fashion-mnist-flow.toml",
+        recipe: "configs/fashion-mnist.toml",
         drawn: &["--spacing", "linspace"],
         note: "",
     },
