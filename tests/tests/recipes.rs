@@ -19,6 +19,7 @@ fn recipes_are_valid() {
         ("fashion-mnist", 0),
         ("fashion-mnist-edm", 0),
         ("fashion-mnist-ddpm", 0),
+        ("fashion-mnist-flow", 0),
         ("digits-classes", 0),
         ("fashion-mnist-learned", 0),
         ("fashion-mnist-v", 0),

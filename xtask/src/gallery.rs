@@ -85,7 +85,8 @@ fn trained(
     Ok(run)
 }
 
-fn beside(pictures: &[RgbImage]) -> anyhow::Result<RgbImage> {
+/// Pictures in one row.
+pub(crate) fn beside(pictures: &[RgbImage]) -> anyhow::Result<RgbImage> {
     let width: u32 = pictures.iter().map(|picture| picture.width() + GAP).sum();
     let height = pictures.iter().map(RgbImage::height).max();
     let white = image::Rgb([255; 3]);

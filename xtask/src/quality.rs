@@ -16,14 +16,15 @@ use crate::programs::Ddpm;
 use crate::step::{print, say};
 
 use self::row::Row;
-use self::sets::{SETS, Set};
+use self::sets::{Change, SETS, Set};
 
 /// What is trained and judged.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Trains a recipe, with --peer also diffusers' network for as many seconds, with --ablation also the recipe with
 one choice changed at a time, below target/quality; draws as many images from each; and judges all of them by the same
-`ddpm eval`. Nothing else should run meanwhile. What an earlier call left is not trained again."
+`ddpm eval`. Nothing else should run meanwhile. What an earlier call left is not trained again: after a change of a recipe or
+of -n, remove target/quality first."
 )]
 pub struct Options {
     /// digits, fashion-mnist or sprites
@@ -37,9 +38,9 @@ pub struct Options {
     /// Seeds, from 0
     #[arg(long, default_value_t = 1)]
     seeds: u64,
-    /// Images of each; without it, as many as the recipe promises
-    #[arg(long, short = 'n')]
-    n: Option<usize>,
+    /// Images of each
+    #[arg(long, short = 'n', default_value_t = 1000)]
+    n: usize,
     /// Some images of the first seed, and the peer's beside them, in this file
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
@@ -61,32 +62,31 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
         ddpm: Ddpm::build(root)?,
         root,
         set,
-        n: options.n.unwrap_or(set.n),
+        n: options.n,
     };
     print(&Row::header(set.name, work.n, options.seeds))?;
     let seeds = 0..options.seeds;
-    let ours = work.row(&format!("`{}`", set.recipe), "ours", &[], seeds.clone())?;
+    let shown = format!("`{}`", set.recipe);
+    let ours = work.row(&shown, "ours", Change::Keys(&[]), seeds.clone())?;
     print(&ours.line())?;
+    let mut folders = Vec::from_iter(ours.images.first().cloned());
     if let Some(python) = &options.peer {
         let mut peer = Row::new("diffusers");
         for seed in seeds.clone() {
             work.peer(python, seed, ours.seconds[seed as usize], &mut peer)?;
         }
         print(&peer.line())?;
+        folders.extend(peer.images.first().cloned());
     }
     if let Some(picture) = &options.picture {
-        let mut folders = vec![work.images()?];
-        if options.peer.is_some() {
-            folders.push(work.place("peer", 0));
-        }
         sheet::draw(&folders, &root.join(picture))?;
     }
     let Some(part) = &options.ablation else {
         return Ok(());
     };
-    for (name, sets) in set.variants {
+    for &(name, change) in set.variants {
         if name.contains(part.as_str()) {
-            print(&work.row(name, name, sets, seeds.clone())?.line())?;
+            print(&work.row(name, name, change, seeds.clone())?.line())?;
         }
     }
     Ok(())
@@ -107,31 +107,25 @@ impl Work<'_> {
         folder.join(format!("{}-{name}-{seed}", self.set.name))
     }
 
-    /// The recipe with some keys set, by each seed. A first set that is a recipe stands for that one; options of
-    /// `ddpm eval` stand for another way to draw from the recipe's own run.
+    /// The recipe with a change, by each seed.
     fn row(
         &self,
         shown: &str,
         name: &str,
-        sets: &[&str],
+        change: Change,
         seeds: std::ops::Range<u64>,
     ) -> anyhow::Result<Row> {
         let mut row = Row::new(shown);
-        let drawn = match sets.first() {
-            Some(first) if first.starts_with("--") => sets,
-            _ => &[],
+        let none: &[&str] = &[];
+        let (run, recipe, sets, drawn) = match change {
+            Change::Keys(sets) => (name, self.set.recipe, sets, none),
+            Change::Recipe(recipe, sets) => (name, recipe, sets, none),
+            Change::Drawn(options) => ("ours", self.set.recipe, none, options),
         };
         for seed in seeds {
-            let run = match drawn {
-                [] => self.place(name, seed),
-                _ => self.place("ours", seed),
-            };
+            let run = self.place(run, seed);
             let told = run.join("trained.json");
             if !told.is_file() {
-                let (recipe, sets) = match sets.split_first() {
-                    Some((recipe, sets)) if recipe.ends_with(".toml") => (*recipe, sets),
-                    _ => (self.set.recipe, sets),
-                };
                 let seed = format!("seed={seed}");
                 let sets: Vec<&str> = sets.iter().copied().chain([seed.as_str()]).collect();
                 let clock = Instant::now();
@@ -140,8 +134,11 @@ impl Work<'_> {
                 std::fs::write(&told, said.to_string())?;
             }
             let told: Value = serde_json::from_slice(&std::fs::read(told)?)?;
-            let figures = self.judge(&run, &self.judged(name, seed), drawn)?;
-            row.push(&told["step"], &told["seconds"], figures);
+            let judged = self.judge(&run, &self.judged(name, seed), drawn)?;
+            let images = judged["images"].as_str();
+            row.images
+                .push(images.context("no images were drawn")?.into());
+            row.push(&told["step"], &told["seconds"], &judged);
         }
         Ok(row)
     }
@@ -180,8 +177,9 @@ impl Work<'_> {
             std::fs::write(&told, ended.stdout)?;
         }
         let told: Value = serde_json::from_slice(&std::fs::read(told)?)?;
-        let figures = self.judge(&out, &self.judged("peer", seed), self.set.reference)?;
-        row.push(&told["steps"], &told["seconds"], figures);
+        let judged = self.judge(&out, &self.judged("peer", seed), self.set.reference)?;
+        row.images.push(out);
+        row.push(&told["steps"], &told["seconds"], &judged);
         Ok(())
     }
 
@@ -190,29 +188,12 @@ impl Work<'_> {
         self.place(&format!("{name} eval"), seed)
     }
 
-    /// The images of the recipe that were judged.
-    fn images(&self) -> anyhow::Result<PathBuf> {
-        let judged = self.judged("ours", 0);
-        for entry in std::fs::read_dir(&judged)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                return Ok(path);
-            }
-        }
-        bail!("{} has no images", judged.display())
-    }
-
-    /// The figures of a run, or of a folder of images beside the set.
+    /// What `ddpm eval` says of a run, or of a folder of images beside the set.
     fn judge(&self, images: &Path, out: &Path, more: &[&str]) -> anyhow::Result<Value> {
         let (images, out) = (images.display().to_string(), out.display().to_string());
         let n = self.n.to_string();
         let mut arguments = vec!["eval", &images, "-n", &n, "--device", "cpu", "--out", &out];
         arguments.extend(more);
-        let mut told = self.ddpm.run(&arguments)?;
-        let mut figures = told["evaluation"]["figures"].take();
-        for key in ["nearest_ratio", "copied_share"] {
-            figures[key] = figures["copies"][key].take();
-        }
-        Ok(figures)
+        self.ddpm.run(&arguments)
     }
 }

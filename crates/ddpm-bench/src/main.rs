@@ -160,7 +160,7 @@ mod tests {
 
     /// Both programs read one file, which has to stay what the recipe trains, less its classes.
     #[test]
-    fn the_network_of_the_digits_is_that_of_a_recipe() {
+    fn digits_json_is_the_network_of_digits_classes() {
         let recipe =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/digits-classes.toml");
         let recipe: toml::Table = fs::read_to_string(recipe).unwrap().parse().unwrap();

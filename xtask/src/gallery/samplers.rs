@@ -51,7 +51,7 @@ const NETWORKS: [Network; 4] = [
     Network {
         process: "flow",
         title: "Rectified flow",
-        recipe: "configs/fashion-mnist.toml",
+        recipe: "configs/fashion-mnist-flow.toml",
         drawn: &["--spacing", "linspace"],
         note: "",
     },

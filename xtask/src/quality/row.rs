@@ -1,15 +1,17 @@
 //! A row of a table of figures.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 
-/// The figures of a table, by their names in eval.json, and their decimals.
+/// The figures of a table, by their places in eval.json, and their decimals.
 const FIGURES: [(&str, &str, usize); 6] = [
     ("Fréchet", "frechet_distance", 3),
     ("kernel", "kernel_distance", 4),
     ("precision", "precision", 3),
     ("recall", "recall", 3),
-    ("nearest", "nearest_ratio", 3),
-    ("copies", "copied_share", 4),
+    ("nearest", "copies/nearest_ratio", 3),
+    ("copies", "copies/copied_share", 4),
 ];
 
 /// What a recipe, a variant or the peer came to, by seed.
@@ -18,6 +20,8 @@ pub(super) struct Row {
     steps: Vec<f64>,
     /// Seconds of training.
     pub(super) seconds: Vec<f64>,
+    /// Folders of the images that were judged.
+    pub(super) images: Vec<PathBuf>,
     figures: Vec<Value>,
 }
 
@@ -27,15 +31,16 @@ impl Row {
             name: name.to_owned(),
             steps: Vec::new(),
             seconds: Vec::new(),
+            images: Vec::new(),
             figures: Vec::new(),
         }
     }
 
-    /// One seed more.
-    pub(super) fn push(&mut self, steps: &Value, seconds: &Value, figures: Value) {
+    /// One seed more, and what `ddpm eval` said of it.
+    pub(super) fn push(&mut self, steps: &Value, seconds: &Value, judged: &Value) {
         self.steps.push(steps.as_f64().unwrap_or(f64::NAN));
         self.seconds.push(seconds.as_f64().unwrap_or(f64::NAN));
-        self.figures.push(figures);
+        self.figures.push(judged["evaluation"]["figures"].clone());
     }
 
     /// The first lines of the table.
@@ -59,7 +64,11 @@ impl Row {
         );
         for (_, key, decimals) in FIGURES {
             let of = |part: &str| -> Vec<f64> {
-                let of_seed = |figures: &Value| figures[key][part].as_f64().unwrap_or(f64::NAN);
+                let place = format!("/{key}/{part}");
+                let of_seed = |figures: &Value| {
+                    let figure = figures.pointer(&place).and_then(Value::as_f64);
+                    figure.unwrap_or(f64::NAN)
+                };
                 self.figures.iter().map(of_seed).collect()
             };
             let values = of("value");
@@ -86,24 +95,24 @@ fn mean(values: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
-    fn figures(value: f64) -> Value {
+    fn judged(value: f64) -> Value {
         let figure = serde_json::json!({ "value": value, "low": 0.0, "high": 1.0 });
-        FIGURES
-            .iter()
-            .map(|(_, key, _)| ((*key).to_owned(), figure.clone()))
-            .collect::<serde_json::Map<_, _>>()
-            .into()
+        serde_json::json!({ "evaluation": { "figures": {
+            "frechet_distance": figure,
+            "copies": { "copied_share": figure },
+        } } })
     }
 
     #[test]
     fn one_seed_shows_its_interval_and_several_their_range() {
         let mut row = Row::new("ours");
-        row.push(&10.into(), &2.4.into(), figures(0.5));
+        row.push(&10.into(), &2.4.into(), &judged(0.5));
         assert!(
             row.line()
                 .starts_with("| ours | 10 | 2 | 0.500 (0.000 to 1.000) |")
         );
-        row.push(&20.into(), &2.8.into(), figures(0.7));
+        assert!(row.line().ends_with(" 0.5000 (0.0000 to 1.0000) |\n"));
+        row.push(&20.into(), &2.8.into(), &judged(0.7));
         assert!(
             row.line()
                 .starts_with("| ours | 15 | 3 | 0.600 (0.500 to 0.700) |")

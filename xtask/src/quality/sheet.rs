@@ -3,17 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use image::imageops::FilterType;
-use image::{GenericImage, Rgb, RgbImage};
+use image::imageops::{self, FilterType};
+use image::{DynamicImage, RgbImage, Rgba, RgbaImage};
+
+use crate::gallery::beside;
 
 /// Images of a folder, in rows of so many.
 const COLUMNS: u32 = 8;
 const ROWS: u32 = 6;
 /// Pixels that an image is enlarged to, at least.
 const SIDE: u32 = 32;
-/// Pixels between images, and between folders.
+/// Pixels between images.
 const GAP: u32 = 2;
-const BETWEEN: u32 = 16;
 
 /// Draws the first images of each folder, by name, as one block beside the others; transparency lies over white.
 ///
@@ -24,16 +25,8 @@ pub(super) fn draw(folders: &[PathBuf], picture: &Path) -> anyhow::Result<()> {
     for folder in folders {
         blocks.push(block(folder)?);
     }
-    let width: u32 = blocks.iter().map(|block| block.width() + BETWEEN).sum();
-    let height = blocks.iter().map(RgbImage::height).max();
-    let mut sheet = white(width - BETWEEN, height.context("no folder")?);
-    let mut x = 0;
-    for block in &blocks {
-        sheet.copy_from(block, x, 0)?;
-        x += block.width() + BETWEEN;
-    }
     let said = || picture.display().to_string();
-    sheet.save(picture).with_context(said)
+    beside(&blocks)?.save(picture).with_context(said)
 }
 
 fn block(folder: &Path) -> anyhow::Result<RgbImage> {
@@ -46,30 +39,23 @@ fn block(folder: &Path) -> anyhow::Result<RgbImage> {
     paths.sort();
     let count = COLUMNS * ROWS;
     ensure!(paths.len() >= count as usize, "{}: too few images", said());
-    let mut block: Option<RgbImage> = None;
+    let mut block: Option<RgbaImage> = None;
     for (i, path) in (0..count).zip(&paths) {
         let read = image::open(path).with_context(|| path.display().to_string())?;
         let rgba = read.into_rgba8();
         let scale = SIDE.div_ceil(rgba.width());
         let (width, height) = (scale * rgba.width(), scale * rgba.height());
-        let rgba = image::imageops::resize(&rgba, width, height, FilterType::Nearest);
+        let rgba = imageops::resize(&rgba, width, height, FilterType::Nearest);
         let block = block.get_or_insert_with(|| {
             let across = |side: u32, of: u32| of * (side + GAP) - GAP;
-            white(across(width, COLUMNS), across(height, ROWS))
+            let white = Rgba([255; 4]);
+            RgbaImage::from_pixel(across(width, COLUMNS), across(height, ROWS), white)
         });
         let (left, top) = (i % COLUMNS * (width + GAP), i / COLUMNS * (height + GAP));
-        for (x, y, pixel) in rgba.enumerate_pixels() {
-            let [.., alpha] = pixel.0.map(u32::from);
-            let over = |c: u8| ((u32::from(c) * alpha + 255 * (255 - alpha) + 127) / 255) as u8;
-            let [r, g, b, _] = pixel.0;
-            block.put_pixel(left + x, top + y, Rgb([r, g, b].map(over)));
-        }
+        imageops::overlay(block, &rgba, left.into(), top.into());
     }
-    block.context("no image")
-}
-
-fn white(width: u32, height: u32) -> RgbImage {
-    RgbImage::from_pixel(width, height, Rgb([255; 3]))
+    let block = block.context("no image")?;
+    Ok(DynamicImage::from(block).into_rgb8())
 }
 
 #[cfg(test)]
@@ -85,12 +71,12 @@ mod tests {
                 .save(folder.path().join(format!("{i:05}.png")))
                 .unwrap();
         }
-        let picture = folder.path().join("sheet.jpg").with_extension("png");
+        let picture = folder.path().join("sheet.png");
         let twice = [folder.path().to_owned(), folder.path().to_owned()];
         draw(&twice, &picture).unwrap();
         let sheet = image::open(&picture).unwrap().into_rgb8();
-        let block = COLUMNS * (SIDE + GAP) - GAP;
-        assert_eq!(sheet.width(), 2 * block + BETWEEN);
+        assert_eq!(sheet.height(), ROWS * (SIDE + GAP) - GAP);
+        assert!(sheet.width() > 2 * (COLUMNS * (SIDE + GAP) - GAP));
         assert!(sheet.pixels().all(|pixel| pixel.0 == [255; 3]));
     }
 }
