@@ -25,6 +25,7 @@ fn recipes_are_valid() {
         ("fashion-mnist-v", 0),
         ("fashion-mnist-vp", 0),
         ("sprites", 0),
+        ("sprites-ddpm", 0),
         ("sprites-gpu", 35_746_307),
         ("tutorial", 0),
     ];

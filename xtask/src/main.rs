@@ -118,6 +118,7 @@ mod tests {
             "ARCHITECTURE.md",
             "docs/gpu.md",
             "docs/guidance.md",
+            "docs/quality.md",
         ] {
             let text = std::fs::read_to_string(root().unwrap().join(document)).unwrap();
             for command in shown(&text) {

@@ -9,7 +9,7 @@ use super::{Options, trained};
 use crate::programs::Ddpm;
 use crate::step::say;
 
-const RECIPE: &str = "configs/sprites.toml";
+const RECIPE: &str = "configs/sprites-ddpm.toml";
 /// Steps of training of each network, of the 20,000 of the recipe: ten minutes on two cores.
 const STEPS: &str = "train.steps=2000";
 

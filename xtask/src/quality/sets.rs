@@ -125,4 +125,22 @@ const FASHION: &[(&str, Change)] = &[
         Recipe("configs/fashion-mnist-ddpm.toml", &["train.steps=3800"]),
     ),
 ];
-const SPRITES: &[(&str, Change)] = &[("no flipped images", Keys(&["data.flip=false"]))];
+const SPRITES: &[(&str, Change)] = &[
+    ("flipped images, too", Keys(&["data.flip=true"])),
+    (
+        "8, 24 and 48 channels",
+        Keys(&["model.channels=8", "train.steps=13000"]),
+    ),
+    (
+        "no attention",
+        Keys(&[
+            "model.attention_at=[]",
+            "model.mid_attention=false",
+            "train.steps=9500",
+        ]),
+    ),
+    (
+        "ε, cosine table, ancestral: `configs/sprites-ddpm.toml`",
+        Recipe("configs/sprites-ddpm.toml", &["train.steps=2000"]),
+    ),
+];

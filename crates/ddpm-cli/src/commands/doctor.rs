@@ -386,6 +386,8 @@ impl Doctor {
             steps,
             batch: train.batch,
             grids: times(train.sample_every, steps),
+            evaluations: times(train.eval_every, steps),
+            judged: train.eval_n as f64 / validated.config.sample.count.max(1) as f64,
             nfe: validated
                 .plan
                 .evaluations()

@@ -18,23 +18,28 @@ pub struct Work {
     pub batch: usize,
     /// Sample grids.
     pub grids: u64,
+    /// Times that samples are judged.
+    pub evaluations: u64,
+    /// Images that are judged, by those of a grid.
+    pub judged: f64,
     /// Network evaluations an image.
     pub nfe: usize,
 }
 
-/// Seconds of the run and of the sample grids in it.
+/// Seconds of the run and of the samples drawn in it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Expected {
     /// All of it.
     pub run_s: f64,
-    /// The sample grids; without a measured evaluation, nothing.
+    /// Drawing sample grids and what is judged; without a measured evaluation of the network, nothing.
     pub sampling_s: f64,
 }
 
 /// The whole run from its measured pieces.
 pub fn expected(work: Work, probe: &Probe) -> Expected {
     let evaluation_s = probe.evaluation_s.unwrap_or_default();
-    let sampling_s = work.grids as f64 * work.nfe as f64 * evaluation_s;
+    let grid_s = work.nfe as f64 * evaluation_s;
+    let sampling_s = grid_s * (work.grids as f64 + work.evaluations as f64 * work.judged);
     Expected {
         run_s: probe.step_s() * work.steps as f64 + sampling_s,
         sampling_s,
@@ -56,15 +61,21 @@ pub fn check(work: Work, probe: &Probe) -> Vec<Finding> {
         words::seconds(step_s),
     );
     let Expected { run_s, sampling_s } = expected(work, probe);
-    let grids = words::some(work.grids, "sample grid");
+    let mut drawn = words::some(work.grids, "sample grid");
+    if work.evaluations > 0 {
+        drawn += &format!(
+            " and the samples of {}",
+            words::some(work.evaluations, "evaluation")
+        );
+    }
     let whole = match probe.evaluation_s {
         Some(_) => format!(
-            "about {} for the whole run, {} of it for {grids}",
+            "about {} for the whole run, {} of it for {drawn}",
             rounded(run_s),
             rounded(sampling_s)
         ),
         None => format!(
-            "about {} for the whole run without its {grids}",
+            "about {} for the whole run without its {drawn}",
             rounded(run_s)
         ),
     };
@@ -72,7 +83,17 @@ pub fn check(work: Work, probe: &Probe) -> Vec<Finding> {
         true => Finding::warn(
             "time",
             format!(
-                "{whole}; raise `train.sample_every`, or lower `sample.steps` or `sample.count`"
+                "{whole}; raise `train.sample_every`{}, or lower `sample.steps` or `sample.count`{}",
+                if work.evaluations > 0 {
+                    " or `train.eval_every`"
+                } else {
+                    ""
+                },
+                if work.evaluations > 0 {
+                    " or `train.eval_n`"
+                } else {
+                    ""
+                },
             ),
         ),
         false => Finding::ok("time", whole),
@@ -91,6 +112,8 @@ mod tests {
             steps: 1000,
             batch: 32,
             grids: 2,
+            evaluations: 0,
+            judged: 16.0,
             nfe: 50,
         };
         let probe = |evaluation_s| Probe {
@@ -109,6 +132,17 @@ mod tests {
         );
         assert_eq!(found[1].level, Level::Ok);
         assert_eq!(check(work, &probe(Some(2.0)))[1].level, Level::Warn);
+        let judging = Work {
+            evaluations: 2,
+            ..work
+        };
+        // 34 grids' worth of 50 evaluations of 20 ms.
+        assert_eq!(expected(judging, &probe(Some(0.02))).sampling_s, 34.0);
+        assert!(
+            check(judging, &probe(Some(0.02)))[1]
+                .text
+                .contains("2 sample grids and the samples of 2 evaluations; raise `train.sample_every` or `train.eval_every`")
+        );
         assert!(check(work, &probe(None))[1].text.contains("without its 2"));
         let hurried = Probe {
             steps_s: Vec::new(),

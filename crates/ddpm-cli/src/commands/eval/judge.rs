@@ -24,7 +24,7 @@ use super::folder_of;
 use super::named::Named;
 use super::nearest;
 use super::promise;
-use super::real::{Reading, Real, statistics};
+use super::real::{Reading, Real, statistics, test_split};
 use super::stream::{CHUNK, Stream, Watch, fingerprint, images};
 use super::table;
 use crate::args::{Common, JudgeArgs};
@@ -351,9 +351,9 @@ fn reference(
             };
             let mut others = named.data(path, opened)?;
             others.channels = data.channels;
-            Some(others)
+            Some(Dataset::load(&others, 0, &mut |_, _| {})?)
         }
-        None => None,
+        None => test_split(&data),
     };
     let dataset = Dataset::load(&data, 0, &mut |_, _| {})?;
     if let (Some(shape), "pixels") = (shape, args.extractor.to_str().unwrap_or_default())
@@ -374,21 +374,22 @@ fn reference(
         Subject::Model(_) => dataset.len().min(MOST),
         Subject::Images(given) => given.len(),
     });
-    check_room(&extractor, [n, dataset.len()], dataset.shape(), settings)?;
+    let counts = [n, dataset.len(), held_out.as_ref().map_or(0, Dataset::len)];
+    check_room(&extractor, counts, dataset.shape(), settings)?;
     let reading = Reading {
         extractor: &extractor,
         settings,
         stop,
         quiet,
     };
-    let real = reading.set((dataset, digest), &data, held_out.as_ref())?;
+    let real = reading.set((dataset, digest), held_out)?;
     Ok((extractor, real))
 }
 
 /// Refuses features that the machine's memory has no room for.
 fn check_room(
     extractor: &Extractor,
-    counts: [usize; 2],
+    counts: [usize; 3],
     image: [usize; 3],
     settings: Settings,
 ) -> Result<(), NoRoom> {
@@ -402,7 +403,7 @@ fn check_room(
         Some(memory) if needed > u128::from(memory.available) => Err(NoRoom(format!(
             "features of {} and {} by {} take about {}, and this machine has {} free; lower -n, or take another extractor",
             words::some(counts[0] as u64, "image"),
-            words::some(counts[1] as u64, "real one"),
+            words::some((counts[1] + counts[2]) as u64, "real one"),
             extractor.record().name,
             words::bytes(needed),
             words::bytes(memory.available.into()),

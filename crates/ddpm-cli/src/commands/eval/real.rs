@@ -71,21 +71,16 @@ impl Real {
 }
 
 impl Reading<'_> {
-    /// A set and, if it is named or the set has a test split, its held-out images.
+    /// A set and its held-out images.
     ///
     /// # Errors   [`ddpm_data::DataError`], those of the extractor; [`ddpm_eval::EvalError::Stopped`] after a signal
     pub fn set(
         &self,
         (dataset, digest): (Dataset, String),
-        data: &DataConfig,
-        held_out: Option<&DataConfig>,
+        held_out: Option<Dataset>,
     ) -> Result<Real> {
         let reference = self.features(&dataset, &digest)?;
-        let others = match held_out {
-            Some(data) => Some(Dataset::load(data, 0, &mut |_, _| {})?),
-            None => test_split(data),
-        };
-        if let Some(others) = others
+        if let Some(others) = held_out
             .as_ref()
             .filter(|others| others.shape() != dataset.shape())
         {
@@ -96,7 +91,7 @@ impl Reading<'_> {
             ))
             .into());
         }
-        let others = match others {
+        let others = match held_out {
             Some(others) => {
                 let digest = digest_of(&others)?;
                 Some((self.features(&others, &digest)?, digest))
@@ -158,7 +153,7 @@ impl Reading<'_> {
 }
 
 /// The test split of a set that has one.
-fn test_split(data: &DataConfig) -> Option<Dataset> {
+pub fn test_split(data: &DataConfig) -> Option<Dataset> {
     let has = match data.kind {
         DataKind::Idx | DataKind::Cifar10 | DataKind::Cifar100 => data.split != Some(Split::Test),
         _ => data.split == Some(Split::Train),

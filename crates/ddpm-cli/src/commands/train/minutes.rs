@@ -33,14 +33,15 @@ pub struct Length {
     pub grids: u64,
 }
 
-/// The longest run that `seconds` allow.
-pub fn length(seconds: f64, nfe: usize, probe: &Probe) -> Length {
+/// The longest run that `seconds` allow, of which every step draws `judged` grids' worth of samples to be judged, on average.
+pub fn length(seconds: f64, nfe: usize, judged: f64, probe: &Probe) -> Length {
     let grid_s = probe.evaluation_s.unwrap_or_default() * nfe as f64;
     let allowed = (seconds * GRIDS_SHARE / grid_s.max(1e-9)).floor();
     let grids = (allowed as u64).clamp(1, GRIDS);
     let training_s = seconds * PLANNED_SHARE - grid_s * grids as f64;
+    let step_s = probe.step_s() + judged * grid_s;
     Length {
-        steps: ((training_s / probe.step_s().max(1e-9)).floor().max(0.0) as u64).max(1),
+        steps: ((training_s / step_s.max(1e-9)).floor().max(0.0) as u64).max(1),
         grids,
     }
 }
@@ -93,12 +94,18 @@ pub fn fit(
         budget,
         quiet,
     )?;
+    let (train, sample) = (&validated.config.train, &validated.config.sample);
+    let judged = match train.eval_every {
+        0 => 0.0,
+        every => train.eval_n as f64 / (sample.count.max(1) as f64 * every as f64),
+    };
     let Length { steps, grids } = length(
         left(start),
         validated
             .plan
             .evaluations()
             .unwrap_or(validated.plan.steps()),
+        judged,
         &measured,
     );
     let mut config = validated.config;
@@ -137,7 +144,7 @@ mod tests {
             steps_s: vec![step],
             evaluation_s,
         };
-        let of = |seconds, step, evaluation| length(seconds, 50, &probe(step, evaluation));
+        let of = |seconds, step, evaluation| length(seconds, 50, 0.0, &probe(step, evaluation));
         // Four grids of 50 evaluations of 0.1 s are 20 s, of 570.
         let expected = Length {
             steps: 5500,
@@ -150,6 +157,9 @@ mod tests {
         // No time at all still is a run.
         assert_eq!(of(0.0, 1.0, Some(1.0)), Length { steps: 1, grids: 1 });
         assert_eq!(of(100.0, 1.0, None).steps, 95);
+        // 256 images every 100 steps are 16 grids of 16, 0.8 s a step.
+        let judging = length(600.0, 50, 0.16, &probe(0.1, Some(0.1)));
+        assert_eq!((judging.steps, judging.grids), (611, 4));
     }
 
     #[test]
