@@ -279,9 +279,9 @@ fn several_devices_are_examined_as_a_run_has_them() {
 #[test]
 fn what_the_device_does_not_compute_in_is_found() {
     let place = Sandbox::new();
-    let ended = doctor(&place, &["--set", "train.precision=bf16"]);
+    let ended = doctor(&place, &["--set", "train.precision=f16"]);
     assert_eq!(ended.code, Some(6), "{}", ended.stdout);
-    assert!(lines(&ended, "fail", "device")[0].contains("precision bf16"));
+    assert!(lines(&ended, "fail", "device")[0].contains("precision f16"));
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn half_precision_trains() {
 fn what_a_device_lacks_is_said() {
     let place = Sandbox::new();
     for (device, precision, words) in [
-        ("cpu", "bf16", "the CPU's kernels compute in f32 only"),
+        ("cpu", "tf32", "the CPU's kernels compute in f32 and bf16"),
         (CARD, "tf32", "has no TF32 matrix units"),
     ] {
         let set = format!("train.precision={precision}");

@@ -84,8 +84,16 @@ impl Precision {
         if let burn::backend::DispatchDevice::Cube(device) = device.clone().inner().as_dispatch() {
             return crate::cube::lacks(device, self);
         }
-        let _ = device;
-        (self != Self::F32).then(|| "the CPU's kernels compute in f32 only".to_owned())
+        let has = match crate::Place::of(device) {
+            #[cfg(feature = "flex")]
+            crate::Place::Cpu => matches!(self, Self::F32 | Self::Bf16),
+            _ => self == Self::F32,
+        };
+        (!has).then(|| match crate::Place::of(device) {
+            #[cfg(feature = "flex")]
+            crate::Place::Cpu => "the CPU's kernels compute in f32 and bf16".to_owned(),
+            _ => "burn's own operations are used in f32 only".to_owned(),
+        })
     }
 }
 

@@ -9,13 +9,16 @@
 
 use rayon::prelude::*;
 
+use super::element::{Element, narrow, widen};
 use super::isa::{Isa, Kernel, dispatch};
+use super::matrix;
 use super::memory::{Scratch, Shared, filled};
 use super::product::{Left, Right, Target, product};
+use super::tile::Unit;
 use super::vector::{MOST_LANES, Vector, exp};
 
 /// Lane blocks of queries that are worked on together.
-const BLOCKS: usize = 4;
+pub(super) const BLOCKS: usize = 4;
 
 /// The extents of one attention.
 #[derive(Debug, Clone, Copy)]
@@ -35,30 +38,30 @@ impl Shape {
 
     /// Where head `head` of image `image` begins in queries (0), keys (1) or values (2), which lie one
     /// after the other in `[batch, 3, heads, dim, tokens]`.
-    fn part(&self, image: usize, head: usize, part: usize) -> usize {
+    pub(super) fn part(&self, image: usize, head: usize, part: usize) -> usize {
         ((image * 3 + part) * self.heads + head) * self.head_len()
     }
 
-    fn scale(&self) -> f32 {
+    pub(super) fn scale(&self) -> f32 {
         (1.0 / (self.dim as f64).sqrt()) as f32
     }
 }
 
-struct Forward<'a> {
+struct Forward<'a, E> {
     shape: Shape,
-    qkv: &'a [f32],
+    qkv: &'a [E],
     image: usize,
     head: usize,
     /// Blocks of queries, each of `BLOCKS · L`.
     queries: std::ops::Range<usize>,
-    y: Shared,
+    y: Shared<E>,
     /// The logarithm of each query's normaliser, `[batch, heads, tokens]`.
     normaliser: Shared,
     /// 0, 1, 2, …
     count: &'a [usize],
 }
 
-impl Kernel for Forward<'_> {
+impl<E: Element> Kernel for Forward<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -69,20 +72,23 @@ impl Kernel for Forward<'_> {
         let q = &self.qkv[self.shape.part(self.image, self.head, 0)..][..len];
         let k = &self.qkv[self.shape.part(self.image, self.head, 1)..][..len];
         let v = &self.qkv[self.shape.part(self.image, self.head, 2)..][..len];
-        let mut scratch = Scratch::new((tokens + 2 * dim) * width);
+        let mut scratch = Scratch::new((tokens + 2 * dim) * width + 2 * widened::<E>(len));
         let scores = scratch.pointer();
         let first_row = self.image * self.shape.heads + self.head;
-        // SAFETY: the three parts of the scratch memory lie one after the other; the queries' outputs and
+        // SAFETY: the parts of the scratch memory lie one after the other; the queries' outputs and
         // normalisers are this thread's alone.
         unsafe {
             let block_q = scores.add(tokens * width);
             let block_y = block_q.add(dim * width);
+            let wide = block_y.add(dim * width);
+            let k = as_f32::<V, E>(k, wide);
+            let v = as_f32::<V, E>(v, wide.add(widened::<E>(len)));
             for block in self.queries.clone() {
                 let first = block * width;
                 let present = (tokens - first).min(width);
                 for d in 0..dim {
                     let to = block_q.add(d * width);
-                    std::ptr::copy_nonoverlapping(q.as_ptr().add(d * tokens + first), to, present);
+                    widen::<V, E>(q.as_ptr().add(d * tokens + first), to, present);
                     std::ptr::write_bytes(to.add(present), 0, width - present);
                 }
                 score::<V>(&self.shape, k, block_q, scores, self.count);
@@ -93,7 +99,7 @@ impl Kernel for Forward<'_> {
                 let y = self.y.pointer().add(first_row * self.shape.head_len());
                 for d in 0..dim {
                     let from = block_y.add(d * width);
-                    std::ptr::copy_nonoverlapping(from, y.add(d * tokens + first), present);
+                    narrow::<V, E>(from, y.add(d * tokens + first), present);
                 }
                 let to = self.normaliser.pointer().add(first_row * tokens + first);
                 for i in 0..present {
@@ -104,17 +110,37 @@ impl Kernel for Forward<'_> {
     }
 }
 
+/// The f32 that values need to be as f32.
+#[inline(always)]
+fn widened<E: Element>(len: usize) -> usize {
+    match E::as_f32(&[]) {
+        Some(_) => 0,
+        None => len,
+    }
+}
+
+/// The values as f32: where they lie, or at `room`.
+#[inline(always)]
+unsafe fn as_f32<V: Vector, E: Element>(values: &[E], room: *mut f32) -> *const f32 {
+    if let Some(values) = E::as_f32(values) {
+        return values.as_ptr();
+    }
+    // SAFETY: the caller has room for them.
+    unsafe { widen::<V, E>(values.as_ptr(), room, values.len()) };
+    room
+}
+
 /// scores[key][query] = Σ over d of k[d, key] · q[d][query], for one block of queries.
 #[inline(always)]
 unsafe fn score<V: Vector>(
     shape: &Shape,
-    k: &[f32],
+    k: *const f32,
     q: *const f32,
     scores: *mut f32,
     count: &[usize],
 ) {
     let left = Left {
-        values: k.as_ptr(),
+        values: k,
         rows: &count[..shape.tokens],
         outer: &[0],
         inner: shape.dim,
@@ -138,7 +164,7 @@ unsafe fn score<V: Vector>(
 /// out[d][query] = Σ over keys of x[d, key] · weights[key][query]
 #[inline(always)]
 unsafe fn weigh<V: Vector>(
-    x: &[f32],
+    x: *const f32,
     dim: usize,
     tokens: usize,
     weights: *const f32,
@@ -152,7 +178,7 @@ unsafe fn weigh<V: Vector>(
         // SAFETY: rows d..d+rows of x and of the result.
         unsafe {
             let left = Left {
-                values: x.as_ptr().add(d * tokens),
+                values: x.add(d * tokens),
                 rows: &offsets[..rows],
                 outer: &[0],
                 inner: tokens,
@@ -177,7 +203,7 @@ unsafe fn weigh<V: Vector>(
 
 /// Softmax of scale·scores over the keys, in place; the logarithm of each query's normaliser.
 #[inline(always)]
-unsafe fn softmax<V: Vector>(
+pub(super) unsafe fn softmax<V: Vector>(
     scores: *mut f32,
     tokens: usize,
     scale: f32,
@@ -217,7 +243,10 @@ unsafe fn softmax<V: Vector>(
 
 /// Softmax(q·kᵀ/√dim)·v of every head, `[batch, heads, dim, tokens]`, and the logarithms of the
 /// normalisers, `[batch, heads, tokens]`.
-pub(super) fn forward(isa: Isa, shape: Shape, qkv: &[f32]) -> (Vec<f32>, Vec<f32>) {
+pub(super) fn forward<E: Element>(isa: Isa, shape: Shape, qkv: &[E]) -> (Vec<E>, Vec<f32>) {
+    if let Some(unit) = E::TILES.then(Unit::best).flatten() {
+        return matrix::attention::forward(isa, unit, shape, qkv);
+    }
     let count: Vec<usize> = (0..shape.tokens).collect();
     let width = BLOCKS * isa.lanes();
     let blocks = shape.tokens.div_ceil(width);
@@ -252,19 +281,19 @@ pub(super) fn forward(isa: Isa, shape: Shape, qkv: &[f32]) -> (Vec<f32>, Vec<f32
     (y, normaliser)
 }
 
-struct Backward<'a> {
+struct Backward<'a, E> {
     shape: Shape,
-    qkv: &'a [f32],
-    y: &'a [f32],
+    qkv: &'a [E],
+    y: &'a [E],
     normaliser: &'a [f32],
-    dy: &'a [f32],
+    dy: &'a [E],
     image: usize,
     head: usize,
-    dqkv: Shared,
+    dqkv: Shared<E>,
     count: &'a [usize],
 }
 
-impl Kernel for Backward<'_> {
+impl<E: Element> Kernel for Backward<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -285,7 +314,12 @@ impl Kernel for Backward<'_> {
         // weights and their gradients [tokens, width]; q, dy, dq [dim, width]; q and dy turned
         // [width, padded]; dk and dv turned [tokens, padded]
         let mut scratch = Scratch::new(
-            2 * tokens * width + 3 * dim * width + 2 * width * padded + 2 * tokens * padded,
+            2 * tokens * width
+                + 3 * dim * width
+                + 2 * width * padded
+                + 2 * tokens * padded
+                + 2 * widened::<E>(len)
+                + tokens,
         );
         // SAFETY: the parts of the scratch memory lie one after the other; the gradients of this head
         // are this thread's alone.
@@ -299,6 +333,10 @@ impl Kernel for Backward<'_> {
             let turned_dy = turned_q.add(width * padded);
             let dk = turned_dy.add(width * padded);
             let dv = dk.add(tokens * padded);
+            let wide = dv.add(tokens * padded);
+            let k = as_f32::<V, E>(k, wide);
+            let v = as_f32::<V, E>(v, wide.add(widened::<E>(len)));
+            let row_of_keys = wide.add(2 * widened::<E>(len));
             let dq_out = self
                 .dqkv
                 .pointer()
@@ -309,7 +347,7 @@ impl Kernel for Backward<'_> {
                     for d in 0..dim {
                         let to = to.add(d * width);
                         let from = from.as_ptr().add(d * tokens + first);
-                        std::ptr::copy_nonoverlapping(from, to, present);
+                        widen::<V, E>(from, to, present);
                         std::ptr::write_bytes(to.add(present), 0, width - present);
                     }
                 }
@@ -325,7 +363,8 @@ impl Kernel for Backward<'_> {
                         let query = first + b * V::LANES + l;
                         log[l] = normaliser[query];
                         for d in 0..dim {
-                            inner[l] += y[d * tokens + query] * dy[d * tokens + query];
+                            let at = d * tokens + query;
+                            inner[l] += y[at].to_f32() * dy[at].to_f32();
                         }
                     }
                     let (log, inner) = (V::load(log.as_ptr()), V::load(inner.as_ptr()));
@@ -342,7 +381,7 @@ impl Kernel for Backward<'_> {
                 weigh::<V>(k, dim, tokens, d_weights, block_dq);
                 for d in 0..dim {
                     let from = block_dq.add(d * width);
-                    std::ptr::copy_nonoverlapping(from, dq_out.add(d * tokens + first), present);
+                    narrow::<V, E>(from, dq_out.add(d * tokens + first), present);
                 }
                 let accumulate = first > 0;
                 for (weights, turned, to) in [(d_weights, turned_q, dk), (weights, turned_dy, dv)] {
@@ -356,8 +395,9 @@ impl Kernel for Backward<'_> {
                     .add(shape.part(self.image, self.head, part));
                 for d in 0..dim {
                     for key in 0..tokens {
-                        *to.add(d * tokens + key) = *from.add(key * padded + d);
+                        *row_of_keys.add(key) = *from.add(key * padded + d);
                     }
+                    narrow::<V, E>(row_of_keys, to.add(d * tokens), tokens);
                 }
             }
         }
@@ -426,13 +466,16 @@ unsafe fn turn<V: Vector>(from: *const f32, dim: usize, width: usize, to: *mut f
 }
 
 /// The gradient of queries, keys and values, laid out as they are, from that of the result.
-pub(super) fn backward(
+pub(super) fn backward<E: Element>(
     isa: Isa,
     shape: Shape,
-    qkv: &[f32],
-    (y, normaliser): (&[f32], &[f32]),
-    dy: &[f32],
-) -> Vec<f32> {
+    qkv: &[E],
+    (y, normaliser): (&[E], &[f32]),
+    dy: &[E],
+) -> Vec<E> {
+    if let Some(unit) = E::TILES.then(Unit::best).flatten() {
+        return matrix::attention::backward(isa, unit, shape, qkv, (y, normaliser), dy);
+    }
     let count: Vec<usize> = (0..shape.tokens).collect();
     // SAFETY: every head writes the gradients of its queries, keys and values.
     unsafe {

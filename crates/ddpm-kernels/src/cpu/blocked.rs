@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "addresses are computed from shapes")]
 
+use super::element::Element;
 use super::vector::{Vector, silu};
 
 /// What a normalisation leaves to do per image and channel: x·scale + shift, and perhaps SiLU.
@@ -16,9 +17,9 @@ pub(super) struct Affine<'a> {
 
 /// Images that are read a block of channels at a time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Images<'a> {
+pub(super) struct Images<'a, E> {
     /// `[batch, channels, height, width]`
-    pub(super) values: &'a [f32],
+    pub(super) values: &'a [E],
     pub(super) channels: usize,
     pub(super) height: usize,
     pub(super) width: usize,
@@ -36,7 +37,7 @@ pub(super) struct Window {
     pub(super) columns: usize,
 }
 
-impl Images<'_> {
+impl<E: Element> Images<'_, E> {
     /// Height and width as they are seen.
     pub(super) fn seen(&self) -> (usize, usize) {
         if self.upsample_nearest_2x {
@@ -100,7 +101,7 @@ impl Images<'_> {
                     for i in start..end {
                         let column = skipped + i - start;
                         if i == start || column.is_multiple_of(2) {
-                            value = V::gather(source.add(column / 2), channels, plane);
+                            value = E::gather(source.add(column / 2), channels, plane);
                             value = applied::<V>(value, affine);
                         }
                         value.store(line.add(i * stride));
@@ -113,7 +114,7 @@ impl Images<'_> {
                     while i + V::LANES <= end {
                         let mut square = V::square();
                         for l in 0..V::LANES {
-                            square.as_mut()[l] = V::load(source.add(l * plane + i - start));
+                            square.as_mut()[l] = E::load(source.add(l * plane + i - start));
                         }
                         V::transpose(&mut square);
                         for l in 0..V::LANES {
@@ -124,7 +125,7 @@ impl Images<'_> {
                     }
                 }
                 while i < end {
-                    let value = V::gather(source.add(i - start), channels, plane);
+                    let value = E::gather(source.add(i - start), channels, plane);
                     applied::<V>(value, affine).store(line.add(i * stride));
                     i += 1;
                 }
@@ -152,17 +153,17 @@ unsafe fn zero<V: Vector>(line: *mut f32, from: usize, to: usize, stride: usize)
 
 /// Where a row of pixels goes: channel l of pixel i to `l·plane + i·step`.
 #[derive(Clone, Copy)]
-pub(super) struct Row {
-    pub(super) to: *mut f32,
+pub(super) struct Row<E> {
+    pub(super) to: *mut E,
     /// Added to each value, laid out as `to`, if given.
-    pub(super) add: Option<*const f32>,
+    pub(super) add: Option<*const E>,
     pub(super) channels: usize,
     pub(super) plane: usize,
     pub(super) step: usize,
     pub(super) pixels: usize,
 }
 
-impl Row {
+impl<E: Element> Row<E> {
     /// Writes the lanes at `from`, one pixel after the other.
     ///
     /// # Safety
@@ -183,9 +184,9 @@ impl Row {
                         let at = l * self.plane + i;
                         let mut value = square.as_ref()[l];
                         if let Some(add) = self.add {
-                            value = value.add(V::load(add.add(at)));
+                            value = value.add(E::load(add.add(at)));
                         }
-                        value.store(self.to.add(at));
+                        E::store(value, self.to.add(at));
                     }
                     i += V::LANES;
                 }
@@ -194,9 +195,9 @@ impl Row {
                 let mut value = V::load(from.add(i * V::LANES));
                 if let Some(add) = self.add {
                     let add = add.add(i * self.step);
-                    value = value.add(V::gather(add, self.channels, self.plane));
+                    value = value.add(E::gather(add, self.channels, self.plane));
                 }
-                value.scatter(self.to.add(i * self.step), self.channels, self.plane);
+                E::scatter(value, self.to.add(i * self.step), self.channels, self.plane);
                 i += 1;
             }
         }

@@ -4,9 +4,12 @@ use rayon::prelude::*;
 
 use super::blocked::{Affine, Images};
 use super::direct::{self, Grid};
+use super::element::Element;
 use super::isa::Isa;
+use super::matrix;
 use super::normalisation::{self, Moments};
 use super::packed::{Packed, Side};
+use super::tile::Unit;
 use super::winograd;
 use crate::conv2d::Conv2dOptions;
 use crate::group_norm::GroupNormOptions;
@@ -36,6 +39,16 @@ pub(super) struct Shape {
 pub(super) enum Algorithm {
     Winograd,
     Direct,
+    /// Tiles of bf16.
+    Matrix(Unit),
+}
+
+/// Weights in the order in which an algorithm reads them.
+#[derive(Debug)]
+pub(super) enum Weights {
+    /// In blocks of lanes, of Winograd's and direct products.
+    Blocks(Packed),
+    Tiles(matrix::Weights),
 }
 
 impl Shape {
@@ -64,8 +77,11 @@ impl Shape {
         self.kernel == 3 && self.options.stride == 1 && before.max(after) <= 2
     }
 
-    /// The algorithm for kernels that are used `once`, or for many steps.
-    pub(super) fn algorithm(&self, once: bool) -> Algorithm {
+    /// The algorithm for activations of `E` and kernels that are used `once`, or for many steps.
+    pub(super) fn algorithm<E: Element>(&self, once: bool) -> Algorithm {
+        if let Some(unit) = E::TILES.then(Unit::best).flatten() {
+            return Algorithm::Matrix(unit);
+        }
         let (height, width) = self.out();
         let enough = if once {
             self.batch * height * width >= ENOUGH_PER_BATCH
@@ -92,44 +108,66 @@ impl Shape {
 /// What a convolution reads besides its shape; `norm` (weight, bias), and an empty slice for what is
 /// absent.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Operands<'a> {
-    pub(super) x: &'a [f32],
+pub(super) struct Operands<'a, E> {
+    pub(super) x: &'a [E],
     pub(super) norm: [&'a [f32]; 2],
     /// `[1 or batch, output]`
     pub(super) bias: &'a [f32],
     /// Laid out as the result.
-    pub(super) residual: &'a [f32],
+    pub(super) residual: &'a [E],
 }
 
 /// Kernels in the order in which `algorithm` reads them.
-pub(super) fn pack(isa: Isa, shape: Shape, algorithm: Algorithm, weight: &[f32]) -> Packed {
+pub(super) fn pack(isa: Isa, shape: Shape, algorithm: Algorithm, weight: &[f32]) -> Weights {
     let area = shape.kernel * shape.kernel;
     let side = Side::forward(shape.output, shape.input, area);
+    let taps = direct::taps(shape.kernel, shape.options.padding.0);
     match algorithm {
-        Algorithm::Winograd => winograd::pack(isa, weight, side),
-        Algorithm::Direct => {
-            let taps = direct::taps(shape.kernel, shape.options.padding.0);
-            direct::pack(isa, weight, side, &taps)
-        }
+        Algorithm::Winograd => Weights::Blocks(winograd::pack(isa, weight, side)),
+        Algorithm::Direct => Weights::Blocks(direct::pack(isa, weight, side, &taps)),
+        Algorithm::Matrix(_) => Weights::Tiles(matrix::pack(isa, weight, side, &taps, area)),
     }
 }
 
 /// y = weight ∗ act(norm(x)) + bias + residual, and the moments of x if it is normalised.
-pub(super) fn forward(
+pub(super) fn forward<E: Element>(
     isa: Isa,
     shape: Shape,
-    operands: Operands<'_>,
+    operands: Operands<'_, E>,
     algorithm: Algorithm,
-    packed: &Packed,
-) -> (Vec<f32>, Option<Moments>) {
+    weights: &Weights,
+) -> (Vec<E>, Option<Moments>) {
     let moments = shape
         .norm
         .map(|norm| normalisation::moments(isa, shape.norm_shape(norm), operands.x));
     let prepared = Prepared::new(shape, operands.norm, moments.as_ref());
     let x = prepared.images(shape, operands.x);
     let (height, width) = shape.out();
-    let y = match algorithm {
-        Algorithm::Winograd => {
+    let y = match (algorithm, weights) {
+        (Algorithm::Matrix(unit), Weights::Tiles(weights)) => {
+            let taps = direct::taps(shape.kernel, shape.options.padding.0);
+            let job = matrix::Job {
+                x,
+                batch: shape.batch,
+                stride: shape.options.stride,
+                taps: &taps,
+                grid: Grid {
+                    rows: height,
+                    columns: width,
+                    step: 1,
+                    row: 0,
+                    column: 0,
+                },
+                output: shape.output,
+                height,
+                width,
+                bias: operands.bias,
+                residual: operands.residual,
+                halve: false,
+            };
+            matrix::forward(isa, unit, job, weights)
+        }
+        (Algorithm::Winograd, Weights::Blocks(packed)) => {
             let job = winograd::Job {
                 x,
                 batch: shape.batch,
@@ -141,7 +179,7 @@ pub(super) fn forward(
             };
             winograd::forward(isa, job, packed)
         }
-        Algorithm::Direct => {
+        (Algorithm::Direct, Weights::Blocks(packed)) => {
             let taps = direct::taps(shape.kernel, shape.options.padding.0);
             let job = direct::Job {
                 x,
@@ -163,6 +201,7 @@ pub(super) fn forward(
             };
             direct::forward(isa, job, packed)
         }
+        _ => unreachable!("weights are packed for the algorithm that reads them"),
     };
     (y, moments)
 }
@@ -182,7 +221,7 @@ impl Prepared {
         Self { affine }
     }
 
-    fn images<'a>(&'a self, shape: Shape, x: &'a [f32]) -> Images<'a> {
+    fn images<'a, E>(&'a self, shape: Shape, x: &'a [E]) -> Images<'a, E> {
         Images {
             values: x,
             channels: shape.input,
@@ -209,26 +248,26 @@ pub(super) struct Wanted {
 
 /// The gradients of a convolution; those not wanted are empty.
 #[derive(Debug)]
-pub(super) struct Gradients {
-    pub(super) x: Vec<f32>,
+pub(super) struct Gradients<E> {
+    pub(super) x: Vec<E>,
     pub(super) norm: [Vec<f32>; 2],
     pub(super) weight: Vec<f32>,
     pub(super) bias: Vec<f32>,
 }
 
 /// The gradients from dL/dy.
-pub(super) fn backward(
+pub(super) fn backward<E: Element>(
     isa: Isa,
     shape: Shape,
-    operands: Operands<'_>,
+    operands: Operands<'_, E>,
     weight: &[f32],
     moments: Option<&Moments>,
-    dy: &[f32],
+    dy: &[E],
     wanted: Wanted,
-) -> Gradients {
+) -> Gradients<E> {
     let prepared = Prepared::new(shape, operands.norm, moments);
     let x = prepared.images(shape, operands.x);
-    let algorithm = shape.algorithm(true);
+    let algorithm = shape.algorithm::<E>(true);
     let (height, width) = shape.out();
     let dy_images = Images {
         values: dy,
@@ -254,6 +293,10 @@ pub(super) fn backward(
                 let stride = shape.options.stride;
                 direct::weight_gradient(isa, x, dy_images, shape.batch, (stride, &taps))
             }
+            Algorithm::Matrix(unit) => {
+                let stride = shape.options.stride;
+                matrix::weight_gradient(isa, unit, x, dy_images, shape.batch, (stride, &taps))
+            }
         };
     }
     if wanted.bias {
@@ -275,14 +318,14 @@ pub(super) fn backward(
     gradients
 }
 
-fn data_gradient(
+fn data_gradient<E: Element>(
     isa: Isa,
     shape: Shape,
     algorithm: Algorithm,
     weight: &[f32],
-    dy: Images<'_>,
+    dy: Images<'_, E>,
     taps: &[direct::Tap],
-) -> Vec<f32> {
+) -> Vec<E> {
     match algorithm {
         Algorithm::Winograd => {
             // The gradient of a convolution is the convolution with the turned kernel, the padding
@@ -301,6 +344,13 @@ fn data_gradient(
             };
             winograd::forward(isa, job, &packed)
         }
+        Algorithm::Matrix(unit) => {
+            let (height, width) = shape.seen();
+            let extent = (shape.input, height, width);
+            let halve = shape.options.upsample_nearest_2x;
+            let how = (shape.options.stride, taps, halve);
+            matrix::data_gradient(isa, unit, dy, shape.batch, weight, extent, how)
+        }
         Algorithm::Direct => {
             let extent = (shape.input, shape.height, shape.width);
             let stride = shape.options.stride;
@@ -310,7 +360,7 @@ fn data_gradient(
 }
 
 /// Σ dL/dy over the pixels, and over the images unless each has its own bias.
-fn bias_gradient(shape: Shape, len: usize, dy: &[f32]) -> Vec<f32> {
+fn bias_gradient<E: Element>(shape: Shape, len: usize, dy: &[E]) -> Vec<f32> {
     let (height, width) = shape.out();
     let per_image: Vec<f32> = dy
         .par_chunks_exact((height * width).max(1))
@@ -329,12 +379,15 @@ fn bias_gradient(shape: Shape, len: usize, dy: &[f32]) -> Vec<f32> {
 }
 
 /// Sum in lanes, so that it is fast and its order does not depend on the machine.
-fn total(plane: &[f32]) -> f32 {
+fn total<E: Element>(plane: &[E]) -> f32 {
     let mut lanes = [0.0f32; 16];
     let chunks = plane.chunks_exact(16);
-    let rest: f32 = chunks.remainder().iter().sum();
+    let rest: f32 = chunks.remainder().iter().map(|x| x.to_f32()).sum();
     for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += x);
+        lanes
+            .iter_mut()
+            .zip(chunk)
+            .for_each(|(lane, x)| *lane += x.to_f32());
     }
     lanes.iter().sum::<f32>() + rest
 }

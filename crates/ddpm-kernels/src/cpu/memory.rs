@@ -6,22 +6,22 @@ use std::cell::Cell;
 
 /// Values that several threads write at once, each its own.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shared(*mut f32);
+pub(super) struct Shared<T = f32>(*mut T);
 
 // SAFETY: whoever writes through the pointer states that no other thread writes there.
-unsafe impl Send for Shared {}
+unsafe impl<T> Send for Shared<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl<T> Sync for Shared<T> {}
 
-impl Shared {
-    pub(super) fn new(values: *mut f32) -> Self {
+impl<T> Shared<T> {
+    pub(super) fn new(values: *mut T) -> Self {
         Self(values)
     }
 
     /// A method rather than a field: a closure that uses it then captures the wrapper, which may go to
     /// other threads, and not the pointer, which may not.
     #[inline(always)]
-    pub(super) fn pointer(self) -> *mut f32 {
+    pub(super) fn pointer(self) -> *mut T {
         self.0
     }
 }
@@ -30,7 +30,7 @@ impl Shared {
 ///
 /// # Safety
 /// `write` must set every value.
-pub(super) unsafe fn filled(len: usize, write: impl FnOnce(Shared)) -> Vec<f32> {
+pub(super) unsafe fn filled<T>(len: usize, write: impl FnOnce(Shared<T>)) -> Vec<T> {
     let mut values = Vec::with_capacity(len);
     write(Shared(values.as_mut_ptr()));
     // SAFETY: the caller promises that all are set, and there is room for `len`.

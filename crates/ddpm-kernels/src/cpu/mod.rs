@@ -14,13 +14,16 @@ mod attention;
 mod blocked;
 mod convolution;
 mod direct;
+mod element;
 mod extension;
 mod isa;
+mod matrix;
 mod memory;
 mod normalisation;
 mod optimiser;
 mod packed;
 mod product;
+mod tile;
 mod vector;
 mod winograd;
 
@@ -28,3 +31,5 @@ pub(crate) use extension::{CachedWeight, adam_step, can_double, sum_of_squares};
 
 #[cfg(test)]
 pub(crate) use isa::for_each_isa;
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 
 use rayon::prelude::*;
 
+use super::element::Element;
 use super::isa::{Isa, Kernel, dispatch};
 use super::vector::{Vector, sigmoid, silu};
 use crate::group_norm::GroupNormOptions;
@@ -42,12 +43,12 @@ impl Shape {
 #[derive(Debug, Clone)]
 pub(super) struct Moments(Vec<(f32, f32)>);
 
-struct GroupMoments<'a> {
-    group: &'a [f32],
+struct GroupMoments<'a, E> {
+    group: &'a [E],
     eps: f64,
 }
 
-impl Kernel for GroupMoments<'_> {
+impl<E: Element> Kernel for GroupMoments<'_, E> {
     type Output = (f32, f32);
 
     /// Two passes: the variance of the centred values does not cancel.
@@ -56,12 +57,12 @@ impl Kernel for GroupMoments<'_> {
         let count = self.group.len() as f64;
         let mut mean = 0.0f64;
         for chunk in self.group.chunks(CHUNK) {
-            mean += sum::<V>(chunk);
+            mean += sum::<V, E>(chunk);
         }
         let centre = (mean / count) as f32;
         let mut variance = 0.0f64;
         for chunk in self.group.chunks(CHUNK) {
-            variance += squares::<V>(chunk, centre);
+            variance += squares::<V, E>(chunk, centre);
         }
         let rstd = 1.0 / (variance / count + self.eps).sqrt();
         (centre, rstd as f32)
@@ -73,16 +74,16 @@ const CHUNK: usize = 1024;
 
 /// Σ x
 #[inline(always)]
-fn sum<V: Vector>(values: &[f32]) -> f64 {
+fn sum<V: Vector, E: Element>(values: &[E]) -> f64 {
     let mut sums = [V::splat(0.0); 2];
     let chunks = values.chunks_exact(2 * V::LANES);
     let mut rest = 0.0f64;
     for x in chunks.remainder() {
-        rest += f64::from(*x);
+        rest += f64::from(x.to_f32());
     }
     for chunk in chunks {
         for (i, sum) in sums.iter_mut().enumerate() {
-            *sum = sum.add(at(chunk, i));
+            *sum = sum.add(at::<V, E>(chunk, i));
         }
     }
     sums[0].add(sums[1]).total() + rest
@@ -90,17 +91,18 @@ fn sum<V: Vector>(values: &[f32]) -> f64 {
 
 /// Σ (x - centre)²
 #[inline(always)]
-fn squares<V: Vector>(values: &[f32], centre: f32) -> f64 {
+fn squares<V: Vector, E: Element>(values: &[E], centre: f32) -> f64 {
     let mut sums = [V::splat(0.0); 2];
     let chunks = values.chunks_exact(2 * V::LANES);
     let mut rest = 0.0f64;
     for x in chunks.remainder() {
-        rest += f64::from((x - centre) * (x - centre));
+        let x = x.to_f32() - centre;
+        rest += f64::from(x * x);
     }
     let centre = V::splat(centre);
     for chunk in chunks {
         for (i, sum) in sums.iter_mut().enumerate() {
-            let x = at::<V>(chunk, i).sub(centre);
+            let x = at::<V, E>(chunk, i).sub(centre);
             *sum = x.mul_add(x, *sum);
         }
     }
@@ -109,38 +111,38 @@ fn squares<V: Vector>(values: &[f32], centre: f32) -> f64 {
 
 /// Vector `i` of a slice.
 #[inline(always)]
-fn at<V: Vector>(values: &[f32], i: usize) -> V {
+fn at<V: Vector, E: Element>(values: &[E], i: usize) -> V {
     let values = &values[i * V::LANES..][..V::LANES];
     // SAFETY: the slice has a vector's length.
-    unsafe { V::load(values.as_ptr()) }
+    unsafe { E::load(values.as_ptr()) }
 }
 
 /// Writes vector `i` of a slice.
 #[inline(always)]
-fn put<V: Vector>(values: &mut [f32], i: usize, x: V) {
+fn put<V: Vector, E: Element>(values: &mut [E], i: usize, x: V) {
     let values = &mut values[i * V::LANES..][..V::LANES];
     // SAFETY: the slice has a vector's length.
-    unsafe { x.store(values.as_mut_ptr()) };
+    unsafe { E::store(x, values.as_mut_ptr()) };
 }
 
 /// The vector of the last values of a slice, from `i` vectors on, with zeros after them.
 #[inline(always)]
-fn last<V: Vector>(values: &[f32], i: usize) -> V {
+fn last<V: Vector, E: Element>(values: &[E], i: usize) -> V {
     let values = &values[i * V::LANES..];
     // SAFETY: as many values as the slice has.
-    unsafe { V::gather(values.as_ptr(), values.len().min(V::LANES), 1) }
+    unsafe { E::gather(values.as_ptr(), values.len().min(V::LANES), 1) }
 }
 
 /// Writes as much of a vector as the slice has room for from `i` vectors on.
 #[inline(always)]
-fn put_last<V: Vector>(values: &mut [f32], i: usize, x: V) {
+fn put_last<V: Vector, E: Element>(values: &mut [E], i: usize, x: V) {
     let values = &mut values[i * V::LANES..];
     // SAFETY: as many values as the slice has.
-    unsafe { x.scatter(values.as_mut_ptr(), values.len().min(V::LANES), 1) };
+    unsafe { E::scatter(x, values.as_mut_ptr(), values.len().min(V::LANES), 1) };
 }
 
 /// The moments of every group.
-pub(super) fn moments(isa: Isa, shape: Shape, x: &[f32]) -> Moments {
+pub(super) fn moments<E: Element>(isa: Isa, shape: Shape, x: &[E]) -> Moments {
     let eps = shape.options.eps;
     let groups = x.par_chunks_exact(shape.group_len().max(1));
     Moments(
@@ -168,15 +170,15 @@ pub(super) fn affine(
         .unzip()
 }
 
-struct Apply<'a> {
-    x: &'a [f32],
+struct Apply<'a, E> {
+    x: &'a [E],
     scale: f32,
     shift: f32,
     silu: bool,
-    y: &'a mut [f32],
+    y: &'a mut [E],
 }
 
-impl Kernel for Apply<'_> {
+impl<E: Element> Kernel for Apply<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -184,28 +186,28 @@ impl Kernel for Apply<'_> {
         let (scale, shift) = (V::splat(self.scale), V::splat(self.shift));
         let whole = self.x.len() / V::LANES;
         for i in 0..whole {
-            let a = at::<V>(self.x, i).mul_add(scale, shift);
+            let a = at::<V, E>(self.x, i).mul_add(scale, shift);
             put(self.y, i, if self.silu { silu(a) } else { a });
         }
         if whole * V::LANES < self.x.len() {
-            let a = last::<V>(self.x, whole).mul_add(scale, shift);
+            let a = last::<V, E>(self.x, whole).mul_add(scale, shift);
             put_last(self.y, whole, if self.silu { silu(a) } else { a });
         }
     }
 }
 
 /// y = act(x̂·weight + bias), and the moments.
-pub(super) fn forward(
+pub(super) fn forward<E: Element>(
     isa: Isa,
     shape: Shape,
-    x: &[f32],
+    x: &[E],
     weight: &[f32],
     bias: &[f32],
-) -> (Vec<f32>, Moments) {
+) -> (Vec<E>, Moments) {
     let moments = moments(isa, shape, x);
     let (scale, shift) = affine(shape, &moments, weight, bias);
     let plane = shape.plane.max(1);
-    let mut y = vec![0.0f32; x.len()];
+    let mut y = vec![E::ZERO; x.len()];
     let planes = y.par_chunks_exact_mut(plane).zip(x.par_chunks_exact(plane));
     planes.enumerate().for_each(|(at, (y, x))| {
         let apply = Apply {
@@ -221,13 +223,13 @@ pub(super) fn forward(
 }
 
 /// dL/dx in the place of dL/dy, and dL/dweight and dL/dbias.
-pub(super) fn backward(
+pub(super) fn backward<E: Element>(
     isa: Isa,
     shape: Shape,
-    x: &[f32],
+    x: &[E],
     [weight, bias]: [&[f32]; 2],
     moments: &Moments,
-    dy: &mut [f32],
+    dy: &mut [E],
 ) -> [Vec<f32>; 2] {
     // Each image's own share of the channel gradients, `[batch, channels]`, added up in order below unless each
     // image has its own weights.
@@ -262,9 +264,9 @@ pub(super) fn backward(
     [column(1), column(0)]
 }
 
-struct GroupBackward<'a> {
-    x: &'a [f32],
-    dy: &'a mut [f32],
+struct GroupBackward<'a, E> {
+    x: &'a [E],
+    dy: &'a mut [E],
     weight: &'a [f32],
     bias: &'a [f32],
     moments: (f32, f32),
@@ -274,7 +276,7 @@ struct GroupBackward<'a> {
     shares: &'a mut [[f64; 2]],
 }
 
-impl Kernel for GroupBackward<'_> {
+impl<E: Element> Kernel for GroupBackward<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -331,12 +333,12 @@ impl Kernel for GroupBackward<'_> {
             let (x, dx) = (&self.x[range.clone()], &mut self.dy[range]);
             let by_da = V::splat(rstd * weight);
             for i in 0..whole {
-                let d = at::<V>(dx, i).mul_add(by_da, at::<V>(x, i).mul_add(by_x, constant));
+                let d = at::<V, E>(dx, i).mul_add(by_da, at::<V, E>(x, i).mul_add(by_x, constant));
                 put(dx, i, d);
             }
             if rest {
-                let x = last::<V>(x, whole).mul_add(by_x, constant);
-                put_last(dx, whole, last::<V>(dx, whole).mul_add(by_da, x));
+                let x = last::<V, E>(x, whole).mul_add(by_x, constant);
+                put_last(dx, whole, last::<V, E>(dx, whole).mul_add(by_da, x));
             }
         }
     }

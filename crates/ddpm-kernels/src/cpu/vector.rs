@@ -20,6 +20,19 @@ pub(super) trait Vector: Copy {
     /// # Safety
     /// `LANES` values must be writable at `to`.
     unsafe fn store(self, to: *mut f32);
+    /// # Safety
+    /// `LANES` bf16 must be readable at `from`.
+    unsafe fn load_bf16(from: *const u16) -> Self;
+    /// Rounded to the nearest bf16, the even one of two; what is not a number stays so.
+    ///
+    /// # Safety
+    /// `LANES` bf16 must be writable at `to`.
+    unsafe fn store_bf16(self, to: *mut u16);
+    /// Pairs of bf16, the first one's number in the lower half; rounded as by [`Vector::store_bf16`].
+    ///
+    /// # Safety
+    /// `LANES` pairs must be writable at `to`.
+    unsafe fn store_bf16_pairs(first: Self, second: Self, to: *mut u32);
     /// self + b
     fn add(self, b: Self) -> Self;
     /// self - b
@@ -69,6 +82,16 @@ pub(super) trait Vector: Copy {
         }
         // SAFETY: no vector has more lanes.
         unsafe { Self::load(lanes.as_ptr()) }
+    }
+
+    /// A value for each lane, `stride` apart.
+    ///
+    /// # Safety
+    /// They must be readable, and the last one less than 2^31 values away.
+    #[inline(always)]
+    unsafe fn strided(from: *const f32, stride: usize) -> Self {
+        // SAFETY: the caller's.
+        unsafe { Self::gather(from, Self::LANES, stride) }
     }
 
     /// Writes the first `count` lanes `stride` apart.
@@ -159,6 +182,27 @@ impl Vector for Portable {
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: as in `load`.
         unsafe { *to.cast() = self.0 };
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self {
+        // SAFETY: as in `load`.
+        let bits: [u16; 8] = unsafe { *from.cast() };
+        Self(bits.map(|bits| f32::from_bits(u32::from(bits) << 16)))
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16) {
+        // SAFETY: as in `load`.
+        unsafe { *to.cast() = self.0.map(|x| burn::tensor::bf16::from_f32(x).to_bits()) };
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(first: Self, second: Self, to: *mut u32) {
+        let bits = |x: f32| u32::from(burn::tensor::bf16::from_f32(x).to_bits());
+        let mut pairs = [0; 8];
+        for l in 0..8 {
+            pairs[l] = bits(first.0[l]) | bits(second.0[l]) << 16;
+        }
+        // SAFETY: as in `load`.
+        unsafe { *to.cast() = pairs };
     }
     #[inline(always)]
     fn add(self, b: Self) -> Self {
@@ -313,6 +357,8 @@ mod tests {
                     V::gather(a.as_ptr(), 1, 1),
                     |a, _| if a == 1.0 { a } else { 0.0 },
                 );
+                let two: Vec<f32> = a.iter().flat_map(|&a| [a, 0.0]).collect();
+                check(V::strided(two.as_ptr(), 2), |a, _| a);
                 let mut apart = [0.0f32; 4];
                 x.scatter(apart.as_mut_ptr(), 2, 3);
                 assert_eq!(apart, [1.0, 0.0, 0.0, 2.0]);

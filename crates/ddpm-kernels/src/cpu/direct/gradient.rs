@@ -8,6 +8,7 @@
 use rayon::prelude::*;
 
 use super::super::blocked::{Images, Window};
+use super::super::element::Element;
 use super::super::isa::{Isa, Kernel, dispatch};
 use super::super::memory::{Scratch, Shared, filled};
 use super::super::packed::Side;
@@ -22,14 +23,14 @@ const PIXELS: usize = 1024;
 ///
 /// With a stride s the pixels of x fall into s² grids, each reached by its own taps; each is one
 /// convolution of dL/dy of stride 1.
-pub(in super::super) fn data_gradient(
+pub(in super::super) fn data_gradient<E: Element>(
     isa: Isa,
-    dy: Images<'_>,
+    dy: Images<'_, E>,
     batch: usize,
     weight: &[f32],
     (input, height, width): (usize, usize, usize),
     (stride, taps): (usize, &[Tap]),
-) -> Vec<f32> {
+) -> Vec<E> {
     let area = taps.len();
     let side = Side {
         flip: false,
@@ -71,7 +72,12 @@ pub(in super::super) fn data_gradient(
 
 /// The taps through which outputs reach pixels (stride·i + row, stride·j + column), as offsets of
 /// outputs from (i, j): stride·o + tap = stride·i + row.
-fn reaching(taps: &[Tap], stride: usize, row: usize, column: usize) -> Vec<Tap> {
+pub(in super::super) fn reaching(
+    taps: &[Tap],
+    stride: usize,
+    row: usize,
+    column: usize,
+) -> Vec<Tap> {
     let step = stride.cast_signed();
     let offset = |pixel: usize, tap: isize| {
         let distance = pixel.cast_signed() - tap;
@@ -89,8 +95,8 @@ fn reaching(taps: &[Tap], stride: usize, row: usize, column: usize) -> Vec<Tap> 
 }
 
 /// Loads one block of channels of the windows of a chunk.
-struct Load<'a> {
-    images: Images<'a>,
+struct Load<'a, E> {
+    images: Images<'a, E>,
     block: usize,
     windows: &'a [(usize, Window)],
     to: Shared,
@@ -98,7 +104,7 @@ struct Load<'a> {
     stride: Option<usize>,
 }
 
-impl Kernel for Load<'_> {
+impl<E: Element> Kernel for Load<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -165,10 +171,10 @@ impl Kernel for Multiply<'_> {
 }
 
 /// dL/dweight, `[out, in, k, k]`, from x and dL/dy.
-pub(in super::super) fn weight_gradient(
+pub(in super::super) fn weight_gradient<E: Element>(
     isa: Isa,
-    x: Images<'_>,
-    dy: Images<'_>,
+    x: Images<'_, E>,
+    dy: Images<'_, E>,
     batch: usize,
     (stride, taps): (usize, &[Tap]),
 ) -> Vec<f32> {

@@ -9,12 +9,13 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::blocked::{Images, Row, Window};
+use super::element::Element;
 use super::isa::{Isa, Kernel, dispatch};
 use super::memory::{Scratch, Shared, filled};
 use super::packed::Packed;
 use super::product::{Left, Right, Target, product};
 use super::vector::Vector;
-pub(super) use gradient::{data_gradient, weight_gradient};
+pub(super) use gradient::{data_gradient, reaching, weight_gradient};
 pub(super) use weights::pack;
 
 /// Outputs that a thread computes together.
@@ -90,8 +91,8 @@ pub(super) struct Grid {
 
 /// What is convolved, where the result goes, and what is added to it.
 #[derive(Clone, Copy)]
-pub(super) struct Job<'a> {
-    pub(super) x: Images<'a>,
+pub(super) struct Job<'a, E> {
+    pub(super) x: Images<'a, E>,
     pub(super) batch: usize,
     pub(super) stride: usize,
     pub(super) taps: &'a [Tap],
@@ -103,7 +104,7 @@ pub(super) struct Job<'a> {
     /// `[1 or batch, output]`; nothing if empty.
     pub(super) bias: &'a [f32],
     /// Laid out as the result; nothing if empty.
-    pub(super) residual: &'a [f32],
+    pub(super) residual: &'a [E],
 }
 
 /// The rows of outputs of a chunk that lie in one image.
@@ -130,8 +131,8 @@ fn parts(rows: Range<usize>, per_image: usize) -> Vec<Part> {
     parts
 }
 
-struct Forward<'a> {
-    job: Job<'a>,
+struct Forward<'a, E> {
+    job: Job<'a, E>,
     reach: Reach,
     packed: &'a Packed,
     parts: &'a [Part],
@@ -142,10 +143,10 @@ struct Forward<'a> {
     outputs: &'a [usize],
     /// Offsets of (tap, block) pairs.
     outer: &'a [usize],
-    y: Shared,
+    y: Shared<E>,
 }
 
-impl Kernel for Forward<'_> {
+impl<E: Element> Kernel for Forward<'_, E> {
     type Output = ();
 
     #[allow(unsafe_code, reason = "scratch memory is addressed by offsets")]
@@ -204,7 +205,7 @@ impl Kernel for Forward<'_> {
     }
 }
 
-impl Forward<'_> {
+impl<E: Element> Forward<'_, E> {
     /// Adds bias and residual to a block of outputs and writes it.
     #[allow(unsafe_code, reason = "threads write interleaved rows of one result")]
     #[inline(always)]
@@ -274,7 +275,12 @@ fn output_offsets(
 /// # Safety
 /// `y` must be a result of the job's size, which nobody else uses meanwhile.
 #[allow(unsafe_code, reason = "the result is written by several threads")]
-pub(super) unsafe fn forward_into(isa: Isa, job: Job<'_>, packed: &Packed, y: Shared) {
+pub(super) unsafe fn forward_into<E: Element>(
+    isa: Isa,
+    job: Job<'_, E>,
+    packed: &Packed,
+    y: Shared<E>,
+) {
     let lanes = isa.lanes();
     let grid = job.grid;
     if grid.rows == 0 || grid.columns == 0 || job.taps.is_empty() {
@@ -326,7 +332,7 @@ pub(super) unsafe fn forward_into(isa: Isa, job: Job<'_>, packed: &Packed, y: Sh
 
 /// The convolution of `job`, whose grid is the whole result, with packed kernels.
 #[allow(unsafe_code, reason = "the result is written by several threads")]
-pub(super) fn forward(isa: Isa, job: Job<'_>, packed: &Packed) -> Vec<f32> {
+pub(super) fn forward<E: Element>(isa: Isa, job: Job<'_, E>, packed: &Packed) -> Vec<E> {
     // SAFETY: the grid is the whole result, and there is at least one tap.
     unsafe {
         filled(job.batch * job.output * job.height * job.width, |y| {

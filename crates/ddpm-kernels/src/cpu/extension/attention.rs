@@ -9,10 +9,12 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex, TensorMetadata};
+use burn::tensor::bf16;
 
 use super::super::attention::{self, Shape};
+use super::super::element::Element;
 use super::super::isa::Isa;
-use super::{contiguous, tensor};
+use super::{contiguous, is_bf16, tensor};
 
 fn shape(qkv: &FlexTensor, heads: usize) -> Shape {
     let [batch, channels, height, width] = qkv.shape().dims();
@@ -26,13 +28,20 @@ fn shape(qkv: &FlexTensor, heads: usize) -> Shape {
 
 /// The result, the input as it was read, and the logarithms of the normalisers.
 pub(super) fn forward(qkv: FlexTensor, heads: usize) -> (FlexTensor, FlexTensor, Vec<f32>) {
-    let qkv = contiguous(qkv);
+    match is_bf16(&qkv) {
+        true => forward_of::<bf16>(qkv, heads),
+        false => forward_of::<f32>(qkv, heads),
+    }
+}
+
+fn forward_of<E: Element>(qkv: FlexTensor, heads: usize) -> (FlexTensor, FlexTensor, Vec<f32>) {
+    let qkv = contiguous::<E>(qkv);
     let [batch, channels, height, width] = qkv.shape().dims();
     assert!(
         heads > 0 && channels.is_multiple_of(3 * heads),
         "queries, keys and values of every head"
     );
-    let (y, normaliser) = attention::forward(Isa::best(), shape(&qkv, heads), qkv.storage());
+    let (y, normaliser) = attention::forward(Isa::best(), shape(&qkv, heads), E::values(&qkv));
     let y = tensor(y, [batch, channels / 3, height, width]);
     (y, qkv, normaliser)
 }
@@ -52,19 +61,26 @@ impl Backward<Flex, 1> for AttentionBackward {
     type State = State;
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let state = ops.state;
-        let dy = contiguous(grads.consume::<Flex>(&ops.node));
-        let [to_qkv] = ops.parents;
-        let dqkv = attention::backward(
-            Isa::best(),
-            shape(&state.qkv, state.heads),
-            state.qkv.storage(),
-            (state.y.storage(), &state.normaliser),
-            dy.storage(),
-        );
-        if let Some(node) = to_qkv {
-            grads.register::<Flex>(node.id, tensor(dqkv, state.qkv.shape()));
+        match is_bf16(&ops.state.qkv) {
+            true => backward_of::<bf16>(ops, grads),
+            false => backward_of::<f32>(ops, grads),
         }
+    }
+}
+
+fn backward_of<E: Element>(ops: Ops<State, 1>, grads: &mut Gradients) {
+    let state = ops.state;
+    let dy = contiguous::<E>(grads.consume::<Flex>(&ops.node));
+    let [to_qkv] = ops.parents;
+    let dqkv = attention::backward(
+        Isa::best(),
+        shape(&state.qkv, state.heads),
+        E::values(&state.qkv),
+        (E::values(&state.y), &state.normaliser),
+        E::values(&dy),
+    );
+    if let Some(node) = to_qkv {
+        grads.register::<Flex>(node.id, tensor(dqkv, state.qkv.shape()));
     }
 }
 

@@ -9,13 +9,13 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex, TensorMetadata};
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, bf16};
 
-use super::super::convolution::{self, Algorithm, Operands, Shape, Wanted};
+use super::super::convolution::{self, Algorithm, Operands, Shape, Wanted, Weights};
+use super::super::element::Element;
 use super::super::isa::Isa;
 use super::super::normalisation::Moments;
-use super::super::packed::Packed;
-use super::{contiguous, tensor};
+use super::{contiguous, is_bf16, tensor};
 use crate::conv2d::{Conv2dOptions, Options, WeightCache};
 
 /// Packed weights and the tensor that they were packed from. Holding that tensor keeps its memory from
@@ -24,7 +24,7 @@ use crate::conv2d::{Conv2dOptions, Options, WeightCache};
 pub(crate) struct CachedWeight {
     weight: FlexTensor,
     algorithm: Algorithm,
-    packed: Arc<Packed>,
+    packed: Arc<Weights>,
 }
 
 /// Whether the kernel reads a doubled input for such weights.
@@ -83,15 +83,15 @@ fn check(
     }
 }
 
-fn operands<'a>(
+fn operands<'a, E: Element>(
     [x, norm_weight, norm_bias, bias]: [&'a FlexTensor; 4],
     residual: Option<&'a FlexTensor>,
-) -> Operands<'a> {
+) -> Operands<'a, E> {
     Operands {
-        x: x.storage(),
+        x: E::values(x),
         norm: [norm_weight.storage(), norm_bias.storage()],
         bias: bias.storage(),
-        residual: residual.map_or(&[], |residual| residual.storage()),
+        residual: residual.map_or(&[], E::values),
     }
 }
 
@@ -102,19 +102,33 @@ pub(super) fn forward(
     options: &Options,
     tracking: bool,
 ) -> (FlexTensor, [FlexTensor; 5], Option<Moments>) {
-    let [x, norm_weight, norm_bias, weight, bias, residual] = tensors.map(contiguous);
+    match is_bf16(&tensors[0]) {
+        true => forward_of::<bf16>(tensors, options, tracking),
+        false => forward_of::<f32>(tensors, options, tracking),
+    }
+}
+
+fn forward_of<E: Element>(
+    [x, norm_weight, norm_bias, weight, bias, residual]: [FlexTensor; 6],
+    options: &Options,
+    tracking: bool,
+) -> (FlexTensor, [FlexTensor; 5], Option<Moments>) {
+    let x = contiguous::<E>(x);
+    let [norm_weight, norm_bias, weight, bias] =
+        [norm_weight, norm_bias, weight, bias].map(contiguous::<f32>);
+    let residual = options.residual.then(|| contiguous::<E>(residual));
     let shape = shape(&x, &weight, options);
     let isa = Isa::best();
-    let algorithm = shape.algorithm(tracking);
+    let algorithm = shape.algorithm::<E>(tracking);
     let packed = match &options.cache {
         Some(cache) if !tracking => cached(cache, &weight, algorithm, || {
             convolution::pack(isa, shape, algorithm, weight.storage())
         }),
         _ => Arc::new(convolution::pack(isa, shape, algorithm, weight.storage())),
     };
-    let residual = options.residual.then_some(&residual);
+    let residual = residual.as_ref();
     check(&shape, [&norm_weight, &norm_bias, &weight, &bias], residual);
-    let operands = operands([&x, &norm_weight, &norm_bias, &bias], residual);
+    let operands = operands::<E>([&x, &norm_weight, &norm_bias, &bias], residual);
     let (y, moments) = convolution::forward(isa, shape, operands, algorithm, &packed);
     let (height, width) = shape.out();
     let y = tensor(y, [shape.batch, shape.output, height, width]);
@@ -125,8 +139,8 @@ fn cached(
     cache: &WeightCache,
     weight: &FlexTensor,
     algorithm: Algorithm,
-    pack: impl FnOnce() -> Packed,
-) -> Arc<Packed> {
+    pack: impl FnOnce() -> Weights,
+) -> Arc<Weights> {
     let mut entry = cache.entry.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(entry) = entry.as_ref() {
         let same = Arc::ptr_eq(&entry.weight.data_arc(), &weight.data_arc());
@@ -160,48 +174,58 @@ impl Backward<Flex, 6> for ConvolutionBackward {
     type State = State;
 
     fn backward(self, ops: Ops<Self::State, 6>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let state = ops.state;
-        let dy = contiguous(grads.consume::<Flex>(&ops.node));
-        let [
-            to_x,
-            to_norm_weight,
-            to_norm_bias,
-            to_weight,
-            to_bias,
-            to_residual,
-        ] = ops.parents;
-        let shape = shape(&state.x, &state.weight, &state.options);
-        let wanted = Wanted {
-            x: to_x.is_some() || to_norm_weight.is_some() || to_norm_bias.is_some(),
-            weight: to_weight.is_some(),
-            bias: to_bias.is_some(),
-        };
-        let [norm_weight, norm_bias] = &state.norm;
-        let gradients = convolution::backward(
-            Isa::best(),
-            shape,
-            operands([&state.x, norm_weight, norm_bias, &state.bias], None),
-            state.weight.storage(),
-            state.moments.as_ref(),
-            dy.storage(),
-            wanted,
-        );
-        let [d_norm_weight, d_norm_bias] = gradients.norm;
-        let found = [
-            (to_x, gradients.x, state.x.shape()),
-            (to_norm_weight, d_norm_weight, norm_weight.shape()),
-            (to_norm_bias, d_norm_bias, norm_bias.shape()),
-            (to_weight, gradients.weight, state.weight.shape()),
-            (to_bias, gradients.bias, state.bias.shape()),
-        ];
-        for (node, values, shape) in found {
-            if let Some(node) = node {
-                grads.register::<Flex>(node.id, tensor(values, shape));
-            }
+        match is_bf16(&ops.state.x) {
+            true => backward_of::<bf16>(ops, grads),
+            false => backward_of::<f32>(ops, grads),
         }
-        if let Some(node) = to_residual {
-            grads.register::<Flex>(node.id, dy);
+    }
+}
+
+fn backward_of<E: Element>(ops: Ops<State, 6>, grads: &mut Gradients) {
+    let state = ops.state;
+    let dy = contiguous::<E>(grads.consume::<Flex>(&ops.node));
+    let [
+        to_x,
+        to_norm_weight,
+        to_norm_bias,
+        to_weight,
+        to_bias,
+        to_residual,
+    ] = ops.parents;
+    let shape = shape(&state.x, &state.weight, &state.options);
+    let wanted = Wanted {
+        x: to_x.is_some() || to_norm_weight.is_some() || to_norm_bias.is_some(),
+        weight: to_weight.is_some(),
+        bias: to_bias.is_some(),
+    };
+    let [norm_weight, norm_bias] = &state.norm;
+    let gradients = convolution::backward(
+        Isa::best(),
+        shape,
+        operands::<E>([&state.x, norm_weight, norm_bias, &state.bias], None),
+        state.weight.storage(),
+        state.moments.as_ref(),
+        E::values(&dy),
+        wanted,
+    );
+    let [d_norm_weight, d_norm_bias] = gradients.norm;
+    if let Some(node) = to_x {
+        let dx = tensor(gradients.x, state.x.shape());
+        grads.register::<Flex>(node.id, dx);
+    }
+    let found = [
+        (to_norm_weight, d_norm_weight, norm_weight.shape()),
+        (to_norm_bias, d_norm_bias, norm_bias.shape()),
+        (to_weight, gradients.weight, state.weight.shape()),
+        (to_bias, gradients.bias, state.bias.shape()),
+    ];
+    for (node, values, shape) in found {
+        if let Some(node) = node {
+            grads.register::<Flex>(node.id, tensor(values, shape));
         }
+    }
+    if let Some(node) = to_residual {
+        grads.register::<Flex>(node.id, dy);
     }
 }
 

@@ -7,10 +7,12 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex, TensorMetadata};
+use burn::tensor::bf16;
 
+use super::super::element::Element;
 use super::super::isa::Isa;
 use super::super::normalisation::{self, Moments, Shape};
-use super::{contiguous, tensor};
+use super::{contiguous, is_bf16, tensor};
 use crate::group_norm::GroupNormOptions;
 
 fn shape(x: &FlexTensor, options: GroupNormOptions) -> Shape {
@@ -28,45 +30,65 @@ pub(super) fn forward(
     tensors: [FlexTensor; 3],
     options: GroupNormOptions,
 ) -> (FlexTensor, [FlexTensor; 3], Moments) {
-    let [x, weight, bias] = tensors.map(contiguous);
+    match is_bf16(&tensors[0]) {
+        true => forward_of::<bf16>(tensors, options),
+        false => forward_of::<f32>(tensors, options),
+    }
+}
+
+fn forward_of<E: Element>(
+    [x, weight, bias]: [FlexTensor; 3],
+    options: GroupNormOptions,
+) -> (FlexTensor, [FlexTensor; 3], Moments) {
+    let x = contiguous::<E>(x);
+    let [weight, bias] = [weight, bias].map(contiguous::<f32>);
     let shape = shape(&x, options);
     let (y, moments) = normalisation::forward(
         Isa::best(),
         shape,
-        x.storage(),
+        E::values(&x),
         weight.storage(),
         bias.storage(),
     );
     (tensor(y, x.shape()), [x, weight, bias], moments)
 }
 
+type State = ([FlexTensor; 3], Moments, GroupNormOptions);
+
 #[derive(Debug)]
 struct NormBackward;
 
 impl Backward<Flex, 3> for NormBackward {
-    type State = ([FlexTensor; 3], Moments, GroupNormOptions);
+    type State = State;
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let ([x, weight, bias], moments, options) = ops.state;
-        let mut dy = contiguous(grads.consume::<Flex>(&ops.node));
-        let [dweight, dbias] = normalisation::backward(
-            Isa::best(),
-            shape(&x, options),
-            x.storage(),
-            [weight.storage(), bias.storage()],
-            &moments,
-            dy.storage_mut(),
-        );
-        let [to_x, to_weight, to_bias] = ops.parents;
-        if let Some(node) = to_x {
-            grads.register::<Flex>(node.id, dy);
+        match is_bf16(&ops.state.0[0]) {
+            true => backward_of::<bf16>(ops, grads),
+            false => backward_of::<f32>(ops, grads),
         }
-        if let Some(node) = to_weight {
-            grads.register::<Flex>(node.id, tensor(dweight, weight.shape()));
-        }
-        if let Some(node) = to_bias {
-            grads.register::<Flex>(node.id, tensor(dbias, bias.shape()));
-        }
+    }
+}
+
+fn backward_of<E: Element>(ops: Ops<State, 3>, grads: &mut Gradients) {
+    let ([x, weight, bias], moments, options) = ops.state;
+    let mut dy = contiguous::<E>(grads.consume::<Flex>(&ops.node));
+    let [dweight, dbias] = normalisation::backward(
+        Isa::best(),
+        shape(&x, options),
+        E::values(&x),
+        [weight.storage(), bias.storage()],
+        &moments,
+        E::values_mut(&mut dy),
+    );
+    let [to_x, to_weight, to_bias] = ops.parents;
+    if let Some(node) = to_x {
+        grads.register::<Flex>(node.id, dy);
+    }
+    if let Some(node) = to_weight {
+        grads.register::<Flex>(node.id, tensor(dweight, weight.shape()));
+    }
+    if let Some(node) = to_bias {
+        grads.register::<Flex>(node.id, tensor(dbias, bias.shape()));
     }
 }
 

@@ -6,11 +6,12 @@ mod group_norm;
 mod optimiser;
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex, TensorMetadata};
-use burn::tensor::{Bytes, DType, Shape};
+use burn::tensor::{DType, Shape};
 
+use super::element::Element;
 use crate::conv2d::Options;
 use crate::extension::Kernels;
 use crate::group_norm::GroupNormOptions;
@@ -77,27 +78,32 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
 }
 
 /// A tensor that owns `values`.
-fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
-    let layout = Layout::contiguous(shape.into());
-    FlexTensor::new(Bytes::from_elems(values), layout, DType::F32)
+fn tensor<E: Element>(values: Vec<E>, shape: impl Into<Shape>) -> FlexTensor {
+    E::tensor(values, shape.into())
 }
 
 /// The tensor itself if its values lie in order in memory of their own, else a copy of them.
-fn contiguous(tensor: FlexTensor) -> FlexTensor {
-    let whole =
-        tensor.is_contiguous() && tensor.storage::<f32>().len() == tensor.shape().num_elements();
-    if whole {
+fn contiguous<E: Element>(tensor: FlexTensor) -> FlexTensor {
+    let whole = |tensor: &FlexTensor| E::values(tensor).len() == tensor.shape().num_elements();
+    if tensor.is_contiguous() && whole(&tensor) {
         return tensor;
     }
     let copy = tensor.to_contiguous();
-    if copy.storage::<f32>().len() == copy.shape().num_elements() {
+    if whole(&copy) {
         return copy;
     }
     // A part of larger memory that is in order already.
     let shape = copy.shape();
-    let values = copy.as_slice::<f32>().map_or_else(
-        || unreachable!("a contiguous tensor is a slice"),
-        <[f32]>::to_vec,
-    );
+    let first = copy.layout().start_offset();
+    let values = E::values(&copy)[first..][..shape.num_elements()].to_vec();
     self::tensor(values, shape)
+}
+
+/// Whether a tensor's values are bf16; else they are f32.
+fn is_bf16(tensor: &FlexTensor) -> bool {
+    match tensor.dtype() {
+        DType::BF16 => true,
+        DType::F32 => false,
+        other => panic!("the CPU's kernels compute on f32 and bf16, not on {other:?}"),
+    }
 }

@@ -40,7 +40,7 @@ impl Optimise for Flex {
         step: AdamStep,
     ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
         let [mut weight, grad, mut exp_avg, mut exp_avg_sq, mut ema] =
-            [weight, grad, exp_avg, exp_avg_sq, ema].map(contiguous);
+            [weight, grad, exp_avg, exp_avg_sq, ema].map(contiguous::<f32>);
         optimiser::adam(
             Isa::best(),
             weight.storage_mut(),
@@ -56,7 +56,7 @@ impl Optimise for Flex {
     }
 
     fn sum_of_squares_kernel(x: FlexTensor) -> FlexTensor {
-        let x = contiguous(x);
+        let x = contiguous::<f32>(x);
         let sum = optimiser::sum_of_squares(Isa::best(), x.storage());
         tensor(vec![sum as f32], [1])
     }

@@ -32,6 +32,38 @@ impl Vector for Avx2 {
         unsafe { _mm256_storeu_ps(to, self.0) };
     }
     #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self {
+        Self(unsafe {
+            let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+        })
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16) {
+        unsafe {
+            let chosen = _mm256_srli_epi32::<16>(rounded256(self.0));
+            let low = _mm256_castsi256_si128(chosen);
+            let high = _mm256_extracti128_si256::<1>(chosen);
+            _mm_storeu_si128(to.cast(), _mm_packus_epi32(low, high));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(first: Self, second: Self, to: *mut u32) {
+        unsafe {
+            let low = _mm256_srli_epi32::<16>(rounded256(first.0));
+            let high = _mm256_and_si256(rounded256(second.0), _mm256_set1_epi32(!0xffff));
+            _mm256_storeu_si256(to.cast(), _mm256_or_si256(low, high));
+        }
+    }
+    #[inline(always)]
+    unsafe fn strided(from: *const f32, stride: usize) -> Self {
+        Self(unsafe {
+            let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            let places = _mm256_mullo_epi32(lanes, _mm256_set1_epi32(stride as i32));
+            _mm256_i32gather_ps::<4>(from, places)
+        })
+    }
+    #[inline(always)]
     fn add(self, b: Self) -> Self {
         Self(unsafe { _mm256_add_ps(self.0, b.0) })
     }
@@ -77,6 +109,34 @@ impl Vector for Avx2 {
     #[inline(always)]
     fn transpose(square: &mut Self::Square) {
         *square = unsafe { transpose(square.map(|row| row.0)) }.map(Self);
+    }
+}
+
+/// The nearest bf16 in the upper half of each lane: half of the last place that stays is added, less one where that place
+/// is even. What is not a number is kept quiet instead.
+#[inline(always)]
+unsafe fn rounded256(x: __m256) -> __m256i {
+    unsafe {
+        let bits = _mm256_castps_si256(x);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+        let rounded = _mm256_add_epi32(bits, half);
+        let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+        let none = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
+        _mm256_blendv_epi8(rounded, quiet, none)
+    }
+}
+
+/// The same of 16 lanes.
+#[inline(always)]
+unsafe fn rounded512(x: __m512) -> __m512i {
+    unsafe {
+        let bits = _mm512_castps_si512(x);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+        let none = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+        let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x40_0000));
+        _mm512_mask_mov_epi32(_mm512_add_epi32(bits, half), none, quiet)
     }
 }
 
@@ -132,6 +192,36 @@ impl Vector for Avx512 {
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         unsafe { _mm512_storeu_ps(to, self.0) };
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self {
+        Self(unsafe {
+            let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+        })
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16) {
+        unsafe {
+            let chosen = _mm512_srli_epi32::<16>(rounded512(self.0));
+            _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(chosen));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(first: Self, second: Self, to: *mut u32) {
+        unsafe {
+            let low = _mm512_srli_epi32::<16>(rounded512(first.0));
+            let high = _mm512_and_si512(rounded512(second.0), _mm512_set1_epi32(!0xffff));
+            _mm512_storeu_si512(to.cast(), _mm512_or_si512(low, high));
+        }
+    }
+    #[inline(always)]
+    unsafe fn strided(from: *const f32, stride: usize) -> Self {
+        Self(unsafe {
+            let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let places = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(stride as i32));
+            _mm512_i32gather_ps::<4>(places, from)
+        })
     }
     #[inline(always)]
     fn add(self, b: Self) -> Self {

@@ -10,6 +10,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::super::blocked::Images;
+use super::super::element::Element;
 use super::super::isa::{Isa, Kernel, dispatch};
 use super::super::memory::{Scratch, Shared};
 use super::super::packed::Side;
@@ -22,9 +23,9 @@ use super::{matrix, weights};
 const TILES: usize = 128;
 
 /// One block of channels of one of the two factors.
-struct Transform<'a> {
+struct Transform<'a, E> {
     tiles: Tiles,
-    images: Images<'a>,
+    images: Images<'a, E>,
     rows: Range<usize>,
     block: usize,
     to: Shared,
@@ -39,7 +40,7 @@ enum Factor {
     Gradient,
 }
 
-impl Kernel for Transform<'_> {
+impl<E: Element> Kernel for Transform<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -56,7 +57,7 @@ impl Kernel for Transform<'_> {
             match self.factor {
                 Factor::Input { padding, tile } => {
                     to.tile = tile;
-                    self.tiles.input::<V>(
+                    self.tiles.input::<V, E>(
                         &self.images,
                         padding,
                         &self.rows,
@@ -67,7 +68,7 @@ impl Kernel for Transform<'_> {
                 }
                 Factor::Gradient => {
                     self.tiles
-                        .gradient::<V>(&self.images, &self.rows, self.block, pixels, to);
+                        .gradient::<V, E>(&self.images, &self.rows, self.block, pixels, to);
                 }
             }
         }
@@ -117,11 +118,11 @@ impl Kernel for Multiply<'_> {
 }
 
 /// dL/dweight, `[out, in, 3, 3]`, from x and dL/dy.
-pub(in super::super) fn weight_gradient(
+pub(in super::super) fn weight_gradient<E: Element>(
     isa: Isa,
-    x: Images<'_>,
+    x: Images<'_, E>,
     padding: (usize, usize),
-    dy: Images<'_>,
+    dy: Images<'_, E>,
     batch: usize,
 ) -> Vec<f32> {
     let lanes = isa.lanes();

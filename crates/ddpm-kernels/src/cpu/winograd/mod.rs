@@ -13,6 +13,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::blocked::Images;
+use super::element::Element;
 use super::isa::{Isa, Kernel, dispatch};
 use super::memory::{Scratch, Shared, filled};
 use super::packed::Packed;
@@ -35,8 +36,8 @@ fn matrix(values: usize) -> usize {
 
 /// What is convolved, and what is added to the result.
 #[derive(Clone, Copy)]
-pub(super) struct Job<'a> {
-    pub(super) x: Images<'a>,
+pub(super) struct Job<'a, E> {
+    pub(super) x: Images<'a, E>,
     pub(super) batch: usize,
     /// Zeros (before, after) rows and columns.
     pub(super) padding: (usize, usize),
@@ -45,12 +46,12 @@ pub(super) struct Job<'a> {
     /// `[1 or batch, output]`; nothing if empty.
     pub(super) bias: &'a [f32],
     /// Laid out as the result; nothing if empty.
-    pub(super) residual: &'a [f32],
+    pub(super) residual: &'a [E],
     /// Whether squares of four outputs are summed: the gradient of doubling.
     pub(super) halve: bool,
 }
 
-impl Job<'_> {
+impl<E: Element> Job<'_, E> {
     /// Height and width of the convolution's result, before it is halved.
     fn out(&self) -> (usize, usize) {
         let (height, width) = self.x.seen();
@@ -59,8 +60,8 @@ impl Job<'_> {
     }
 }
 
-struct Forward<'a> {
-    job: Job<'a>,
+struct Forward<'a, E> {
+    job: Job<'a, E>,
     tiles: Tiles,
     packed: &'a Packed,
     rows: Range<usize>,
@@ -71,10 +72,10 @@ struct Forward<'a> {
     block_offsets: &'a [usize],
     /// Tiles that a block has room for.
     room: usize,
-    y: Shared,
+    y: Shared<E>,
 }
 
-impl Kernel for Forward<'_> {
+impl<E: Element> Kernel for Forward<'_, E> {
     type Output = ();
 
     #[allow(unsafe_code, reason = "scratch memory is addressed by offsets")]
@@ -102,7 +103,7 @@ impl Kernel for Forward<'_> {
                     matrix: v_matrix,
                     tile: V::LANES,
                 };
-                self.tiles.input::<V>(
+                self.tiles.input::<V, E>(
                     &self.job.x,
                     self.job.padding.0,
                     &self.rows,
@@ -151,7 +152,7 @@ impl Kernel for Forward<'_> {
                     y: self.y,
                 };
                 self.tiles
-                    .output::<V>(&output, &self.rows, block, pixels, from);
+                    .output::<V, E>(&output, &self.rows, block, pixels, from);
             }
         }
     }
@@ -159,7 +160,7 @@ impl Kernel for Forward<'_> {
 
 /// The convolution of `job` with packed kernels.
 #[allow(unsafe_code, reason = "the result is written by several threads")]
-pub(super) fn forward(isa: Isa, job: Job<'_>, packed: &Packed) -> Vec<f32> {
+pub(super) fn forward<E: Element>(isa: Isa, job: Job<'_, E>, packed: &Packed) -> Vec<E> {
     let lanes = isa.lanes();
     let (height, width) = job.out();
     let tiles = Tiles::new(height, width);

@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use super::super::blocked::{Images, Row, Window};
+use super::super::element::Element;
 use super::super::memory::Shared;
 use super::super::vector::Vector;
 use super::transform::{self, IN, OUT};
@@ -26,7 +27,7 @@ pub(super) struct Matrices {
 }
 
 /// Where outputs go.
-pub(super) struct Output<'a> {
+pub(super) struct Output<'a, E> {
     pub(super) channels: usize,
     /// Of an image before it is halved.
     pub(super) height: usize,
@@ -35,11 +36,11 @@ pub(super) struct Output<'a> {
     /// `[1 or batch, channels]`; nothing if empty.
     pub(super) bias: &'a [f32],
     /// Laid out as the result; nothing if empty.
-    pub(super) residual: &'a [f32],
-    pub(super) y: Shared,
+    pub(super) residual: &'a [E],
+    pub(super) y: Shared<E>,
 }
 
-impl Output<'_> {
+impl<E> Output<'_, E> {
     #[inline(always)]
     fn bias<V: Vector>(&self, image: usize, block: usize) -> V {
         if self.bias.is_empty() {
@@ -81,9 +82,9 @@ impl Tiles {
     /// # Safety
     /// `pixels` has room for [`Tiles::window_pixels`] and `to` for the tiles.
     #[inline(always)]
-    pub(super) unsafe fn input<V: Vector>(
+    pub(super) unsafe fn input<V: Vector, E: Element>(
         &self,
-        x: &Images<'_>,
+        x: &Images<'_, E>,
         padding: usize,
         rows: &Range<usize>,
         block: usize,
@@ -137,9 +138,9 @@ impl Tiles {
     /// # Safety
     /// As for [`Tiles::input`].
     #[inline(always)]
-    pub(super) unsafe fn gradient<V: Vector>(
+    pub(super) unsafe fn gradient<V: Vector, E: Element>(
         &self,
-        dy: &Images<'_>,
+        dy: &Images<'_, E>,
         rows: &Range<usize>,
         block: usize,
         pixels: *mut f32,
@@ -193,9 +194,9 @@ impl Tiles {
     /// `pixels` has room for [`Tiles::window_pixels`], `from` holds the tiles, and no other thread
     /// writes these rows of these channels.
     #[inline(always)]
-    pub(super) unsafe fn output<V: Vector>(
+    pub(super) unsafe fn output<V: Vector, E: Element>(
         &self,
-        output: &Output<'_>,
+        output: &Output<'_, E>,
         rows: &Range<usize>,
         block: usize,
         pixels: *mut f32,
