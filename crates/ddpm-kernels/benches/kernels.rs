@@ -1,5 +1,5 @@
-//! Each kernel against burn's own operation, at the shapes of a U-Net, beside the speed of burn's
-//! matrix product on this machine.
+//! Each kernel, on f32 and on bf16, against burn's own operation on f32, at the shapes of a U-Net, beside the speed of
+//! burn's matrix product on this machine.
 //!
 //! `elem/s` are floating-point operations per second of the plain algorithm: what a transformed
 //! convolution does not have to compute counts as done. Where there is nothing to multiply, they are
@@ -10,7 +10,7 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput
 
 use burn::tensor::activation::{silu, softmax};
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use ddpm_kernels::{
     AdamState, AdamStep, Conv2dOptions, Convolution, GroupNormOptions, WeightCache, adam_step,
     attention, conv2d, group_norm,
@@ -130,6 +130,27 @@ fn pair(
     });
 }
 
+/// Ours on an input of f32 and of bf16, and burn's.
+fn both(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    case: &str,
+    x: Tensor<4>,
+    ours: impl Fn(Tensor<4>),
+    burn: impl Fn(Tensor<4>),
+) {
+    let tracked = x.is_require_grad();
+    let narrow = x.clone().detach().cast(FloatDType::BF16);
+    let narrow = if tracked {
+        narrow.require_grad()
+    } else {
+        narrow
+    };
+    pair(group, case, || ours(x.clone()), || burn(x.clone()));
+    group.bench_function(BenchmarkId::new("ddpm, bf16", case), |bencher| {
+        bencher.iter(|| ours(narrow.clone()));
+    });
+}
+
 /// The fastest that this machine multiplies matrices with burn.
 fn matrix_product(criterion: &mut Criterion) {
     let device = Device::flex();
@@ -151,7 +172,7 @@ fn convolution_forward(criterion: &mut Criterion) {
         let (x, weight, bias) = conv.operands(&device);
         let cache = WeightCache::default();
         group.throughput(Throughput::Elements(conv.flops()));
-        let ours = || {
+        let ours = |x| {
             let convolution = Convolution {
                 norm: None,
                 weight: weight.clone(),
@@ -160,12 +181,12 @@ fn convolution_forward(criterion: &mut Criterion) {
                 options: conv.options(),
                 cache: Some(&cache),
             };
-            convolution.forward(x.clone());
+            convolution.forward(x);
         };
-        let burn = || {
-            conv.burn(x.clone(), weight.clone(), bias.clone());
+        let burn = |x| {
+            conv.burn(x, weight.clone(), bias.clone());
         };
-        pair(&mut group, &conv.name(), ours, burn);
+        both(&mut group, &conv.name(), x, ours, burn);
     }
     group.finish();
 }
@@ -177,15 +198,15 @@ fn convolution_training(criterion: &mut Criterion) {
         let (x, weight, bias) = conv.operands(&device);
         let (x, weight, bias) = (x.require_grad(), weight.require_grad(), bias.require_grad());
         group.throughput(Throughput::Elements(3 * conv.flops()));
-        let ours = || {
-            let y = conv2d(x.clone(), weight.clone(), bias.clone(), conv.options());
+        let ours = |x| {
+            let y = conv2d(x, weight.clone(), bias.clone(), conv.options());
             y.sum().backward();
         };
-        let burn = || {
-            let y = conv.burn(x.clone(), weight.clone(), bias.clone());
+        let burn = |x| {
+            let y = conv.burn(x, weight.clone(), bias.clone());
             y.sum().backward();
         };
-        pair(&mut group, &conv.name(), ours, burn);
+        both(&mut group, &conv.name(), x, ours, burn);
     }
     group.finish();
 }
@@ -204,13 +225,13 @@ fn normalisation(criterion: &mut Criterion) {
             silu: true,
         };
         group.throughput(Throughput::Elements(shape.iter().product::<usize>() as u64));
-        let ours = || {
-            let y = group_norm(x.clone(), weight.clone(), bias.clone(), options);
+        let ours = |x: Tensor<4>| {
+            let y = group_norm(x, weight.clone(), bias.clone(), options);
             y.sum().backward();
         };
-        let burn = || {
+        let burn = |x: Tensor<4>| {
             // [batch, channels, height, width] -> [batch, groups, the rest]
-            let grouped = x.clone().reshape([BATCH, 32, channels / 32 * side * side]);
+            let grouped = x.reshape([BATCH, 32, channels / 32 * side * side]);
             let centred = grouped.clone() - grouped.mean_dim(2);
             let variance = (centred.clone() * centred.clone()).mean_dim(2);
             let normal = (centred / (variance + 1e-6).sqrt()).reshape(shape);
@@ -218,12 +239,8 @@ fn normalisation(criterion: &mut Criterion) {
             let y = silu(scaled + bias.clone().unsqueeze_dims::<4>(&[2, 3]));
             y.sum().backward();
         };
-        pair(
-            &mut group,
-            &format!("{channels} at {side}x{side}"),
-            ours,
-            burn,
-        );
+        let case = format!("{channels} at {side}x{side}");
+        both(&mut group, &case, x, ours, burn);
     }
     group.finish();
 }
@@ -237,10 +254,10 @@ fn attending(criterion: &mut Criterion) {
         // Two products forward, four backward; the fast one computes the scores once more.
         let flops = 12 * BATCH * heads * tokens * tokens * dim;
         group.throughput(Throughput::Elements(flops as u64));
-        let ours = || {
-            attention(qkv.clone(), heads).sum().backward();
+        let ours = |qkv| {
+            attention(qkv, heads).sum().backward();
         };
-        let burn = || {
+        let burn = |qkv: Tensor<4>| {
             let part = |i: usize| {
                 let part = qkv.clone().narrow(1, i * heads * dim, heads * dim);
                 part.reshape([BATCH, heads, dim, tokens]).swap_dims(2, 3)
@@ -249,7 +266,7 @@ fn attending(criterion: &mut Criterion) {
             softmax(scores, 3).matmul(part(2)).sum().backward();
         };
         let case = format!("{heads} heads of {dim} at {side}x{side}");
-        pair(&mut group, &case, ours, burn);
+        both(&mut group, &case, qkv, ours, burn);
     }
     group.finish();
 }
