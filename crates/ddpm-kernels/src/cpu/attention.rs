@@ -14,7 +14,6 @@ use super::isa::{Isa, Kernel, dispatch};
 use super::matrix;
 use super::memory::{Scratch, Shared, filled};
 use super::product::{Left, Right, Target, product};
-use super::tile::Unit;
 use super::vector::{MOST_LANES, Vector, exp};
 
 /// Lane blocks of queries that are worked on together.
@@ -244,7 +243,7 @@ pub(super) unsafe fn softmax<V: Vector>(
 /// Softmax(q·kᵀ/√dim)·v of every head, `[batch, heads, dim, tokens]`, and the logarithms of the
 /// normalisers, `[batch, heads, tokens]`.
 pub(super) fn forward<E: Element>(isa: Isa, shape: Shape, qkv: &[E]) -> (Vec<E>, Vec<f32>) {
-    if let Some(unit) = E::TILES.then(Unit::best).flatten() {
+    if let Some(unit) = E::unit() {
         return matrix::attention::forward(isa, unit, shape, qkv);
     }
     let count: Vec<usize> = (0..shape.tokens).collect();
@@ -310,7 +309,6 @@ impl<E: Element> Kernel for Backward<'_, E> {
         let head = row * shape.head_len()..(row + 1) * shape.head_len();
         let (y, dy) = (&self.y[head.clone()], &self.dy[head]);
         let normaliser = &self.normaliser[row * tokens..][..tokens];
-        let scale = shape.scale();
         // weights and their gradients [tokens, width]; q, dy, dq [dim, width]; q and dy turned
         // [width, padded]; dk and dv turned [tokens, padded]
         let mut scratch = Scratch::new(
@@ -355,29 +353,13 @@ impl<E: Element> Kernel for Backward<'_, E> {
                 turn::<V>(block_dy, dim, width, turned_dy, padded);
                 score::<V>(&shape, k, block_q, weights, self.count);
                 score::<V>(&shape, v, block_dy, d_weights, self.count);
-                for b in 0..BLOCKS {
-                    // log of the normaliser, and Σ over d of y·dy, of each query
-                    let mut log = [f32::INFINITY; MOST_LANES];
-                    let mut inner = [0.0f32; MOST_LANES];
-                    for l in 0..V::LANES.min(present.saturating_sub(b * V::LANES)) {
-                        let query = first + b * V::LANES + l;
-                        log[l] = normaliser[query];
-                        for d in 0..dim {
-                            let at = d * tokens + query;
-                            inner[l] += y[at].to_f32() * dy[at].to_f32();
-                        }
-                    }
-                    let (log, inner) = (V::load(log.as_ptr()), V::load(inner.as_ptr()));
-                    let scale = V::splat(scale);
-                    for key in 0..tokens {
-                        let at = (key * BLOCKS + b) * V::LANES;
-                        let (weight, d_weight) = (weights.add(at), d_weights.add(at));
-                        let p = exp(V::load(weight).mul(scale).sub(log));
-                        p.store(weight);
-                        let dp = V::load(d_weight).sub(inner);
-                        p.mul(dp).mul(scale).store(d_weight);
-                    }
-                }
+                let of = HeadGradient {
+                    shape,
+                    y,
+                    dy,
+                    normaliser,
+                };
+                of.softmax::<V>(first, weights, d_weights);
                 weigh::<V>(k, dim, tokens, d_weights, block_dq);
                 for d in 0..dim {
                     let from = block_dq.add(d * width);
@@ -398,6 +380,59 @@ impl<E: Element> Kernel for Backward<'_, E> {
                         *row_of_keys.add(key) = *from.add(key * padded + d);
                     }
                     narrow::<V, E>(row_of_keys, to.add(d * tokens), tokens);
+                }
+            }
+        }
+    }
+}
+
+/// What the gradient of a head's softmax is made of: the head's result, its gradient, and the logarithms of the queries'
+/// normalisers.
+pub(super) struct HeadGradient<'a, E> {
+    pub(super) shape: Shape,
+    pub(super) y: &'a [E],
+    pub(super) dy: &'a [E],
+    pub(super) normaliser: &'a [f32],
+}
+
+impl<E: Element> HeadGradient<'_, E> {
+    /// Scores and the gradients of weights, `[keys, BLOCKS, V::LANES]`, to weights and the gradients of scores, for the
+    /// block of queries from `first` on.
+    ///
+    /// # Safety
+    /// Both have a row for each token.
+    #[inline(always)]
+    pub(super) unsafe fn softmax<V: Vector>(
+        &self,
+        first: usize,
+        weights: *mut f32,
+        d_weights: *mut f32,
+    ) {
+        let Shape { dim, tokens, .. } = self.shape;
+        let scale = V::splat(self.shape.scale());
+        let present = (tokens - first).min(BLOCKS * V::LANES);
+        for b in 0..BLOCKS {
+            // log of the normaliser, and Σ over d of y·dy, of each query
+            let mut log = [f32::INFINITY; MOST_LANES];
+            let mut inner = [0.0f32; MOST_LANES];
+            for l in 0..V::LANES.min(present.saturating_sub(b * V::LANES)) {
+                let query = first + b * V::LANES + l;
+                log[l] = self.normaliser[query];
+                for d in 0..dim {
+                    let at = d * tokens + query;
+                    inner[l] += self.y[at].to_f32() * self.dy[at].to_f32();
+                }
+            }
+            // SAFETY: no vector has more lanes, and the caller's rows.
+            unsafe {
+                let (log, inner) = (V::load(log.as_ptr()), V::load(inner.as_ptr()));
+                for key in 0..tokens {
+                    let at = (key * BLOCKS + b) * V::LANES;
+                    let (weight, d_weight) = (weights.add(at), d_weights.add(at));
+                    let p = exp(V::load(weight).mul(scale).sub(log));
+                    p.store(weight);
+                    let dp = V::load(d_weight).sub(inner);
+                    p.mul(dp).mul(scale).store(d_weight);
                 }
             }
         }
@@ -473,7 +508,7 @@ pub(super) fn backward<E: Element>(
     (y, normaliser): (&[E], &[f32]),
     dy: &[E],
 ) -> Vec<E> {
-    if let Some(unit) = E::TILES.then(Unit::best).flatten() {
+    if let Some(unit) = E::unit() {
         return matrix::attention::backward(isa, unit, shape, qkv, (y, normaliser), dy);
     }
     let count: Vec<usize> = (0..shape.tokens).collect();

@@ -134,8 +134,9 @@ impl<E: Element> Images<'_, E> {
     }
 }
 
+/// act(x·scale + shift), of the scale, the shift and whether SiLU follows.
 #[inline(always)]
-fn applied<V: Vector>(x: V, affine: Option<(V, V, bool)>) -> V {
+pub(super) fn applied<V: Vector>(x: V, affine: Option<(V, V, bool)>) -> V {
     match affine {
         None => x,
         Some((scale, shift, false)) => x.mul_add(scale, shift),

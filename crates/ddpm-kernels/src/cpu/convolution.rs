@@ -79,7 +79,7 @@ impl Shape {
 
     /// The algorithm for activations of `E` and kernels that are used `once`, or for many steps.
     pub(super) fn algorithm<E: Element>(&self, once: bool) -> Algorithm {
-        if let Some(unit) = E::TILES.then(Unit::best).flatten() {
+        if let Some(unit) = E::unit() {
             return Algorithm::Matrix(unit);
         }
         let (height, width) = self.out();

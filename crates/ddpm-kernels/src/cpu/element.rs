@@ -5,15 +5,16 @@
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::tensor::{Bytes, DType, Shape, bf16};
 
+use super::tile::Unit;
 use super::vector::{MOST_LANES, Vector};
 
 /// A number that activations and their gradients are kept as.
 pub(super) trait Element: Copy + Send + Sync + 'static {
     /// Zero.
     const ZERO: Self;
-    /// Whether such numbers are multiplied by tiles where there is a unit for that.
-    const TILES: bool;
 
+    /// What multiplies tiles of such numbers on this machine, if anything does.
+    fn unit() -> Option<Unit>;
     /// The values of a tensor of such numbers.
     fn values(tensor: &FlexTensor) -> &[Self];
     /// The same, to write.
@@ -127,8 +128,10 @@ pub(super) unsafe fn narrow<V: Vector, E: Element>(from: *const f32, to: *mut E,
 
 impl Element for f32 {
     const ZERO: Self = 0.0;
-    const TILES: bool = false;
 
+    fn unit() -> Option<Unit> {
+        None
+    }
     fn values(tensor: &FlexTensor) -> &[Self] {
         tensor.storage()
     }
@@ -168,8 +171,10 @@ impl Element for f32 {
 
 impl Element for bf16 {
     const ZERO: Self = Self::ZERO;
-    const TILES: bool = true;
 
+    fn unit() -> Option<Unit> {
+        Unit::best()
+    }
     fn values(tensor: &FlexTensor) -> &[Self] {
         tensor.storage()
     }

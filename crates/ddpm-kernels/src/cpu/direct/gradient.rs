@@ -43,20 +43,13 @@ pub(in super::super) fn data_gradient<E: Element>(
             if stride * stride > area {
                 std::ptr::write_bytes(dx.pointer(), 0, batch * input * height * width);
             }
-            for (row, column) in (0..stride).flat_map(|r| (0..stride).map(move |c| (r, c))) {
-                let taps = reaching(taps, stride, row, column);
+            for (grid, taps) in grids((height, width), stride, taps) {
                 let job = Job {
                     x: dy,
                     batch,
                     stride: 1,
                     taps: &taps,
-                    grid: Grid {
-                        rows: height.saturating_sub(row).div_ceil(stride),
-                        columns: width.saturating_sub(column).div_ceil(stride),
-                        step: stride,
-                        row,
-                        column,
-                    },
+                    grid,
                     output: input,
                     height,
                     width,
@@ -70,14 +63,28 @@ pub(in super::super) fn data_gradient<E: Element>(
     }
 }
 
+/// The grids of pixels of each remainder by the stride, and the taps that reach them.
+pub(in super::super) fn grids(
+    (height, width): (usize, usize),
+    stride: usize,
+    taps: &[Tap],
+) -> impl Iterator<Item = (Grid, Vec<Tap>)> {
+    (0..stride * stride).map(move |at| {
+        let (row, column) = (at / stride, at % stride);
+        let grid = Grid {
+            rows: height.saturating_sub(row).div_ceil(stride),
+            columns: width.saturating_sub(column).div_ceil(stride),
+            step: stride,
+            row,
+            column,
+        };
+        (grid, reaching(taps, stride, row, column))
+    })
+}
+
 /// The taps through which outputs reach pixels (stride·i + row, stride·j + column), as offsets of
 /// outputs from (i, j): stride·o + tap = stride·i + row.
-pub(in super::super) fn reaching(
-    taps: &[Tap],
-    stride: usize,
-    row: usize,
-    column: usize,
-) -> Vec<Tap> {
+fn reaching(taps: &[Tap], stride: usize, row: usize, column: usize) -> Vec<Tap> {
     let step = stride.cast_signed();
     let offset = |pixel: usize, tap: isize| {
         let distance = pixel.cast_signed() - tap;

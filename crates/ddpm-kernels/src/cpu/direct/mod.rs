@@ -15,7 +15,7 @@ use super::memory::{Scratch, Shared, filled};
 use super::packed::Packed;
 use super::product::{Left, Right, Target, product};
 use super::vector::Vector;
-pub(super) use gradient::{data_gradient, reaching, weight_gradient};
+pub(super) use gradient::{data_gradient, grids, weight_gradient};
 pub(super) use weights::pack;
 
 /// Outputs that a thread computes together.

@@ -7,12 +7,12 @@
 
 use rayon::prelude::*;
 
-use super::super::attention::{BLOCKS, Shape, softmax};
+use super::super::attention::{BLOCKS, HeadGradient, Shape, softmax};
 use super::super::element::{Element, narrow};
 use super::super::isa::{Isa, Kernel, dispatch};
 use super::super::memory::{Scratch, Shared, filled};
 use super::super::tile::{DEPTH, Products, SIDE, Unit};
-use super::super::vector::{MOST_LANES, Vector, exp};
+use super::super::vector::{MOST_LANES, Vector};
 
 /// Numbers after a row, against rows of a tile meeting in one set of the cache.
 const APART: usize = 32;
@@ -403,7 +403,12 @@ impl<E: Element> Kernel for Backward<'_, E> {
         let operand = |i: usize| &self.qkv[part(i)..][..len];
         let head = self.image * of.shape.heads + self.head;
         let (y, dy) = (&self.y[head * len..][..len], &self.dy[head * len..][..len]);
-        let normaliser = &self.normaliser[head * tokens..][..tokens];
+        let gradient = HeadGradient {
+            shape: of.shape,
+            y,
+            dy,
+            normaliser: &self.normaliser[head * tokens..][..tokens],
+        };
         let (natural_b, pairs_b, turned_b) = (2 * of.natural(), 4 * of.pairs(), 2 * of.turned());
         let weights_b = 4 * of.tokens * wide;
         let mut scratch = Scratch::new(room(&[
@@ -468,33 +473,11 @@ impl<E: Element> Kernel for Backward<'_, E> {
                     );
                     product(self.unit, extents, left, right, (to, wide), false);
                 }
-                for b in 0..BLOCKS {
-                    // log of the normaliser, and Σ over d of y·dy, of each query
-                    let mut log = [f32::INFINITY; MOST_LANES];
-                    let mut inner = [0.0f32; MOST_LANES];
-                    for l in 0..V::LANES.min(present.saturating_sub(b * V::LANES)) {
-                        let query = first + b * V::LANES + l;
-                        log[l] = normaliser[query];
-                        for d in 0..dim {
-                            let at = d * tokens + query;
-                            inner[l] += y[at].to_f32() * dy[at].to_f32();
-                        }
-                    }
-                    let (log, inner) = (V::load(log.as_ptr()), V::load(inner.as_ptr()));
-                    let scale = V::splat(of.shape.scale());
-                    for key in 0..of.tokens {
-                        let at = (key * BLOCKS + b) * V::LANES;
-                        let (weight, d_weight) = (weights.add(at), d_weights.add(at));
-                        if key >= tokens {
-                            V::splat(0.0).store(weight);
-                            V::splat(0.0).store(d_weight);
-                            continue;
-                        }
-                        let p = exp(V::load(weight).mul(scale).sub(log));
-                        p.store(weight);
-                        let dp = V::load(d_weight).sub(inner);
-                        p.mul(dp).mul(scale).store(d_weight);
-                    }
+                gradient.softmax::<V>(first, weights, d_weights);
+                // What is no key has no weight.
+                for weights in [weights, d_weights] {
+                    let rest = (of.tokens - tokens) * wide;
+                    std::ptr::write_bytes(weights.add(tokens * wide), 0, rest);
                 }
                 of.pair_keys::<V>(d_weights, paired);
                 product(

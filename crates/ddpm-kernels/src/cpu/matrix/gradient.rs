@@ -209,10 +209,10 @@ fn gradient_into<E: Element>(
                     }
                 }
             });
+        let left_steps: Vec<usize> = (0..steps).map(|step| step * 2 * DEPTH).collect();
+        let right_steps: Vec<usize> = (0..steps).map(|step| step * 4 * apart).collect();
         (0..inputs * outputs).into_par_iter().for_each(|task| {
             let (input, output) = (task / outputs, task % outputs);
-            let left_steps: Vec<usize> = (0..steps).map(|step| step * 2 * DEPTH).collect();
-            let right_steps: Vec<usize> = (0..steps).map(|step| step * 4 * apart).collect();
             let halves = |pair: usize, channels: usize| match pair * wide + SIDE < channels {
                 true => 2,
                 false => 1,

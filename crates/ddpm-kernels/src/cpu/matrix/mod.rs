@@ -3,6 +3,8 @@
 //! Channels stay first: a tile of weights is 16 outputs by 32 channels, a tile of pixels 16 pairs of channels by 16
 //! pixels, so that sums are 16 channels by 16 pixels, as the result is.
 
+#![allow(unsafe_code, reason = "threads write interleaved parts of one result")]
+
 pub(super) mod attention;
 mod gradient;
 mod weights;
@@ -11,7 +13,7 @@ mod window;
 use rayon::prelude::*;
 
 use super::blocked::Images;
-use super::direct::{Grid, Tap, reaching};
+use super::direct::{Grid, Tap, grids};
 use super::element::Element;
 use super::isa::{Isa, Kernel, dispatch};
 use super::memory::{Scratch, Shared, filled};
@@ -101,7 +103,6 @@ struct Forward<'a, E> {
 impl<E: Element> Kernel for Forward<'_, E> {
     type Output = ();
 
-    #[allow(unsafe_code, reason = "scratch memory is addressed by offsets")]
     #[inline(always)]
     fn run<V: Vector>(self) {
         let Self {
@@ -111,26 +112,26 @@ impl<E: Element> Kernel for Forward<'_, E> {
         let places = layout.places(&chunk);
         // Places of 16 pairs of channels, all planes.
         let block = layout.planes() * places * DEPTH / 2;
-        let line = layout.line_room(&chunk, &job.x);
+        let line_len = layout.line_room(&chunk, &job.x);
         let tiles = Tiles::new(layout, &chunk);
         let pitch = tiles.pitch();
-        // The least sums and pixels are wholes of cache lines.
         let sums_len = self.pairs.len() * 2 * SIDE * pitch;
-        let mut scratch = Scratch::new(inputs * block + line + sums_len + SIDE);
+        let mut scratch = Scratch::new(inputs * block + line_len + sums_len + SIDE);
         // SAFETY: the parts lie in the scratch memory one after the other; tables of places stay inside the windows. Of the
         // result, this thread alone writes its rows of its channels.
         unsafe {
+            // All parts are whole cache lines.
             let start = scratch.pointer();
             let start = start.byte_add(start.addr().wrapping_neg() % 64);
             let pixels: *mut u32 = start.cast();
-            let line: *mut u32 = start.add(inputs * block).cast();
-            let sums = start.add(inputs * block + layout.line_room(&chunk, &job.x));
+            let line = start.add(inputs * block);
+            let sums = line.add(line_len);
             for channel in (0..inputs * DEPTH).step_by(2) {
                 let room = Room {
                     to: pixels.add(channel / DEPTH * block + channel % DEPTH / 2 * places),
                     plane: places * DEPTH / 2,
                     places,
-                    line,
+                    line: line.cast(),
                 };
                 layout.pairs::<V, E>(&job.x, &chunk, channel, room);
             }
@@ -140,7 +141,7 @@ impl<E: Element> Kernel for Forward<'_, E> {
             for (i, channel) in
                 (self.pairs.start * 2 * SIDE..job.output.min(self.pairs.end * 2 * SIDE)).enumerate()
             {
-                self.write::<V>(&tiles, channel, sums.add(i * pitch), line.cast());
+                self.write::<V>(&tiles, channel, sums.add(i * pitch), line);
             }
         }
     }
@@ -148,7 +149,6 @@ impl<E: Element> Kernel for Forward<'_, E> {
 
 impl<E: Element> Forward<'_, E> {
     /// Sums of all tiles, for some steps of the depth at a time.
-    #[allow(unsafe_code, reason = "scratch memory is addressed by offsets")]
     #[inline(always)]
     unsafe fn products(
         &self,
@@ -209,7 +209,6 @@ impl<E: Element> Forward<'_, E> {
     }
 
     /// Adds bias and residual to the sums of a channel and writes it.
-    #[allow(unsafe_code, reason = "threads write interleaved rows of one result")]
     #[inline(always)]
     unsafe fn write<V: Vector>(
         &self,
@@ -283,7 +282,6 @@ impl<E: Element> Forward<'_, E> {
 ///
 /// # Safety
 /// `y` must be a result of the job's size, which nobody else uses meanwhile. A job on a grid of its own has no residual.
-#[allow(unsafe_code, reason = "the result is written by several threads")]
 unsafe fn forward_into<E: Element>(
     isa: Isa,
     unit: Unit,
@@ -320,7 +318,6 @@ unsafe fn forward_into<E: Element>(
 }
 
 /// The convolution of `job`, whose grid is the whole result, with packed weights.
-#[allow(unsafe_code, reason = "the result is written by several threads")]
 pub(super) fn forward<E: Element>(
     isa: Isa,
     unit: Unit,
@@ -334,7 +331,6 @@ pub(super) fn forward<E: Element>(
 
 /// dL/dx, `[batch, in, height, width]`, from the weights and dL/dy, as [`super::direct::data_gradient`]; of an input that
 /// was doubled (`halve`) the gradient before it was.
-#[allow(unsafe_code, reason = "the result is written by several threads")]
 pub(super) fn data_gradient<E: Element>(
     isa: Isa,
     unit: Unit,
@@ -356,20 +352,13 @@ pub(super) fn data_gradient<E: Element>(
             if stride * stride > area {
                 std::ptr::write_bytes(dx.pointer(), 0, len);
             }
-            for (row, column) in (0..stride).flat_map(|r| (0..stride).map(move |c| (r, c))) {
-                let taps = reaching(taps, stride, row, column);
+            for (grid, taps) in grids((height, width), stride, taps) {
                 let job = Job {
                     x: dy,
                     batch,
                     stride: 1,
                     taps: &taps,
-                    grid: Grid {
-                        rows: height.saturating_sub(row).div_ceil(stride),
-                        columns: width.saturating_sub(column).div_ceil(stride),
-                        step: stride,
-                        row,
-                        column,
-                    },
+                    grid,
                     output: input,
                     height,
                     width,

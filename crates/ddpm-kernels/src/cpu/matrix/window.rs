@@ -6,11 +6,11 @@
 
 #![allow(unsafe_code, reason = "addresses are computed from shapes")]
 
-use super::super::blocked::Images;
+use super::super::blocked::{Images, applied};
 use super::super::direct::Tap;
 use super::super::element::Element;
 use super::super::tile::SIDE;
-use super::super::vector::{Vector, silu};
+use super::super::vector::Vector;
 
 /// One axis of a convolution: which zeros are needed, and whether neighbours share them.
 #[derive(Debug, Clone, Copy)]
@@ -174,42 +174,16 @@ impl Layout {
     }
 }
 
-/// What a window's numbers go through on their way, `count` of them from channel `channel` of an image on.
-struct Line<V> {
-    scale: V,
-    shift: V,
-    has: bool,
-    silu: bool,
-}
-
-impl<V: Vector> Line<V> {
-    #[inline(always)]
-    fn of<E>(images: &Images<'_, E>, image: usize, channel: usize) -> Self {
-        let at = image * images.channels + channel;
-        match images.affine {
-            Some(affine) => Self {
-                scale: V::splat(affine.scale[at]),
-                shift: V::splat(affine.shift[at]),
-                has: true,
-                silu: affine.silu,
-            },
-            None => Self {
-                scale: V::splat(1.0),
-                shift: V::splat(0.0),
-                has: false,
-                silu: false,
-            },
-        }
-    }
-
-    #[inline(always)]
-    fn apply(&self, x: V) -> V {
-        if !self.has {
-            return x;
-        }
-        let a = x.mul_add(self.scale, self.shift);
-        if self.silu { silu(a) } else { a }
-    }
+/// What a channel of an image goes through on its way.
+#[inline(always)]
+fn affine<V: Vector, E>(
+    images: &Images<'_, E>,
+    image: usize,
+    channel: usize,
+) -> Option<(V, V, bool)> {
+    let at = image * images.channels + channel;
+    let of = images.affine?;
+    Some((V::splat(of.scale[at]), V::splat(of.shift[at]), of.silu))
 }
 
 /// Where numbers of a chunk go.
@@ -251,43 +225,41 @@ impl Layout {
     ) {
         // SAFETY: the caller's room, and rows that are clipped to the image.
         unsafe {
-            for plane in 0..self.planes() {
-                std::ptr::write_bytes(room.to.add(plane * room.plane), 0, room.places);
-            }
+            self.clear(room);
             if channel >= images.channels {
                 return;
             }
             let plane = images.height * images.width;
+            let rows = self.source_rows(images, chunk);
+            let count = rows.len() * images.width;
             for image in 0..chunk.images {
                 let number = chunk.image + image;
-                let rows = self.source_rows(images, chunk);
-                let count = rows.len() * images.width;
                 let from = (number * images.channels + channel) * plane + rows.start * images.width;
                 let from = images.values.as_ptr().add(from);
-                let first = Line::<V>::of(images, number, channel);
+                let first = affine::<V, E>(images, number, channel);
                 let mut i = 0;
                 if channel + 1 < images.channels {
-                    let second = Line::<V>::of(images, number, channel + 1);
+                    let second = affine::<V, E>(images, number, channel + 1);
                     while i + V::LANES <= count {
-                        let a = first.apply(E::load::<V>(from.add(i)));
-                        let b = second.apply(E::load::<V>(from.add(plane + i)));
+                        let a = applied(E::load::<V>(from.add(i)), first);
+                        let b = applied(E::load::<V>(from.add(plane + i)), second);
                         V::store_bf16_pairs(a, b, room.line.add(i));
                         i += V::LANES;
                     }
                     if i < count {
-                        let a = first.apply(E::gather::<V>(from.add(i), count - i, 1));
-                        let b = second.apply(E::gather::<V>(from.add(plane + i), count - i, 1));
+                        let a = applied(E::gather::<V>(from.add(i), count - i, 1), first);
+                        let b = applied(E::gather::<V>(from.add(plane + i), count - i, 1), second);
                         V::store_bf16_pairs(a, b, room.line.add(i));
                     }
                 } else {
                     while i < count {
                         let some = (count - i).min(V::LANES);
-                        let a = first.apply(E::gather::<V>(from.add(i), some, 1));
+                        let a = applied(E::gather::<V>(from.add(i), some, 1), first);
                         V::store_bf16_pairs(a, V::splat(0.0), room.line.add(i));
                         i += V::LANES;
                     }
                 }
-                self.distribute(images, chunk, image, rows, room);
+                self.distribute(images, chunk, image, rows.clone(), room);
             }
         }
     }
@@ -306,32 +278,38 @@ impl Layout {
     ) {
         // SAFETY: the caller's room, and rows that are clipped to the image.
         unsafe {
-            for plane in 0..self.planes() {
-                std::ptr::write_bytes(room.to.add(plane * room.plane), 0, room.places);
-            }
+            self.clear(room);
             if channel >= images.channels {
                 return;
             }
             let plane = images.height * images.width;
+            let rows = self.source_rows(images, chunk);
+            let count = rows.len() * images.width;
             for image in 0..chunk.images {
                 let number = chunk.image + image;
-                let rows = self.source_rows(images, chunk);
-                let count = rows.len() * images.width;
                 let from = (number * images.channels + channel) * plane + rows.start * images.width;
                 let from = images.values.as_ptr().add(from);
-                let line = Line::<V>::of(images, number, channel);
+                let line = affine::<V, E>(images, number, channel);
                 let mut i = 0;
                 while i + V::LANES <= count {
-                    let a = line.apply(E::load::<V>(from.add(i)));
+                    let a = applied(E::load::<V>(from.add(i)), line);
                     a.store_bf16(room.line.add(i));
                     i += V::LANES;
                 }
                 if i < count {
-                    let a = line.apply(E::gather::<V>(from.add(i), count - i, 1));
+                    let a = applied(E::gather::<V>(from.add(i), count - i, 1), line);
                     a.store_bf16(room.line.add(i));
                 }
-                self.distribute(images, chunk, image, rows, room);
+                self.distribute(images, chunk, image, rows.clone(), room);
             }
+        }
+    }
+
+    /// Zeros in all planes.
+    unsafe fn clear<T>(&self, room: Room<T>) {
+        for plane in 0..self.planes() {
+            // SAFETY: the caller's room.
+            unsafe { std::ptr::write_bytes(room.to.add(plane * room.plane), 0, room.places) };
         }
     }
 
